@@ -1,0 +1,128 @@
+//! The admin listener, never public: `/livez`, `/readyz`, `/metrics` and `/status`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::http::serve::{Dependency, Readiness};
+use shared::http::{Anybody, Reply, Request, Routes, Service};
+use shared::problem::Problem;
+
+use crate::auth::Verifier;
+use crate::ctx::Lifecycle;
+use crate::rate_limit::{RateLimiter, Tallies};
+use crate::upstream::Cluster;
+
+/// What the admin listener can see.
+pub struct Admin {
+    pub started_at: Timestamp,
+    /// Where this gateway reaches its own proxy listener.
+    pub own_address: SocketAddr,
+    pub lifecycle: Arc<Lifecycle>,
+    pub clusters: Vec<Arc<Cluster>>,
+    pub verifier: Arc<Verifier>,
+    pub limiter: Arc<dyn RateLimiter>,
+    pub tallies: Arc<Tallies>,
+}
+
+/// Everything that the admin listener serves.
+pub fn service(admin: Arc<Admin>, registry: prometheus::Registry) -> Service<Admin> {
+    let routes = Routes::new().anybody(Method::GET, "/status", status);
+    let ready = Ready {
+        admin: admin.clone(),
+        listening: AtomicBool::new(false),
+    };
+    Service::internal(routes, admin, ready, registry)
+}
+
+struct Ready {
+    admin: Arc<Admin>,
+    /// Set once the proxy's listener took a connection.
+    listening: AtomicBool,
+}
+
+impl Ready {
+    /// Pingora binds the proxy's listener in its own time and does not say when: ask it, once.
+    async fn is_listening(&self) -> bool {
+        if !self.listening.load(Ordering::Relaxed) {
+            let connect = tokio::net::TcpStream::connect(self.admin.own_address);
+            let connected = tokio::time::timeout(Duration::from_millis(500), connect).await;
+            self.listening.store(matches!(connected, Ok(Ok(_))), Ordering::Relaxed);
+        }
+        self.listening.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Readiness for Ready {
+    /// Ready means: takes requests and can verify tokens. Neither Redis nor any worker decides it.
+    async fn dependencies(&self) -> Vec<Dependency> {
+        let keys = self.admin.verifier.is_ready();
+        let draining = self.admin.lifecycle.is_draining();
+        let listening = self.is_listening().await;
+        vec![
+            Dependency {
+                name: "token keys",
+                ok: keys,
+                required: true,
+                detail: (!keys).then(|| "no key set was loaded yet".to_owned()),
+            },
+            Dependency {
+                name: "listener",
+                ok: listening && !draining,
+                required: true,
+                detail: match (draining, listening) {
+                    (true, _) => Some("draining".to_owned()),
+                    (false, false) => Some("not listening yet".to_owned()),
+                    (false, true) => None,
+                },
+            },
+        ]
+    }
+}
+
+async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem> {
+    let limiter = admin.limiter.status();
+    let tallies = admin.tallies.snapshot();
+    let admitted: u64 = tallies.iter().map(|(_, tally)| tally.admitted).sum();
+    let denied: u64 = tallies.iter().map(|(_, tally)| tally.denied).sum();
+    let keys = admin.verifier.keys();
+    let keys = keys.iter().map(|key| json!({"kid": key.kid, "alg": key.alg, "issuer": key.issuer}));
+    Ok(Reply::ok(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started_at": shared::time::rfc3339(admin.started_at),
+        "config": {"version": 1, "loaded_at": shared::time::rfc3339(admin.started_at), "last_error": null},
+        "services": admin.clusters.iter().map(|c| (c.service().name.clone(), cluster(c))).collect::<serde_json::Map<_, _>>(),
+        "limiter": {
+            "mode": limiter.mode.as_str(),
+            "breaker": limiter.breaker.as_str(),
+            "redis_calls": limiter.redis_calls.answered + limiter.redis_calls.failed,
+            "admitted": admitted,
+            "denied": denied,
+        },
+        "keys": keys.collect::<Vec<Value>>(),
+        "draining": admin.lifecycle.is_draining(),
+    })))
+}
+
+fn cluster(cluster: &Arc<Cluster>) -> Value {
+    let upstreams = cluster.replicas();
+    let upstreams = upstreams.iter().map(|replica| {
+        let ejected_until = cluster
+            .ejected_for(replica)
+            .and_then(|left| Timestamp::now().checked_add(left).ok())
+            .map(shared::time::rfc3339);
+        json!({
+            "address": replica.address.to_string(),
+            "healthy": replica.is_healthy(),
+            "in_flight": replica.in_flight(),
+            "ejected_until": ejected_until,
+        })
+    });
+    json!({"upstreams": upstreams.collect::<Vec<Value>>()})
+}

@@ -1,0 +1,64 @@
+//! The tokens that were verified lately.
+//!
+//! Bounded in bytes, and keyed by the whole token: the hash finds it, the full text is compared.
+//! Refused tokens are never kept. What is found here is still checked for expiry and revocation;
+//! a key that has left its issuer's set takes its tokens along.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::Identity;
+
+/// Tokens of about 400 bytes: some 20,000 of them.
+const MAX_BYTES: u64 = 16 << 20;
+/// An identity and the cache's own book-keeping.
+const ENTRY_BYTES: usize = 400;
+
+pub(super) struct Verified(Cache<Box<[u8]>, Arc<Identity>, Weight>);
+
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Box<[u8]>, Arc<Identity>> for Weight {
+    fn weight(&self, token: &Box<[u8]>, _: &Arc<Identity>) -> u64 {
+        (token.len() + ENTRY_BYTES) as u64
+    }
+}
+
+impl Default for Verified {
+    fn default() -> Self {
+        Self::with_capacity(MAX_BYTES)
+    }
+}
+
+impl Verified {
+    pub(super) fn with_capacity(bytes: u64) -> Self {
+        let entries = usize::try_from(bytes).unwrap_or(usize::MAX) / (2 * ENTRY_BYTES);
+        Self(Cache::with_weighter(entries.max(1), bytes, Weight))
+    }
+
+    pub(super) fn get(&self, token: &[u8]) -> Option<Arc<Identity>> {
+        let identity = self.0.get(token)?;
+        if identity.key_is_retired() {
+            self.0.remove(token);
+            return None;
+        }
+        Some(identity)
+    }
+
+    pub(super) fn insert(&self, token: &[u8], identity: Arc<Identity>) {
+        self.0.insert(token.into(), identity);
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.weight()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

@@ -1,0 +1,356 @@
+//! The issuers and their keys.
+//!
+//! Each key is bound to one algorithm when it is loaded; a published key is never used for HS256.
+//! A set that cannot be loaded, or that holds nothing usable, leaves the known keys in place. Keys
+//! that a newer set leaves out are retired, and with them every token that they had vouched for.
+
+mod fetch;
+mod jwks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, Uri};
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::Jwk;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::claims::{Header, Token};
+use super::{AuthError, AuthSetupError, Reason};
+use crate::config::{self, Algorithm, KeySource};
+
+pub use fetch::{FetchJwks, HttpJwks, KeySetError};
+
+const REFRESH_EVERY: Duration = Duration::from_secs(300);
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+const LAST_RETRY: Duration = Duration::from_secs(2);
+/// Unknown `kid`s cause at most one fetch in this time.
+const REFETCH_EVERY: Duration = Duration::from_secs(1);
+
+/// One key, usable with one algorithm.
+pub(super) struct Key {
+    /// `None` for a shared secret, which signs under any `kid`.
+    kid: Option<String>,
+    algorithm: Algorithm,
+    decoding: DecodingKey,
+    /// As it was published; `None` for a shared secret.
+    published: Option<Jwk>,
+    retired: AtomicBool,
+}
+
+/// One key, for `/status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Empty for a shared secret.
+    pub kid: String,
+    pub alg: &'static str,
+    pub issuer: String,
+}
+
+impl Key {
+    /// Whether this key has signed the token.
+    pub(super) fn signed(&self, token: &Token<'_>) -> bool {
+        let algorithm = match self.algorithm {
+            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
+            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
+        };
+        let signed = token.signed.as_bytes();
+        jsonwebtoken::crypto::verify(token.signature, signed, &self.decoding, algorithm)
+            .unwrap_or(false)
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Acquire)
+    }
+}
+
+/// An issuer and the rules for its tokens.
+pub(super) struct Issuer {
+    pub(super) name: Box<str>,
+    audience: String,
+    algorithms: Vec<Algorithm>,
+    pub(super) claims_to_headers: Vec<(String, HeaderName)>,
+    /// The user worker of this platform: stricter rules.
+    platform: bool,
+    pub(super) keys: Arc<KeySet>,
+}
+
+impl Issuer {
+    pub(super) fn new(config: &config::Issuer, platform: bool, keys: Arc<KeySet>) -> Self {
+        Self {
+            name: config.issuer.as_str().into(),
+            audience: config.audience.clone(),
+            algorithms: config.algorithms.clone(),
+            claims_to_headers: config.claims_to_headers.clone().into_iter().collect(),
+            platform,
+            keys,
+        }
+    }
+
+    /// Everything that can be checked without a key.
+    pub(super) fn check(&self, token: &Token<'_>, now: i64, leeway: i64) -> Result<(), AuthError> {
+        let (header, claims) = (&token.header, &token.claims);
+        let typ_fits = match &header.typ {
+            Some(typ) => ["JWT", "at+jwt", "application/at+jwt"]
+                .iter()
+                .any(|known| typ.eq_ignore_ascii_case(known)),
+            None => !self.platform,
+        };
+        if !typ_fits {
+            return Err(Reason::Type.into());
+        }
+        if !self.algorithms.iter().any(|a| name(*a) == header.alg) {
+            return Err(Reason::Algorithm.into());
+        }
+        if !claims
+            .aud
+            .as_ref()
+            .is_some_and(|aud| aud.contains(&self.audience))
+        {
+            return Err(Reason::Audience.into());
+        }
+        // Invariant: the same comparison as for remembered tokens, on whole seconds.
+        let expires_at = claims.exp.ok_or(Reason::Expiry)?.floor() as i64;
+        if now >= expires_at.saturating_add(leeway) {
+            return Err(AuthError::Expired);
+        }
+        if claims
+            .nbf
+            .is_some_and(|nbf| nbf > now.saturating_add(leeway) as f64)
+        {
+            return Err(Reason::NotYetValid.into());
+        }
+        if claims.sub.is_none() {
+            return Err(Reason::Subject.into());
+        }
+        if self.platform && claims.sid.is_none() {
+            return Err(Reason::Session.into());
+        }
+        Ok(())
+    }
+
+    /// The key that the token names, fetched once more when it is not known.
+    pub(super) async fn key_for(&self, header: &Header) -> Result<Arc<Key>, AuthError> {
+        let key = match self.keys.find(header.kid.as_deref()) {
+            Some(key) => key,
+            None if header.kid.is_none() => return Err(Reason::Key.into()),
+            None => {
+                self.keys.refetch().await?;
+                self.keys.find(header.kid.as_deref()).ok_or(Reason::Key)?
+            }
+        };
+        if name(key.algorithm) != header.alg {
+            return Err(Reason::Algorithm.into());
+        }
+        Ok(key)
+    }
+
+    pub(super) fn key_infos(&self) -> Vec<KeyInfo> {
+        let known = self.keys.known.load();
+        let info = |key: &Arc<Key>| KeyInfo {
+            kid: key.kid.clone().unwrap_or_default(),
+            alg: name(key.algorithm),
+            issuer: self.name.to_string(),
+        };
+        known.iter().map(info).collect()
+    }
+
+    /// Loads the key set again and again; ends at once for keys that do not change.
+    pub(super) async fn keep_keys_fresh(self: Arc<Self>) {
+        let mut retry = FIRST_RETRY;
+        while let Some(remote) = &self.keys.remote {
+            let turn = Arc::clone(&remote.turn).lock_owned().await;
+            match self.keys.load(remote, turn).await {
+                Ok(()) => {
+                    retry = FIRST_RETRY;
+                    sleep(REFRESH_EVERY).await;
+                }
+                Err(failure) => {
+                    self.report(&failure, retry == FIRST_RETRY);
+                    sleep(retry).await;
+                    retry = (retry * 2).min(LAST_RETRY);
+                }
+            }
+        }
+    }
+
+    /// The first failure in a row is worth a warning.
+    fn report(&self, failure: &KeySetError, first: bool) {
+        let error = failure as &dyn std::error::Error;
+        if first {
+            warn!(issuer = &*self.name, error, "the key set cannot be loaded");
+        } else {
+            debug!(issuer = &*self.name, error, "still no key set");
+        }
+    }
+}
+
+/// The keys of one issuer, and how to get newer ones.
+pub(super) struct KeySet {
+    known: ArcSwap<Vec<Arc<Key>>>,
+    algorithms: Vec<Algorithm>,
+    loaded: AtomicBool,
+    /// `None` for a file or a secret.
+    remote: Option<Remote>,
+}
+
+struct Remote {
+    uri: Uri,
+    fetch: Arc<dyn FetchJwks>,
+    /// Whoever holds it may fetch; it remembers the last attempt.
+    turn: Arc<Mutex<Option<Attempt>>>,
+}
+
+struct Attempt {
+    ended: Instant,
+    succeeded: bool,
+}
+
+impl KeySet {
+    pub(super) fn new(
+        config: &config::Issuer,
+        fetch: Arc<dyn FetchJwks>,
+    ) -> Result<Arc<Self>, AuthSetupError> {
+        let (keys, remote) = match &config.keys {
+            KeySource::JwksUrl(uri) => {
+                let (uri, turn) = (uri.clone(), Arc::default());
+                (Vec::new(), Some(Remote { uri, fetch, turn }))
+            }
+            KeySource::JwksFile(path) => {
+                let bytes = std::fs::read(path).map_err(|source| AuthSetupError::Unreadable {
+                    path: path.clone(),
+                    source,
+                })?;
+                let keys = jwks::parse(&bytes, &config.algorithms);
+                let keys = keys.map_err(|source| AuthSetupError::Unusable {
+                    path: path.clone(),
+                    source,
+                })?;
+                (keys, None)
+            }
+            KeySource::SharedSecret(secret) => {
+                let key = Key {
+                    kid: None,
+                    algorithm: Algorithm::Hs256,
+                    decoding: DecodingKey::from_secret(secret.expose().as_bytes()),
+                    published: None,
+                    retired: AtomicBool::new(false),
+                };
+                (vec![key], None)
+            }
+        };
+        Ok(Arc::new(Self {
+            loaded: AtomicBool::new(remote.is_none()),
+            known: ArcSwap::from_pointee(keys.into_iter().map(Arc::new).collect()),
+            algorithms: config.algorithms.clone(),
+            remote,
+        }))
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.load(Acquire)
+    }
+
+    fn find(&self, kid: Option<&str>) -> Option<Arc<Key>> {
+        let known = self.known.load();
+        let fits = |key: &&Arc<Key>| key.kid.is_none() || key.kid.as_deref() == kid;
+        known.iter().find(fits).cloned()
+    }
+
+    /// One fetch for all that ask at the same time, and none for a while after: who asks too early
+    /// waits for the next one (a key may be that new), or is told at once that the last one failed.
+    /// The fetch goes on when its caller goes away, so that hanging up does not start another.
+    async fn refetch(self: &Arc<Self>) -> Result<(), AuthError> {
+        let asked = Instant::now();
+        if self.remote.is_none() {
+            return Ok(());
+        }
+        let keys = Arc::clone(self);
+        let fetched = tokio::spawn(async move {
+            let Some(remote) = &keys.remote else {
+                return true;
+            };
+            let turn = Arc::clone(&remote.turn).lock_owned().await;
+            if let Some(last) = &*turn {
+                let next = last.ended + REFETCH_EVERY;
+                if last.ended >= asked || (!last.succeeded && Instant::now() < next) {
+                    return last.succeeded;
+                }
+                sleep_until(next).await;
+            }
+            let fetched = keys.load(remote, turn).await;
+            if let Err(failure) = &fetched {
+                debug!(
+                    error = failure as &dyn std::error::Error,
+                    "no newer key set"
+                );
+            }
+            fetched.is_ok()
+        });
+        match fetched.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(AuthError::KeysUnavailable),
+        }
+    }
+
+    async fn load(
+        &self,
+        remote: &Remote,
+        mut turn: OwnedMutexGuard<Option<Attempt>>,
+    ) -> Result<(), KeySetError> {
+        let bytes = fetch::within_deadline(&*remote.fetch, &remote.uri).await;
+        let keys = bytes.and_then(|bytes| jwks::parse(&bytes, &self.algorithms));
+        *turn = Some(Attempt {
+            ended: Instant::now(),
+            succeeded: keys.is_ok(),
+        });
+        self.replace(keys?);
+        Ok(())
+    }
+
+    /// Keys that stay keep their identity, and with it the tokens they have vouched for.
+    fn replace(&self, newer: Vec<Key>) {
+        let older = self.known.load_full();
+        let stays = |key: &Key| {
+            older
+                .iter()
+                .find(|old| old.published == key.published)
+                .cloned()
+        };
+        let next: Vec<Arc<Key>> = newer
+            .into_iter()
+            .map(|key| stays(&key).unwrap_or_else(|| Arc::new(key)))
+            .collect();
+        let gone = older
+            .iter()
+            .filter(|old| !next.iter().any(|key| Arc::ptr_eq(key, old)));
+        let gone: Vec<Arc<Key>> = gone.cloned().collect();
+        if !gone.is_empty() || next.len() != older.len() {
+            info!(
+                keys = next.len(),
+                retired = gone.len(),
+                "the key set has changed"
+            );
+        }
+        self.known.store(Arc::new(next));
+        for key in gone {
+            key.retired.store(true, Release);
+        }
+        self.loaded.store(true, Release);
+    }
+}
+
+fn name(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::EdDsa => "EdDSA",
+        Algorithm::Es256 => "ES256",
+        Algorithm::Rs256 => "RS256",
+        Algorithm::Hs256 => "HS256",
+    }
+}

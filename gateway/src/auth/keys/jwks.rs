@@ -1,0 +1,83 @@
+//! Reads a JWK set (RFC 7517).
+//!
+//! Keys that are not for signatures, of another algorithm, or without a `kid` are skipped, as the
+//! RFC asks; so is every shared secret, which has no place in a published set.
+
+use std::sync::atomic::AtomicBool;
+
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::fetch::MAX_BYTES;
+use super::{Key, KeySetError};
+use crate::config::Algorithm;
+
+const MAX_KEYS: usize = 64;
+
+#[derive(Deserialize)]
+struct Set<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
+}
+
+pub(super) fn parse(bytes: &[u8], allowed: &[Algorithm]) -> Result<Vec<Key>, KeySetError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(KeySetError::TooLong);
+    }
+    let set: Set<'_> = serde_json::from_slice(bytes).map_err(KeySetError::Malformed)?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(KeySetError::TooMany);
+    }
+    let mut keys: Vec<Key> = Vec::with_capacity(set.keys.len());
+    for raw in set.keys {
+        let key = serde_json::from_str(raw.get()).ok().and_then(usable);
+        // The first key of a name wins, so that a name means one key.
+        if let Some(key) = key
+            && allowed.contains(&key.algorithm)
+            && !keys.iter().any(|known| known.kid == key.kid)
+        {
+            keys.push(key);
+        }
+    }
+    if keys.is_empty() {
+        return Err(KeySetError::NothingUsable);
+    }
+    Ok(keys)
+}
+
+fn usable(jwk: Jwk) -> Option<Key> {
+    let (algorithm, published_as) = match &jwk.algorithm {
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            (Algorithm::EdDsa, KeyAlgorithm::EdDSA)
+        }
+        AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
+            (Algorithm::Es256, KeyAlgorithm::ES256)
+        }
+        AlgorithmParameters::RSA(_) => (Algorithm::Rs256, KeyAlgorithm::RS256),
+        _ => return None,
+    };
+    let common = &jwk.common;
+    let for_signatures = common
+        .public_key_use
+        .as_ref()
+        .is_none_or(|usage| *usage == PublicKeyUse::Signature);
+    let may_verify = common
+        .key_operations
+        .as_ref()
+        .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
+    let algorithm_fits = common.key_algorithm.is_none_or(|a| a == published_as);
+    if !for_signatures || !may_verify || !algorithm_fits {
+        return None;
+    }
+    Some(Key {
+        kid: Some(common.key_id.clone()?),
+        algorithm,
+        decoding: DecodingKey::from_jwk(&jwk).ok()?,
+        published: Some(jwk),
+        retired: AtomicBool::new(false),
+    })
+}

@@ -1,0 +1,102 @@
+//! Matches of one service: `METHOD /path` → something.
+//!
+//! Shared by the reader, which finds out here that two matches are the same, and by the route
+//! table, where therefore no two are. A plain sorted list: a service has a handful of matches, and
+//! unlike in a radix tree `{name}` and `{*rest}` may stand side by side.
+
+use http::Method;
+
+use super::Match;
+
+/// The most specific first: segment by segment a text comes before `{name}`, and that before
+/// `{*rest}`.
+pub(crate) struct Patterns<T>(Vec<(Pattern, T)>);
+
+/// Two matches that accept exactly the same requests.
+#[derive(Debug)]
+pub(crate) struct Collision;
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Pattern {
+    segments: Vec<Segment>,
+    method: String,
+}
+
+/// Invariant: the order of the variants is the order of precedence.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Segment {
+    Text(String),
+    One,
+    /// One or more; always the last.
+    Rest,
+}
+
+impl<T> Patterns<T> {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a match, unless another accepts the same requests.
+    pub(crate) fn insert(&mut self, matches: &Match, value: T) -> Result<(), Collision> {
+        let pattern = Pattern::new(matches);
+        match self.0.binary_search_by(|(known, _)| known.cmp(&pattern)) {
+            Ok(_) => Err(Collision),
+            Err(place) => {
+                self.0.insert(place, (pattern, value));
+                Ok(())
+            }
+        }
+    }
+
+    /// The most specific match for a path below the service's prefix. GET answers for HEAD where
+    /// HEAD has no match of its own. Allocates nothing.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&T> {
+        let found = self.find_exactly(method, path);
+        match *method {
+            Method::HEAD => found.or_else(|| self.find_exactly(&Method::GET, path)),
+            _ => found,
+        }
+    }
+
+    fn find_exactly(&self, method: &Method, path: &str) -> Option<&T> {
+        let accepts = |(pattern, _): &&(Pattern, T)| pattern.accepts(method, path);
+        self.0.iter().find(accepts).map(|(_, value)| value)
+    }
+}
+
+impl Pattern {
+    fn new(matches: &Match) -> Self {
+        let segments = matches.pattern.split('/').skip(1);
+        Self {
+            segments: segments.map(Segment::new).collect(),
+            method: matches.method.as_str().to_owned(),
+        }
+    }
+
+    fn accepts(&self, method: &Method, path: &str) -> bool {
+        if self.method != method.as_str() {
+            return false;
+        }
+        // What stands before the first slash is empty.
+        let mut parts = path.split('/').skip(1);
+        for segment in &self.segments {
+            match (segment, parts.next()) {
+                (Segment::Text(text), Some(part)) if text == part => {}
+                (Segment::One, Some(part)) if !part.is_empty() => {}
+                (Segment::Rest, Some(part)) => return !part.is_empty(),
+                _ => return false,
+            }
+        }
+        parts.next().is_none()
+    }
+}
+
+impl Segment {
+    fn new(text: &str) -> Self {
+        match text.as_bytes() {
+            [b'{', b'*', ..] => Self::Rest,
+            [b'{', ..] => Self::One,
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+}

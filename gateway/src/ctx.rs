@@ -1,0 +1,100 @@
+//! What one request has earned and used so far. Made when its head is read, dropped when it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::admission::Admitted;
+use crate::refusal::Refusal;
+use crate::upstream::{InFlight, Lease};
+
+/// How far the process is in its life, and how many requests run.
+#[derive(Debug, Default)]
+pub struct Lifecycle {
+    draining: AtomicBool,
+    running: AtomicUsize,
+}
+
+impl Lifecycle {
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Acquire)
+    }
+
+    fn enter(self: &Arc<Self>) -> Running {
+        self.running.fetch_add(1, Ordering::AcqRel);
+        Running(self.clone())
+    }
+}
+
+/// Counts one request as running until it is dropped.
+struct Running(Arc<Lifecycle>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The state of one request.
+pub struct RequestCtx {
+    pub started: Instant,
+    pub request_id: String,
+    /// What admission granted; nothing is forwarded without it.
+    pub admitted: Option<Admitted>,
+    /// Why the request ended here, for the answer and the log.
+    pub refusal: Option<Refusal>,
+    /// The service's place that this request holds.
+    pub place: Option<InFlight>,
+    /// The replica that is being asked.
+    pub replica: Option<Lease>,
+    /// The replicas whose connections failed.
+    pub tried: Vec<SocketAddr>,
+    /// Attempts that reached a replica or failed to.
+    pub attempts: u32,
+    pub body_bytes: u64,
+    /// From the start to the upstream's response head.
+    pub first_byte: Option<Duration>,
+    _running: Running,
+}
+
+impl RequestCtx {
+    pub fn new(lifecycle: &Arc<Lifecycle>) -> Self {
+        Self {
+            started: Instant::now(),
+            request_id: String::new(),
+            admitted: None,
+            refusal: None,
+            place: None,
+            replica: None,
+            tried: Vec::new(),
+            attempts: 0,
+            body_bytes: 0,
+            first_byte: None,
+            _running: lifecycle.enter(),
+        }
+    }
+
+    /// The service that was asked; empty where no route was found.
+    pub fn service(&self) -> &str {
+        let admitted = self.admitted.as_ref();
+        admitted.map_or("", |admitted| admitted.route().service.name.as_str())
+    }
+
+    /// Records a failed attempt. True while the service's rule allows another.
+    pub fn may_retry(&mut self) -> bool {
+        let Some(admitted) = &self.admitted else {
+            return false;
+        };
+        self.attempts += 1;
+        self.attempts < admitted.route().service.attempts
+    }
+}

@@ -1,0 +1,203 @@
+//! The gateway: a Pingora proxy that lets through what is canonical, routed, identified and within
+//! its limits, and tells the workers, signed, who is calling.
+//!
+//! The life of a request: [`proxy`] reads its head and asks [`admission`], which finds its one
+//! spelling ([`canonical`]), its [`route`], its sender ([`auth`]) and a token ([`rate_limit`]). An
+//! admitted request gets a replica ([`upstream`]) and its signed identity ([`headers`]); everything
+//! else ends as a [`refusal`]. Bodies stream both ways.
+//!
+//! This crate knows no MongoDB, no RabbitMQ and nothing of tasks or notifications.
+
+pub mod config;
+
+pub mod proxy;
+
+pub mod admission;
+pub mod auth;
+pub mod canonical;
+pub mod rate_limit;
+pub mod route;
+
+pub mod headers;
+pub mod upstream;
+
+pub mod refusal;
+
+pub mod access_log;
+pub mod admin;
+mod background;
+pub mod ctx;
+pub mod drain;
+pub mod metrics;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::{ListenerConfig, TcpSocketOptions};
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use pingora::services::background::background_service;
+use pingora_proxy::ProxyServiceBuilder;
+use shared::http::client::Client;
+
+use crate::access_log::AccessLog;
+use crate::admin::Admin;
+use crate::admission::Admission;
+use crate::auth::{HttpJwks, Verifier};
+use crate::background::Background;
+use crate::config::Config;
+use crate::ctx::Lifecycle;
+use crate::drain::{Drain, Stop};
+use crate::metrics::{Metrics, State};
+use crate::proxy::{Live, Proxy};
+use crate::rate_limit::{LocalLimiter, RateLimiter, RedisLimiter, RedisSettings, Tallies};
+use crate::upstream::Cluster;
+
+/// Bytes of read and write buffer per client connection. Pingora's default reads into 64 KiB, which
+/// 20,000 idle connections would pay for.
+const CLIENT_BUFFERS: (usize, usize) = (4096, 1460);
+/// A connection is closed after this many requests, so that memory it gathered is freed.
+const REQUESTS_PER_CONNECTION: u32 = 100_000;
+/// Idle connections to workers that are kept, per thread.
+const UPSTREAM_POOL: usize = 1024;
+
+/// A gateway that is configured, has its ports, and has not started.
+pub struct Gateway {
+    server: Server,
+    drain: Drain,
+}
+
+/// Builds everything from a checked configuration. Does no I/O but binding the admin port.
+pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
+    let lifecycle = Arc::new(Lifecycle::default());
+    let tallies = Arc::new(Tallies::default());
+    let registry = prometheus::Registry::new();
+    let clusters: Vec<_> = config.services.iter().cloned().map(Cluster::new).collect();
+    let verifier = Verifier::new(&config.auth, Arc::new(HttpJwks::new(Client::new())))?;
+    let limiter = limiter(config)?;
+    let access_log = Arc::new(AccessLog::new(config.access_log.sample));
+    let admin = Arc::new(Admin {
+        started_at: jiff::Timestamp::now(),
+        own_address: reachable(config.listen.http),
+        lifecycle: lifecycle.clone(),
+        clusters: clusters.clone(),
+        verifier: verifier.clone(),
+        limiter: limiter.clone(),
+        tallies: tallies.clone(),
+    });
+    registry.register(Box::new(State::new(
+        clusters.clone(),
+        limiter.clone(),
+        tallies.clone(),
+    )?))?;
+    let live = Live {
+        admission: Admission::new(config, verifier.clone(), limiter, &tallies)?,
+        clusters: clusters.clone(),
+        keys: config.signing_keys.clone(),
+        head_timeout: config.listen.request_head_timeout,
+        idle_timeout: config.listen.idle_timeout,
+    };
+    let proxy = Proxy {
+        live: Arc::new(ArcSwap::from_pointee(live)),
+        lifecycle: lifecycle.clone(),
+        metrics: Metrics::new(&registry),
+        access_log: access_log.clone(),
+    };
+    free(config.listen.http)?;
+    let background = Background {
+        clusters,
+        verifier,
+        access_log,
+        admin,
+        registry,
+        listener: Mutex::new(Some(bind(config.listen.admin)?)),
+    };
+    Ok(Gateway {
+        server: server(config, proxy, background),
+        drain: Drain {
+            stop,
+            lifecycle,
+            lame_duck: config.drain.lame_duck,
+            grace: config.drain.grace,
+        },
+    })
+}
+
+impl Gateway {
+    /// Serves until it is asked to stop and has drained. Blocks the thread.
+    pub fn run(self) {
+        self.server.run(RunArgs {
+            shutdown_signal: Box::new(self.drain),
+        });
+    }
+}
+
+fn limiter(config: &Config) -> anyhow::Result<Arc<dyn RateLimiter>> {
+    let Some(redis) = &config.redis else {
+        return Ok(Arc::new(LocalLimiter::default()));
+    };
+    let settings = RedisSettings {
+        url: redis.url.expose().to_owned(),
+        deadline: redis.deadline,
+        namespace: "sluice".to_owned(),
+    };
+    let limiter = RedisLimiter::new(&settings).context("redis.url is not usable")?;
+    Ok(Arc::new(limiter))
+}
+
+fn server(config: &Config, proxy: Proxy, background: Background) -> Server {
+    let conf = ServerConf {
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        // `Drain` has waited already.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let mut options = HttpServerOptions::default();
+    // CONNECT reaches admission, which refuses it in our own shape.
+    options.allow_connect_method_proxying = true;
+    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
+    let mut service = ProxyServiceBuilder::new(&server.configuration, proxy)
+        .name("gateway")
+        .server_options(options)
+        .build();
+    let (read, write) = CLIENT_BUFFERS;
+    service.add_listener(
+        ListenerConfig::tcp(config.listen.http.to_string())
+            .tcp_socket_options(TcpSocketOptions::default())
+            .l4_buffer(L4BufferSettings::new(read, write)),
+    );
+    server.add_service(service);
+    server.add_service(background_service("background", background));
+    server
+}
+
+/// An address of this machine for a listener on all of them.
+fn reachable(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listener
+}
+
+/// Pingora retries a taken port for 30 s and then panics; this says it at once.
+fn free(address: SocketAddr) -> anyhow::Result<()> {
+    bind(address).map(drop)
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; change `listen` or stop what holds the port"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,61 @@
+//! `gateway --config FILE` serves, `gateway --check FILE` checks, `gateway healthcheck` asks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gateway::config::Config;
+use gateway::drain::Stop;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The gateway of Sluice.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration to serve.
+    #[arg(long, env = "GATEWAY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Checks a configuration, reports every error with its place, and ends.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Ends with 0 if a running gateway is ready.
+    Healthcheck {
+        #[arg(default_value = "http://127.0.0.1:9001/readyz")]
+        url: String,
+    },
+}
+
+fn main() -> ExitCode {
+    shared::worker::exit(run(Arguments::parse()))
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(Command::Healthcheck { url }) = &arguments.command {
+        return tokio::runtime::Runtime::new()?.block_on(shared::worker::healthcheck(url));
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    if let Some(file) = &arguments.check {
+        let config = Config::load(file, &env)?;
+        eprintln!("{}: good, {} services", file.display(), config.services.len());
+        return Ok(());
+    }
+    let Some(file) = &arguments.config else {
+        anyhow::bail!("name a configuration: gateway --config infra/gateway/gateway.yaml");
+    };
+    // Pingora logs each client that breaks off as an error; the access log has them.
+    let filter = env("LOG").unwrap_or_else(|| "info,pingora_proxy=off,pingora_core=warn".to_owned());
+    shared::telemetry::init(&filter).map_err(anyhow::Error::msg)?;
+    let config = Config::load(file, &env)?;
+    let gateway = gateway::build(&config, Stop::Signals)?;
+    tracing::info!(http = %config.listen.http, admin = %config.listen.admin, "listening on {}", config.listen.http);
+    gateway.run();
+    Ok(())
+}

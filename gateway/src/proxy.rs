@@ -1,0 +1,279 @@
+//! The phases of a request in Pingora's words. Phases only: what they decide stands elsewhere.
+//!
+//! head → [`admission`](crate::admission) → a replica → identity headers → body and answer stream
+//! both ways → one metric and one log line.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use shared::identity::{REQUEST_ID, SigningKeys};
+
+use crate::access_log::AccessLog;
+use crate::admission::{Admission, Admitted, Head};
+use crate::ctx::{Lifecycle, RequestCtx};
+use crate::headers;
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+use crate::upstream::{self, Cluster, peer};
+
+/// How long a client may pause while it sends a head or takes an answer.
+const CLIENT_PAUSE: Duration = Duration::from_secs(30);
+
+/// What one configuration makes of a request; swapped whole.
+pub struct Live {
+    pub admission: Admission,
+    /// In the order of the configuration's services.
+    pub clusters: Vec<Arc<Cluster>>,
+    pub keys: SigningKeys,
+    pub head_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+/// The gateway's proxy.
+pub struct Proxy {
+    pub live: Arc<ArcSwap<Live>>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub metrics: Metrics,
+    pub access_log: Arc<AccessLog>,
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = RequestCtx;
+
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::new(&self.lifecycle)
+    }
+
+    /// None: each would cost every request a box.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Deadlines first: Pingora's own are infinite after a connection's first request.
+    async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
+        let live = self.live.load();
+        session.set_read_timeout(Some(live.head_timeout));
+        session.set_write_timeout(Some(CLIENT_PAUSE));
+        session.set_keepalive(match self.lifecycle.is_draining() {
+            true => None,
+            false => Some(live.idle_timeout.as_secs()),
+        });
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        match self.admit(session, ctx).await {
+            Ok(admitted) => {
+                session.set_read_timeout(Some(admitted.route().timeouts.idle));
+                ctx.admitted = Some(admitted);
+                Ok(false)
+            }
+            Err(refusal) => {
+                refusal.respond(session, &ctx.request_id).await?;
+                ctx.refusal = Some(refusal);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Holds a body without a declared length to its cap, chunk by chunk.
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        let max = admitted(ctx)?.route().max_body;
+        if ctx.body_bytes > max {
+            return refuse(ctx, Refusal::payload_too_large(max));
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+        match self.next_peer(ctx) {
+            Ok(peer) => Ok(peer),
+            Err(refusal) => refuse(ctx, refusal),
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        up: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        let keys = &self.live.load().keys;
+        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, keys)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        down: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        ctx.first_byte.get_or_insert_with(|| ctx.started.elapsed());
+        if self.lifecycle.is_draining() {
+            session.set_keepalive(None);
+        }
+        headers::answer(down, admitted(ctx)?, &ctx.request_id)
+    }
+
+    /// Nothing was sent: another replica may be asked, whatever the method.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut RequestCtx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.give_up_replica(ctx);
+        error.set_retry(ctx.may_retry());
+        error
+    }
+
+    /// Something may have been sent: ask again only where that is safe.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut RequestCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        let safe = upstream::may_repeat(session, &error);
+        // A pooled connection that was closed meanwhile says nothing about its replica.
+        let retry = safe && (reused || ctx.may_retry());
+        if safe && !reused {
+            self.give_up_replica(ctx);
+        }
+        error.set_retry(retry);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestCtx,
+    ) -> FailToProxy {
+        let refusal = match ctx.refusal.take() {
+            Some(refusal) => Some(refusal),
+            None => upstream::refusal(error, ctx.service()),
+        };
+        let mut status = 0;
+        if let Some(refusal) = refusal.filter(|_| session.response_written().is_none()) {
+            status = refusal.status();
+            session.set_keepalive(None);
+            if let Err(error) = refusal.respond(session, &ctx.request_id).await {
+                tracing::debug!(%error, "a refusal was not written");
+            }
+            ctx.refusal = Some(refusal);
+        }
+        FailToProxy {
+            error_code: status,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        self.metrics.observe(session, ctx);
+        self.access_log.record(session, error, ctx);
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _reused: bool,
+        _: &HttpPeer,
+        _fd: RawFd,
+        _: Option<&Digest>,
+        _: &mut RequestCtx,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// A client that goes away is not our error; the access log has it.
+    fn suppress_error_log(&self, _: &Session, _: &RequestCtx, error: &Error) -> bool {
+        matches!(error.esource(), ErrorSource::Downstream)
+            || matches!(error.etype(), ErrorType::HTTPStatus(_))
+    }
+}
+
+impl Proxy {
+    async fn admit(&self, session: &Session, ctx: &mut RequestCtx) -> Result<Admitted, Refusal> {
+        let live = self.live.load_full();
+        let request = session.req_header();
+        let peer = session.client_addr().and_then(|address| address.as_inet());
+        let peer = peer.ok_or_else(Refusal::internal)?.ip();
+        let given = request.headers.get(REQUEST_ID);
+        ctx.request_id = headers::request_id(given.filter(|_| live.admission.is_trusted(peer)));
+        let raw = session.as_downstream().to_h1_raw();
+        let head = Head {
+            raw: &raw,
+            method: &request.method,
+            target: std::str::from_utf8(request.raw_path()).unwrap_or_default(),
+            headers: &request.headers,
+            peer,
+        };
+        let now = jiff::Timestamp::now().as_second();
+        live.admission.admit(&head, now).await
+    }
+
+    /// The replica for the next attempt, with every time-out set.
+    fn next_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, Refusal> {
+        let admitted = ctx.admitted.as_ref().ok_or_else(Refusal::internal)?;
+        let route = admitted.route();
+        let live = self.live.load();
+        let cluster = live.clusters.get(route.service_index).ok_or_else(Refusal::internal)?;
+        let unavailable =
+            |why: upstream::Unavailable| Refusal::none_available(&route.service.name, why.detail());
+        if ctx.place.is_none() {
+            ctx.place = Some(cluster.enter().map_err(unavailable)?);
+        }
+        let user = admitted.identity().map(|identity| identity.user_id_str());
+        let lease = cluster
+            .pick(user, admitted.client(), &ctx.tried)
+            .map_err(unavailable)?;
+        let peer = peer(lease.address(), &route.timeouts);
+        ctx.replica = Some(lease);
+        Ok(Box::new(peer))
+    }
+
+    /// Passes over the replica that just failed.
+    fn give_up_replica(&self, ctx: &mut RequestCtx) {
+        let (Some(replica), Some(admitted)) = (ctx.replica.take(), &ctx.admitted) else {
+            return;
+        };
+        ctx.tried.push(replica.address());
+        if let Some(cluster) = self.live.load().clusters.get(admitted.route().service_index) {
+            cluster.eject(replica.address());
+        }
+    }
+}
+
+/// Nothing is forwarded that was not admitted.
+fn admitted(ctx: &RequestCtx) -> Result<&Admitted> {
+    ctx.admitted
+        .as_ref()
+        .ok_or_else(|| Error::explain(ErrorType::InternalError, "not admitted"))
+}
+
+/// Ends the request with a refusal; `fail_to_proxy` writes it.
+fn refuse<T>(ctx: &mut RequestCtx, refusal: Refusal) -> Result<T> {
+    let status = ErrorType::HTTPStatus(refusal.status());
+    ctx.refusal = Some(refusal);
+    Error::e_explain(status, "refused by the gateway")
+}

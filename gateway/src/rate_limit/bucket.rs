@@ -1,0 +1,127 @@
+//! The arithmetic of one token bucket, in integers.
+//!
+//! One token is `token` units, and every microsecond adds `refill` units, so that any rate of the
+//! configuration (`30/min`) is exact: nothing is rounded, nothing drifts, and over any window of t
+//! seconds a bucket admits at most burst + rate·t. Pure: it reads no clock. `local.rs` calls it;
+//! `token_bucket.lua` is the same arithmetic inside Redis.
+
+use crate::config::Rate;
+
+/// Lua counts in doubles, which hold integers up to here.
+const MAX_UNITS: u64 = 1 << 53;
+
+/// What one bucket is made of. Two buckets of one shape differ only in level and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Units per microsecond.
+    pub(super) refill: u64,
+    /// Units of one token.
+    pub(super) token: u64,
+    /// Units of a full bucket.
+    pub(super) capacity: u64,
+}
+
+impl Shape {
+    /// `None` when the bucket is too large to be counted exactly.
+    pub(super) fn new(rate: Rate, burst: u32) -> Option<Self> {
+        let (tokens, micros) = (
+            u64::from(rate.tokens),
+            u64::try_from(rate.per.as_micros()).ok()?,
+        );
+        let divisor = gcd(tokens, micros);
+        if divisor == 0 || tokens == 0 || burst == 0 {
+            return None;
+        }
+        let token = micros / divisor;
+        let capacity = token.checked_mul(u64::from(burst))?;
+        (capacity <= MAX_UNITS).then_some(Self {
+            refill: tokens / divisor,
+            token,
+            capacity,
+        })
+    }
+
+    /// One gateway's part when `gateways` of them run without Redis: rate and burst divided, but
+    /// never less than one token.
+    pub(super) fn share(self, gateways: u32) -> Self {
+        let gateways = u64::from(gateways.max(1));
+        let token = self.token.saturating_mul(gateways);
+        Self {
+            refill: self.refill,
+            token,
+            capacity: token.saturating_mul((self.burst() / gateways).max(1)),
+        }
+    }
+
+    pub(super) fn burst(self) -> u64 {
+        self.capacity / self.token
+    }
+
+    /// Microseconds until `level` has grown to `wanted`.
+    pub(super) fn micros_until(self, level: u64, wanted: u64) -> u64 {
+        wanted.saturating_sub(level).div_ceil(self.refill)
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// What a take found, or left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) admitted: bool,
+    /// Units in the bucket afterwards.
+    pub(super) level: u64,
+}
+
+/// One key's bucket. Times are microseconds of one monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bucket {
+    level: u64,
+    at: u64,
+}
+
+impl Bucket {
+    pub(super) fn with_level(level: u64, now: u64) -> Self {
+        Self { level, at: now }
+    }
+
+    /// Takes one token, or changes nothing that counts.
+    pub(super) fn take(&mut self, shape: Shape, now: u64) -> Outcome {
+        let level = self.level_at(shape, now);
+        let admitted = level >= shape.token;
+        if admitted {
+            self.level = level - shape.token;
+            self.at = self.at.max(now);
+        }
+        Outcome {
+            admitted,
+            level: if admitted { self.level } else { level },
+        }
+    }
+
+    /// Gives a token back that this bucket had admitted.
+    pub(super) fn give_back(&mut self, shape: Shape) {
+        self.level = self.level.saturating_add(shape.token).min(shape.capacity);
+    }
+
+    pub(super) fn level_at(&self, shape: Shape, now: u64) -> u64 {
+        now.saturating_sub(self.at)
+            .saturating_mul(shape.refill)
+            .saturating_add(self.level)
+            .min(shape.capacity)
+    }
+
+    /// From this moment on the bucket equals a new one.
+    pub(super) fn full_at(&self, shape: Shape) -> u64 {
+        self.at
+            .saturating_add(shape.micros_until(self.level, shape.capacity))
+    }
+
+    /// The same part of a bucket of another shape, rounded down.
+    pub(super) fn reshape(&mut self, from: Shape, to: Shape) {
+        let level = u128::from(self.level) * u128::from(to.token) / u128::from(from.token);
+        self.level = u64::try_from(level).unwrap_or(u64::MAX).min(to.capacity);
+    }
+}

@@ -1,0 +1,79 @@
+//! The text of `RateLimit-Policy`, `RateLimit` and `Retry-After`.
+//!
+//! Structured fields of draft-ietf-httpapi-ratelimit-headers-11: `q` is the burst and `w` the
+//! seconds in which an empty bucket fills; `r` is the tokens left and `t` the seconds for which
+//! there will not be more of them. Times are whole seconds, rounded up. Admission puts them on
+//! every answer that a policy applied to; nobody else writes these headers.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::{Shape, Snapshot};
+
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// `RateLimit-Policy`; `None` when no policy applied.
+pub fn policy(snapshots: &[Snapshot]) -> Option<HeaderValue> {
+    match snapshots {
+        [] => None,
+        [only] => Some(only.quota.policy_header.clone()),
+        several => {
+            let items: Vec<&[u8]> = several
+                .iter()
+                .map(|s| s.quota.policy_header.as_bytes())
+                .collect();
+            HeaderValue::from_maybe_shared(bytes::Bytes::from(items.join(&b", "[..]))).ok()
+        }
+    }
+}
+
+/// `RateLimit`; `None` when no policy applied.
+pub fn limit(snapshots: &[Snapshot]) -> Option<HeaderValue> {
+    let refused = snapshots.iter().any(|s| s.retry_after.is_some());
+    let mut text = String::with_capacity(snapshots.len() * 32);
+    for snapshot in snapshots {
+        let separator = if text.is_empty() { "" } else { ", " };
+        write!(
+            text,
+            "{separator}\"{}\";r={}",
+            snapshot.quota.name, snapshot.remaining
+        )
+        .ok()?;
+        // Retry-After may not end before a window does, so on a refusal only the windows of those
+        // who refused are told.
+        if !refused || snapshot.retry_after.is_some() {
+            write!(text, ";t={}", seconds(snapshot.next)).ok()?;
+        }
+    }
+    (!text.is_empty())
+        .then(|| HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok())
+        .flatten()
+}
+
+/// `Retry-After`: the longest wait of the policies that refused; `None` when none did.
+pub fn retry_after(snapshots: &[Snapshot]) -> Option<HeaderValue> {
+    let longest = snapshots.iter().filter_map(|s| s.retry_after).max()?;
+    Some(HeaderValue::from(seconds(longest).max(1)))
+}
+
+/// One item of `RateLimit-Policy`. `None` when the name is no structured-field string.
+pub(super) fn policy_item(name: &str, shape: Shape) -> Option<HeaderValue> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if name.is_empty() || !name.bytes().all(plain) {
+        return None;
+    }
+    let window = Duration::from_micros(shape.micros_until(0, shape.capacity));
+    let text = format!(
+        "\"{name}\";q={};w={}",
+        shape.burst(),
+        seconds(window).max(1)
+    );
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,91 @@
+//! Counts what was decided, per policy, for metrics and `/status`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Decision, Take};
+use crate::config::FailureMode;
+
+/// The counters of all policies there ever were in this process; one per process.
+#[derive(Debug, Default)]
+pub struct Tallies(Mutex<BTreeMap<String, Arc<Tally>>>);
+
+impl Tallies {
+    /// The counters of the policy `name`.
+    pub fn of(&self, name: &str) -> Arc<Tally> {
+        let mut tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tallies.entry(name.to_owned()).or_default())
+    }
+
+    /// All counters, by name of policy.
+    pub fn snapshot(&self) -> Vec<(String, TallySnapshot)> {
+        let tallies = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies
+            .iter()
+            .map(|(name, tally)| (name.clone(), tally.snapshot()))
+            .collect()
+    }
+}
+
+/// The counters of one policy.
+#[derive(Debug, Default)]
+pub struct Tally {
+    admitted: AtomicU64,
+    denied: AtomicU64,
+    unchecked: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+/// The counters of one policy, read at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TallySnapshot {
+    /// Requests that took a token.
+    pub admitted: u64,
+    /// Requests that this policy refused.
+    pub denied: u64,
+    /// Requests admitted unseen while Redis was away ([`FailureMode::Allow`]).
+    pub unchecked: u64,
+    /// Requests refused because Redis was away ([`FailureMode::Deny`]).
+    pub unavailable: u64,
+}
+
+impl Tally {
+    fn snapshot(&self) -> TallySnapshot {
+        TallySnapshot {
+            admitted: self.admitted.load(Relaxed),
+            denied: self.denied.load(Relaxed),
+            unchecked: self.unchecked.load(Relaxed),
+            unavailable: self.unavailable.load(Relaxed),
+        }
+    }
+}
+
+/// Counts a decision that buckets made.
+pub(super) fn count(decision: &Decision) {
+    match decision {
+        Decision::Allowed(snapshots) => {
+            for snapshot in snapshots {
+                snapshot.quota.tally.admitted.fetch_add(1, Relaxed);
+            }
+        }
+        Decision::Limited(snapshots) => {
+            for snapshot in snapshots.iter().filter(|s| s.retry_after.is_some()) {
+                snapshot.quota.tally.denied.fetch_add(1, Relaxed);
+            }
+        }
+        Decision::Unavailable => {}
+    }
+}
+
+/// Counts a decision that was made without a bucket, because Redis was away.
+pub(super) fn count_unseen(takes: &[Take<'_>], mode: FailureMode) {
+    for take in takes.iter().filter(|t| t.quota.on_redis_failure == mode) {
+        let counter = match mode {
+            FailureMode::Local => continue,
+            FailureMode::Deny => &take.quota.tally.unavailable,
+            FailureMode::Allow => &take.quota.tally.unchecked,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}

@@ -1,0 +1,325 @@
+//! The Redis limiter against a real redis-server, in good days and bad.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use shared::testing::{ChaosProxy, Redis, eventually, shared_redis};
+use tokio::time::sleep;
+
+use super::conformance::{Subject, conformance};
+use super::{MINUTE, SECOND, allowed, limited, policy, quota};
+use crate::config::FailureMode;
+use crate::rate_limit::{
+    Breaker, Decision, Mode, Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies,
+};
+
+/// Far longer than anything takes here: for tests in which Redis is well.
+const PATIENT: Duration = Duration::from_secs(5);
+/// For tests in which it is not: longer than by default, so that a busy machine is not taken for a
+/// broken Redis.
+const DEADLINE: Duration = Duration::from_millis(200);
+
+fn limiter(url: &str, namespace: &str, deadline: Duration) -> RedisLimiter {
+    RedisLimiter::new(&RedisSettings {
+        url: url.into(),
+        deadline,
+        namespace: namespace.into(),
+    })
+    .unwrap()
+}
+
+struct InRedis {
+    url: String,
+    namespace: String,
+    since: Instant,
+}
+
+#[async_trait]
+impl Subject for InRedis {
+    fn gateway(&self) -> Arc<dyn RateLimiter> {
+        Arc::new(limiter(&self.url, &self.namespace, PATIENT))
+    }
+
+    fn now(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    async fn pass(&self, time: Duration) {
+        sleep(time).await;
+    }
+}
+
+async fn subject() -> InRedis {
+    let redis = shared_redis().await;
+    InRedis {
+        url: redis.url(),
+        namespace: redis.key_prefix(),
+        since: Instant::now(),
+    }
+}
+
+conformance!(subject());
+
+async fn take(limiter: &RedisLimiter, quota: &Arc<Quota>) -> Decision {
+    limiter.take(&[Take::new(quota, b"alice")]).await
+}
+
+/// Waits until Redis decides again: two seconds are promised.
+async fn back_to_redis(limiter: &RedisLimiter) {
+    eventually(Duration::from_secs(2), || async {
+        limiter.status().mode == Mode::Redis
+    })
+    .await;
+}
+
+/// Three failures, and nobody asks Redis any more; none takes much longer than the deadline.
+async fn until_local(limiter: &RedisLimiter, quota: &Arc<Quota>) {
+    for _ in 0..3 {
+        let started = Instant::now();
+        take(limiter, quota).await;
+        assert!(started.elapsed() < 2 * DEADLINE);
+    }
+    assert_eq!(limiter.status().mode, Mode::Local);
+}
+
+#[tokio::test]
+async fn a_bucket_is_one_key_that_expires_when_it_is_full() {
+    let redis = shared_redis().await;
+    let namespace = redis.key_prefix();
+    let limiter = limiter(&redis.url(), &namespace, PATIENT);
+    let user = quota("user", 1, MINUTE, 5);
+    allowed(take(&limiter, &user).await);
+
+    let key = format!("{namespace}:{{user:alice}}");
+    assert!(redis.command(&format!("EXISTS {key}")).await.contains('1'));
+    let left = redis.command(&format!("PTTL {key}")).await;
+    let left: u64 = left
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect::<String>()
+        .parse()
+        .unwrap();
+    assert!((30_000..=60_001).contains(&left), "{left} ms");
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_locks_nobody_out() {
+    let redis = shared_redis().await;
+    let namespace = redis.key_prefix();
+    let limiter = limiter(&redis.url(), &namespace, PATIENT);
+    let user = quota("user", 10, SECOND, 1);
+    let key = format!("{namespace}:{{user:alice}}");
+    // As the bucket looks to a clock that was set back by a thousand years.
+    redis
+        .command(&format!(
+            "HSET {key} level 0 at 33000000000000000 token {}",
+            user.shape.token
+        ))
+        .await;
+
+    let told = limited(take(&limiter, &user).await)[0].retry_after.unwrap();
+    assert!(told <= Duration::from_millis(100));
+    sleep(told).await;
+    allowed(take(&limiter, &user).await);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_tokens_that_fit() {
+    let redis = shared_redis().await;
+    let limiter = limiter(&redis.url(), &redis.key_prefix(), PATIENT);
+    let hour = Duration::from_secs(3600);
+    let first = quota("user", 1, MINUTE, 10);
+    let other_rate = quota("user", 7, hour, 8);
+    let smaller = quota("user", 7, hour, 2);
+    for _ in 0..6 {
+        allowed(take(&limiter, &first).await);
+    }
+    assert_eq!(allowed(take(&limiter, &other_rate).await)[0].remaining, 3);
+    assert_eq!(allowed(take(&limiter, &smaller).await)[0].remaining, 1);
+}
+
+#[tokio::test]
+async fn lost_scripts_and_lost_buckets_are_no_failure() {
+    let redis = Redis::start().await;
+    let limiter = limiter(&redis.url(), "sluice", PATIENT);
+    let user = quota("user", 1, MINUTE, 5);
+    let login = quota("login", 1, MINUTE, 5);
+    let both = [Take::new(&user, b"alice"), Take::new(&login, b"alice")];
+    assert_eq!(allowed(limiter.take(&both).await)[0].remaining, 4);
+    redis.command("SCRIPT FLUSH").await;
+    assert_eq!(allowed(limiter.take(&both).await)[1].remaining, 3);
+    redis.command("FLUSHALL").await;
+    assert_eq!(allowed(limiter.take(&both).await)[0].remaining, 4);
+
+    let status = limiter.status();
+    assert_eq!(
+        (status.mode, status.breaker),
+        (Mode::Redis, Breaker::Closed)
+    );
+    assert_eq!(status.redis_calls.failed, 0);
+    // Six debits, and four of them again because Redis did not know the script.
+    assert_eq!(status.redis_calls.answered, 10);
+}
+
+#[tokio::test]
+async fn a_hanging_redis_stalls_nobody_and_is_used_again_when_it_goes_on() {
+    let mut redis = Redis::start().await;
+    let limiter = limiter(&redis.url(), "sluice", DEADLINE);
+    limiter.warm().await;
+    let user = quota("user", 1, MINUTE, 6);
+    redis.pause();
+
+    until_local(&limiter, &user).await;
+    // This gateway's share of the burst is three, and those were taken.
+    let started = Instant::now();
+    limited(take(&limiter, &user).await);
+    assert!(
+        started.elapsed() < DEADLINE,
+        "asked a Redis that does not answer"
+    );
+
+    redis.resume();
+    back_to_redis(&limiter).await;
+    // The three late debits count, or were never made; nothing was debited twice.
+    let left = allowed(take(&limiter, &user).await)[0].remaining;
+    assert!((2..=5).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn a_killed_redis_is_found_again() {
+    let mut redis = Redis::start().await;
+    let limiter = limiter(&redis.url(), "sluice", DEADLINE);
+    limiter.warm().await;
+    let user = quota("user", 1, MINUTE, 6);
+    redis.kill();
+    until_local(&limiter, &user).await;
+
+    redis.restart_empty().await;
+    back_to_redis(&limiter).await;
+    assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 5);
+}
+
+#[tokio::test]
+async fn a_redis_that_starts_later_is_found() {
+    let mut redis = Redis::start().await;
+    redis.kill();
+    let limiter = limiter(&redis.url(), "sluice", DEADLINE);
+    limiter.warm().await;
+    assert_eq!(limiter.status().mode, Mode::Local);
+    let user = quota("user", 1, MINUTE, 6);
+    allowed(take(&limiter, &user).await);
+
+    redis.restart().await;
+    back_to_redis(&limiter).await;
+    assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 5);
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_write_is_not_used_until_it_can() {
+    let redis = Redis::start().await;
+    let limiter = limiter(&redis.url(), "sluice", PATIENT);
+    let user = quota("user", 1, MINUTE, 8);
+    allowed(take(&limiter, &user).await);
+    redis.command("CONFIG SET maxmemory 1").await;
+
+    until_local(&limiter, &user).await;
+    // A probe that may not write does not close the breaker.
+    eventually(Duration::from_secs(2), || async {
+        limiter.status().redis_calls.failed > 4
+    })
+    .await;
+    assert_eq!(limiter.status().mode, Mode::Local);
+
+    redis.command("CONFIG SET maxmemory 0").await;
+    back_to_redis(&limiter).await;
+    assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 6);
+}
+
+#[tokio::test]
+async fn a_slow_redis_is_not_waited_for() {
+    let redis = shared_redis().await;
+    let mut proxy = ChaosProxy::start(redis.address()).await;
+    let limiter = limiter(
+        &redis.url_at(proxy.address()),
+        &redis.key_prefix(),
+        DEADLINE,
+    );
+    limiter.warm().await;
+    let user = quota("user", 1, MINUTE, 20);
+    proxy.latency(DEADLINE).await;
+    until_local(&limiter, &user).await;
+
+    proxy.restore().await;
+    back_to_redis(&limiter).await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_replaced() {
+    let redis = shared_redis().await;
+    let mut proxy = ChaosProxy::start(redis.address()).await;
+    let limiter = limiter(&redis.url_at(proxy.address()), &redis.key_prefix(), PATIENT);
+    let user = quota("user", 1, MINUTE, 20);
+    allowed(take(&limiter, &user).await);
+    proxy.cut().await;
+
+    // One request may find it broken; the next ones go over the new connection.
+    eventually(Duration::from_secs(2), || async {
+        let answered = limiter.status().redis_calls.answered;
+        allowed(take(&limiter, &user).await);
+        limiter.status().redis_calls.answered > answered
+    })
+    .await;
+    assert_eq!(limiter.status().breaker, Breaker::Closed);
+}
+
+#[tokio::test]
+async fn each_policy_does_as_it_says_while_redis_is_away() {
+    let mut redis = Redis::start().await;
+    redis.kill();
+    let limiter = limiter(&redis.url(), "sluice", DEADLINE);
+    limiter.warm().await;
+    let tallies = Tallies::default();
+    let with = |name: &str, on_redis_failure| {
+        let policy = crate::config::Policy {
+            on_redis_failure,
+            ..policy(name, 1, MINUTE, 2)
+        };
+        Quota::new(&policy, 2, &tallies).unwrap()
+    };
+    let local = with("local", FailureMode::Local);
+    let deny = with("deny", FailureMode::Deny);
+    let open = with("open", FailureMode::Allow);
+    let [local, deny, open] = [&local, &deny, &open].map(|quota| Take::new(quota, b"alice"));
+
+    assert!(matches!(
+        limiter.take(&[local, deny]).await,
+        Decision::Unavailable
+    ));
+    for _ in 0..5 {
+        assert!(allowed(limiter.take(&[open]).await).is_empty());
+    }
+    assert_eq!(
+        allowed(limiter.take(&[open, local]).await).len(),
+        1,
+        "only buckets have snapshots"
+    );
+    assert_eq!(limited(limiter.take(&[open, local]).await).len(), 1);
+
+    let counts = tallies.snapshot();
+    let of = |name: &str| counts.iter().find(|(n, _)| n == name).unwrap().1;
+    assert_eq!((of("deny").unavailable, of("open").unchecked), (1, 6));
+    assert_eq!((of("local").admitted, of("local").denied), (1, 1));
+}
+
+#[test]
+fn a_bad_url_is_refused_at_once() {
+    for url in ["", "http://localhost", "redis://host:port"] {
+        let settings = RedisSettings {
+            url: url.into(),
+            deadline: DEADLINE,
+            namespace: "sluice".into(),
+        };
+        assert!(RedisLimiter::new(&settings).is_err(), "{url}");
+    }
+}

@@ -1,0 +1,36 @@
+//! The end of a gateway.
+
+use std::time::Duration;
+
+use shared::testing::eventually;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::gateway::start;
+use crate::upstream::{Manner, Upstream};
+
+#[tokio::test]
+async fn a_request_that_runs_when_the_gateway_is_told_to_stop_is_finished() {
+    let upstream = Upstream::start(Manner::Echo).await;
+    let mut gateway = start(&[upstream.address], "").await;
+    let mut stream = TcpStream::connect(gateway.http).await.unwrap();
+    let head = b"POST /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{";
+    stream.write_all(head).await.unwrap();
+    let admin = gateway.admin();
+    // The head has reached the upstream's side of the gateway once the replica counts it.
+    eventually(Duration::from_secs(5), async || {
+        let status = admin.get("/status").send().await.json();
+        status["services"]["things"]["upstreams"][0]["in_flight"] == 1
+    })
+    .await;
+    let ended = tokio::spawn(async move { gateway.process.terminate(Duration::from_secs(10)).await });
+    eventually(Duration::from_secs(5), async || {
+        admin.get("/readyz").send().await.status == 503
+    })
+    .await;
+    stream.write_all(b"}").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(ended.await.unwrap().success());
+}

@@ -1,0 +1,95 @@
+//! The port to the message broker. Only the relay publishes; only consumers subscribe.
+//!
+//! A publish counts only when the broker confirmed that a queue holds the message. A delivery ends
+//! in exactly one named way: acknowledged, put back, or dead-lettered.
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "rabbit")]
+pub mod rabbit;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::event::{Envelope, EventType};
+use crate::store::BoxError;
+
+/// The queue that holds what no consumer could use, with the reason in its headers.
+pub const DEAD_LETTER: &str = "dead_letter";
+
+/// A durable queue and the events that are routed to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    pub name: &'static str,
+    pub event_type: EventType,
+}
+
+/// The notification worker's queues.
+pub const TASK_QUEUES: [Queue; 3] = [
+    Queue { name: "task_created", event_type: EventType::TaskCreated },
+    Queue { name: "task_updated", event_type: EventType::TaskUpdated },
+    Queue { name: "task_deleted", event_type: EventType::TaskDeleted },
+];
+
+/// Why the broker did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// No connection, or it broke: everything unconfirmed counts as unpublished, everything
+    /// unacknowledged will be delivered again.
+    #[error("the broker cannot be reached")]
+    Unavailable(#[source] BoxError),
+    /// The broker refused what we declared: somebody has to act.
+    #[error("the broker refused: {0}")]
+    Refused(String),
+}
+
+/// What became of one published event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A queue holds it, on disk.
+    Confirmed,
+    /// Nacked, returned as unroutable, or not confirmed in time: it counts as not published.
+    Failed(String),
+}
+
+/// The broker, as the relay and the consumers see it.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes in order and waits for the confirms: one outcome per envelope. An error means that
+    /// nothing is known of any of them.
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError>;
+
+    /// Starts taking deliveries from `queues`, at most `prefetch` unacknowledged at a time.
+    async fn subscribe(
+        &self,
+        queues: &[Queue],
+        prefetch: u16,
+    ) -> Result<Box<dyn Subscription>, BusError>;
+
+    /// Whether the broker answers now.
+    async fn ping(&self) -> Result<(), BusError>;
+}
+
+/// One delivery of a message.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub body: Bytes,
+    pub queue: &'static str,
+    pub redelivered: bool,
+    /// The adapter's handle of this delivery.
+    pub tag: u64,
+}
+
+/// Deliveries until the connection breaks. Dropping it puts back what is not acknowledged.
+#[async_trait]
+pub trait Subscription: Send {
+    /// Waits for one delivery, then takes what else is there without waiting, up to `max`.
+    async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError>;
+
+    /// Acknowledges: their effect is durable.
+    async fn ack(&mut self, deliveries: &[Delivery]) -> Result<(), BusError>;
+
+    /// Puts one aside with its reason: it is confirmed in the dead-letter queue before it is
+    /// acknowledged, so it is never lost between the two.
+    async fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), BusError>;
+}

@@ -1,0 +1,147 @@
+//! RabbitMQ behind the [`Bus`] port.
+//!
+//! One connection, built when first needed and rebuilt from nothing after any error on it or its
+//! channels: the driver's own recovery is off, so an unconfirmed message always counts as
+//! unpublished and an unacknowledged one is always delivered again. Publishing and consuming have
+//! channels of their own. Whoever builds a connection declares the whole topology on it.
+
+mod link;
+mod publisher;
+mod subscription;
+mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::uri::AMQPUri;
+use lapin::ErrorKind;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use self::link::Link;
+use self::publisher::Publisher;
+use super::{Bus, BusError, Outcome, Queue, Subscription};
+use crate::env::Vars;
+use crate::event::Envelope;
+use crate::secret::Secret;
+
+/// How long a ping may take, the connection included.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
+/// Seconds between heartbeats; a peer that is silent for two of them is gone.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// Reads `AMQP_URL`. `None` means that an error was recorded.
+pub fn url(vars: &mut Vars<'_>) -> Option<Secret> {
+    vars.required("AMQP_URL", |text| parse(text).map(|_| Secret::new(text)))
+}
+
+/// RabbitMQ, of any version from 3.10.
+pub struct RabbitBus {
+    uri: AMQPUri,
+    link: Mutex<Option<Arc<Link>>>,
+    /// Locked for a whole batch: batches never mix on the channel.
+    publisher: Mutex<Option<Publisher>>,
+}
+
+impl RabbitBus {
+    /// Connects to nothing yet. The error is one line without the password.
+    pub fn new(url: &Secret) -> Result<Self, String> {
+        Ok(Self {
+            uri: parse(url.expose())?,
+            link: Mutex::new(None),
+            publisher: Mutex::new(None),
+        })
+    }
+
+    /// The living connection, or a new one with everything declared on it.
+    async fn link(&self) -> Result<Arc<Link>, BusError> {
+        let mut slot = self.link.lock().await;
+        if let Some(link) = slot.as_ref().filter(|link| link.is_alive()) {
+            return Ok(link.clone());
+        }
+        *slot = None;
+        let link = Arc::new(Link::open(&self.uri).await?);
+        *slot = Some(link.clone());
+        Ok(link)
+    }
+}
+
+#[async_trait]
+impl Bus for RabbitBus {
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut slot = self.publisher.lock().await;
+        // Taken out: when this future is dropped half-way, its channel is never used again.
+        let publisher = match slot.take().filter(Publisher::is_usable) {
+            Some(publisher) => publisher,
+            None => Publisher::open(self.link().await?).await?,
+        };
+        let outcomes = publisher.publish(batch).await?;
+        *slot = Some(publisher);
+        Ok(outcomes)
+    }
+
+    async fn subscribe(
+        &self,
+        queues: &[Queue],
+        prefetch: u16,
+    ) -> Result<Box<dyn Subscription>, BusError> {
+        let link = self.link().await?;
+        let subscription = subscription::open(link, queues, prefetch).await?;
+        Ok(Box::new(subscription))
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        // A new channel is something that only a broker that is well gives us.
+        let ping = async { self.link().await?.channel().await.map(drop) };
+        timeout(PING_DEADLINE, ping).await.map_err(|_| late("a ping", PING_DEADLINE))?
+    }
+}
+
+/// Never repeats the text: it holds a password.
+fn parse(text: &str) -> Result<AMQPUri, String> {
+    const EXAMPLE: &str = "it looks like amqp://USER:PASSWORD@HOST:5672/%2f";
+    let mut uri: AMQPUri = text
+        .parse()
+        .map_err(|why| format!("not a usable URL ({why}); {EXAMPLE}"))?;
+    if uri.vhost.len() > 255 {
+        return Err(format!("the virtual host's name is too long; {EXAMPLE}"));
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    Ok(uri)
+}
+
+fn late(what: &str, deadline: Duration) -> BusError {
+    BusError::Unavailable(format!("no answer to {what} within {deadline:?}").into())
+}
+
+/// Tells what somebody has to repair from what passes by itself.
+fn bus_error(error: lapin::Error) -> BusError {
+    use AMQPErrorKind::{Hard, Soft};
+    if let ErrorKind::ProtocolError(refusal) = error.kind()
+        && let Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED)
+        | Hard(AMQPHardError::NOTALLOWED) = refusal.kind()
+    {
+        return BusError::Refused(refusal.get_message().to_string());
+    }
+    BusError::Unavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_url_is_one_line_that_hides_the_password() {
+        for url in ["", "http://u:hidden@h", "amqp//u:hidden@h", "amqp://u:hidden@h:99999/"] {
+            let why = RabbitBus::new(&Secret::new(url)).err().expect(url);
+            assert!(why.contains("amqp://USER:PASSWORD@HOST") && !why.contains('\n'), "{why}");
+            assert!(!why.contains("hidden"), "{why}");
+        }
+        assert!(RabbitBus::new(&Secret::new("amqp://u:p@h:5672/%2f")).is_ok());
+    }
+}

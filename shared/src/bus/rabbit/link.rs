@@ -1,0 +1,159 @@
+//! One connection: it ends at the first error, for all who use it, and at once.
+//!
+//! The driver closes politely and waits for the broker's answer, on a thread of its own; with a
+//! broker that hangs, each attempt would leave a thread behind. So a [`Link`] keeps a second handle
+//! of the socket and shuts that down. And a call that was made while the connection broke may never
+//! be answered, so each call also watches for that.
+
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
+use lapin::uri::AMQPUri;
+use futures_util::{Stream, StreamExt};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, Event};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{bus_error, late, topology};
+use crate::bus::BusError;
+
+/// How long the broker may take to answer anything but a connection attempt.
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection may take until the broker has let us in.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A connection on which the topology is declared.
+pub(super) struct Link {
+    connection: Connection,
+    socket: Socket,
+    dead: CancellationToken,
+}
+
+impl Link {
+    pub(super) async fn open(uri: &AMQPUri) -> Result<Self, BusError> {
+        // Where this fails or is dropped, the socket goes with it and takes the connection along.
+        let socket = Socket::default();
+        let connection = timeout(CONNECT_DEADLINE, connect(uri.clone(), socket.0.clone()))
+            .await
+            .map_err(|_| late("the connection attempt", CONNECT_DEADLINE))?
+            .map_err(bus_error)?;
+        let dead = CancellationToken::new();
+        tokio::spawn(watch(connection.status().clone(), connection.events_listener(), dead.clone()));
+        let link = Self { connection, socket, dead };
+        topology::declare(&link).await?;
+        Ok(link)
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.dead.is_cancelled() && self.connection.status().connected()
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, BusError> {
+        self.call(self.connection.create_channel()).await
+    }
+
+    /// One call, within [`ANSWER_DEADLINE`]. Any error ends the connection.
+    pub(super) async fn call<T>(
+        &self,
+        call: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, BusError> {
+        let answer = async {
+            let answer = timeout(ANSWER_DEADLINE, call).await;
+            answer.map_err(|_| late("a request", ANSWER_DEADLINE))?.map_err(bus_error)
+        };
+        let answer = self.while_alive(answer).await;
+        if answer.is_err() {
+            self.kill();
+        }
+        answer
+    }
+
+    /// The answer, or an error as soon as the connection is broken.
+    pub(super) async fn while_alive<T>(
+        &self,
+        answer: impl Future<Output = Result<T, BusError>>,
+    ) -> Result<T, BusError> {
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = self.dead.cancelled() => {
+                Err(BusError::Unavailable("the connection broke".into()))
+            }
+        }
+    }
+
+    /// Ends the connection for all who use it.
+    pub(super) fn kill(&self) {
+        self.dead.cancel();
+        self.socket.shut_down();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Cancels `dead` when the connection breaks. Errors of a channel come here too; those are for
+/// whoever uses the channel.
+async fn watch(
+    status: ConnectionStatus,
+    events: impl Stream<Item = Event>,
+    dead: CancellationToken,
+) {
+    let mut events = std::pin::pin!(events);
+    loop {
+        tokio::select! {
+            () = dead.cancelled() => return,
+            event = events.next() => if event.is_none() || !status.connected() {
+                return dead.cancel();
+            }
+        }
+    }
+}
+
+/// A second handle of the connection's socket; shut down when dropped.
+#[derive(Default)]
+struct Socket(Arc<OnceLock<TcpStream>>);
+
+impl Socket {
+    fn shut_down(&self) {
+        if let Some(Err(error)) = self.0.get().map(|socket| socket.shutdown(Shutdown::Both)) {
+            tracing::debug!(%error, "the broker's socket was closed already");
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+async fn connect(uri: AMQPUri, socket: Arc<OnceLock<TcpStream>>) -> lapin::Result<Connection> {
+    Connection::connector(
+        uri,
+        lapin::runtime::default_runtime()?,
+        async move |uri: AMQPUri, runtime| {
+            let tls = OwnedTLSConfig::default();
+            let stream = uri.connect_with_config_async(tls.as_ref(), &runtime).await?;
+            let plain = match &stream {
+                AsyncTcpStream::Plain(plain) => plain,
+                AsyncTcpStream::Rustls(tls) => tls.get_ref().0,
+                // Other TLS libraries are not compiled in.
+                _ => return Ok(stream),
+            };
+            let handle = plain.get_ref().as_fd().try_clone_to_owned()?;
+            // Without recovery the driver opens one socket only.
+            socket.get_or_init(|| handle.into());
+            Ok(stream)
+        },
+        ConnectionProperties::default().with_connection_name("sluice".into()),
+    )
+    .await
+}

@@ -1,0 +1,102 @@
+//! The exchanges and queues, declared the same way by everybody, as often as they like.
+//!
+//! All queues are durable quorum queues with arguments that RabbitMQ 3.10 to 4.x understand alike.
+//! Arguments cannot be changed later: a queue that was declared with others is a clear error.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ExchangeKind};
+
+use super::link::Link;
+use crate::bus::{BusError, DEAD_LETTER, TASK_QUEUES};
+
+/// How often a message is delivered before the broker itself puts it into the dead letters. High,
+/// because every crash of a consumer counts against all messages it held.
+const DELIVERY_LIMIT: i32 = 1_000;
+/// Nothing catches what the dead-letter queue drops: in effect no limit (RabbitMQ 4 has one of 20
+/// where none is given).
+const DEAD_LETTER_DELIVERY_LIMIT: i32 = 1_000_000;
+
+/// Declares everything on a channel of its own: a refusal closes the channel.
+pub(super) async fn declare(link: &Link) -> Result<(), BusError> {
+    let channel = link.channel().await?;
+    // Dead letters first: no message may find their exchange missing.
+    exchange(link, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
+    queue(link, &channel, DEAD_LETTER, dead_letter_arguments()).await?;
+    bind(link, &channel, DEAD_LETTER, DEAD_LETTER, "").await?;
+    for task_queue in TASK_QUEUES {
+        let event = task_queue.event_type;
+        exchange(link, &channel, event.exchange(), ExchangeKind::Topic).await?;
+        queue(link, &channel, task_queue.name, arguments()).await?;
+        bind(link, &channel, task_queue.name, event.exchange(), event.as_str()).await?;
+    }
+    Ok(())
+}
+
+async fn exchange(
+    link: &Link,
+    channel: &Channel,
+    name: &str,
+    kind: ExchangeKind,
+) -> Result<(), BusError> {
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    link.call(channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
+        .await
+        .map_err(|error| refused("exchange", name, error))
+}
+
+async fn queue(
+    link: &Link,
+    channel: &Channel,
+    name: &str,
+    arguments: FieldTable,
+) -> Result<(), BusError> {
+    link.call(channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments))
+        .await
+        .map(drop)
+        .map_err(|error| refused("queue", name, error))
+}
+
+async fn bind(
+    link: &Link,
+    channel: &Channel,
+    queue: &str,
+    exchange: &str,
+    key: &str,
+) -> Result<(), BusError> {
+    let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+    link.call(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none)).await
+}
+
+fn refused(what: &str, name: &str, error: BusError) -> BusError {
+    match error {
+        BusError::Refused(why) => BusError::Refused(format!(
+            "the {what} `{name}` cannot be declared, perhaps because it was made with other \
+             arguments; empty and delete it, then it is made anew ({why})"
+        )),
+        other => other,
+    }
+}
+
+fn arguments() -> FieldTable {
+    let mut arguments = quorum(DELIVERY_LIMIT);
+    let mut set = |name: &str, value: &str| {
+        arguments.insert(name.into(), AMQPValue::LongString(value.into()));
+    };
+    set("x-dead-letter-exchange", DEAD_LETTER);
+    // Without these two a dead letter can be lost on its way (the default is at-most-once).
+    set("x-dead-letter-strategy", "at-least-once");
+    set("x-overflow", "reject-publish");
+    arguments
+}
+
+fn dead_letter_arguments() -> FieldTable {
+    quorum(DEAD_LETTER_DELIVERY_LIMIT)
+}
+
+fn quorum(delivery_limit: i32) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(delivery_limit));
+    arguments
+}

@@ -1,0 +1,104 @@
+//! Events as CloudEvents 1.0 (JSON format): facts about tasks and users, in the past tense.
+//!
+//! An envelope is made once, by the domain, and stored with its change; the relay publishes what is
+//! stored. `schemas/` holds the JSON Schema of each type's `data`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Every type of event, with what follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EventType {
+    #[serde(rename = "task.created.v1")]
+    TaskCreated,
+    #[serde(rename = "task.updated.v1")]
+    TaskUpdated,
+    #[serde(rename = "task.deleted.v1")]
+    TaskDeleted,
+}
+
+impl EventType {
+    pub const ALL: [EventType; 3] = [Self::TaskCreated, Self::TaskUpdated, Self::TaskDeleted];
+
+    /// The `type` attribute; also the routing key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TaskCreated => "task.created.v1",
+            Self::TaskUpdated => "task.updated.v1",
+            Self::TaskDeleted => "task.deleted.v1",
+        }
+    }
+
+    /// The exchange that events of this type go to.
+    pub fn exchange(self) -> &'static str {
+        "tasks"
+    }
+
+    /// The JSON Schema (2020-12) of the whole envelope.
+    pub fn schema(self) -> &'static str {
+        match self {
+            Self::TaskCreated => include_str!("../schemas/task.created.v1.json"),
+            Self::TaskUpdated => include_str!("../schemas/task.updated.v1.json"),
+            Self::TaskDeleted => include_str!("../schemas/task.deleted.v1.json"),
+        }
+    }
+}
+
+/// One event. Attribute names are those of CloudEvents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub specversion: SpecVersion,
+    /// `task:version`: unique, and the same however often it is delivered.
+    pub id: String,
+    pub source: String,
+    #[serde(rename = "type")]
+    pub event_type: EventType,
+    /// The task's id.
+    pub subject: String,
+    #[serde(with = "crate::time::millis")]
+    pub time: Timestamp,
+    pub datacontenttype: JsonContent,
+    /// The W3C trace context of the request that caused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// What the type's schema says.
+    pub data: Value,
+}
+
+/// `"1.0"` and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpecVersion {
+    #[serde(rename = "1.0")]
+    V1,
+}
+
+/// `"application/json"` and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JsonContent {
+    #[serde(rename = "application/json")]
+    Json,
+}
+
+impl Envelope {
+    pub fn new(
+        source: &str,
+        event_type: EventType,
+        subject: &str,
+        version: u64,
+        time: Timestamp,
+        data: Value,
+    ) -> Self {
+        Self {
+            specversion: SpecVersion::V1,
+            id: format!("{subject}:{version}"),
+            source: source.to_owned(),
+            event_type,
+            subject: subject.to_owned(),
+            time,
+            datacontenttype: JsonContent::Json,
+            traceparent: None,
+            data,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What can be seen from outside: log lines as JSON on standard error, and Prometheus metrics.
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+};
+
+/// Starts logging. `filter` is an `EnvFilter` directive such as `info` or `info,pingora=warn`.
+/// A second call in one process (several services in one) changes nothing.
+pub fn init(filter: &str) -> Result<(), String> {
+    use tracing_subscriber::EnvFilter;
+    let filter =
+        EnvFilter::try_new(filter).map_err(|why| format!("LOG: `{filter}` is not a filter: {why}"))?;
+    // Already set is fine: the first one wins.
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .try_init()
+        .or(Ok(()))
+}
+
+/// Registers a metric; a name used twice is a bug that the first start shows.
+pub fn register<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: Result<M, prometheus::Error>,
+) -> M {
+    match metric.and_then(|metric| registry.register(Box::new(metric.clone())).map(|()| metric)) {
+        Ok(metric) => metric,
+        Err(why) => panic!("metric: {why}"),
+    }
+}
+
+/// The text exposition of everything registered.
+pub fn render(registry: &Registry) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Err(error) = TextEncoder::new().encode(&registry.gather(), &mut text) {
+        tracing::error!(%error, "metrics could not be written");
+    }
+    text
+}
+
+/// Counts and times of one worker's requests. Labels are route patterns, never paths.
+#[derive(Clone)]
+pub struct HttpMetrics {
+    worker: &'static str,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+}
+
+impl HttpMetrics {
+    pub fn new(worker: &'static str, registry: &Registry) -> Self {
+        let requests = IntCounterVec::new(
+            Opts::new("worker_requests_total", "Requests answered."),
+            &["worker", "method", "route", "status"],
+        );
+        let duration = HistogramVec::new(
+            HistogramOpts::new(
+                "worker_request_duration_seconds",
+                "Time from a request's head to its answer's head.",
+            )
+            .buckets(vec![
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+            ]),
+            &["worker", "route"],
+        );
+        Self {
+            worker,
+            requests: register(registry, requests),
+            duration: register(registry, duration),
+        }
+    }
+
+    pub fn observe(&self, method: &http::Method, route: &str, status: u16, took: std::time::Duration) {
+        // Methods outside the standard would be labels without bound.
+        let method = match method.as_str() {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+            _ => "other",
+        };
+        self.requests
+            .with_label_values(&[self.worker, method, route, &status.to_string()])
+            .inc();
+        self.duration
+            .with_label_values(&[self.worker, route])
+            .observe(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,142 @@
+//! A real redis-server with an append-only file, as it runs in production.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::OnceCell;
+
+use super::port::free_port;
+use super::process::{Process, on_path};
+use super::server::{StartError, missing, ready, start_on_free_ports};
+
+/// The one Redis that all tests of this process share. Isolate by [`Redis::key_prefix`].
+pub async fn shared_redis() -> &'static Redis {
+    static SHARED: OnceCell<Result<Redis, String>> = OnceCell::const_new();
+    let redis = SHARED.get_or_init(Redis::try_start).await;
+    redis.as_ref().unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub struct Redis {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        Self::try_start()
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    async fn try_start() -> Result<Self, String> {
+        start_on_free_ports(async || {
+            let program = on_path("redis-server")
+                .ok_or_else(|| missing("redis-server", "Debian package redis-server"))?;
+            let port = free_port();
+            let process = Process::named("redis-server")
+                .program(program)
+                .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+                .args(["--dir", ".", "--save", "", "--appendonly", "yes"])
+                .args(["--maxmemory-policy", "noeviction"])
+                .start();
+            let mut redis = Self {
+                process,
+                address: (Ipv4Addr::LOCALHOST, port).into(),
+            };
+            redis.ready().await?;
+            Ok(redis)
+        })
+        .await
+    }
+
+    pub fn url(&self) -> String {
+        self.url_at(self.address)
+    }
+
+    /// The same server through another address, such as a proxy's.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("redis://{address}")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A prefix for keys that no other test has.
+    pub fn key_prefix(&self) -> String {
+        super::unique("test") + ":"
+    }
+
+    /// Sends one command as its words and returns the reply as it came (`+OK`, `$1\r\na`).
+    pub async fn command(&self, command: &str) -> String {
+        let reply = ask(self.address, command).await;
+        reply.unwrap_or_else(|error| panic!("redis-server did not answer `{command}`: {error}"))
+    }
+
+    /// What the server wrote, over all its starts.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    pub fn pause(&mut self) {
+        self.process.sigstop();
+    }
+
+    pub fn resume(&mut self) {
+        self.process.sigcont();
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Kills what runs, and starts it again on the same port with the same data.
+    pub async fn restart(&mut self) {
+        self.process.start_again();
+        self.ready().await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same without the data, as after the loss of a machine.
+    pub async fn restart_empty(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.process.folder().join("appendonlydir"))
+            .expect("the append-only files lie in the server's folder");
+        self.restart().await;
+    }
+
+    async fn ready(&mut self) -> Result<(), StartError> {
+        let address = self.address;
+        ready(&mut self.process, Duration::from_secs(20), async |pid| {
+            // PING fails while the data is loading; the process id tells ours from a server of
+            // somebody who was faster on this port.
+            let alive = ask(address, "PING")
+                .await
+                .map_err(|error| error.to_string())?;
+            let info = ask(address, "INFO server")
+                .await
+                .map_err(|error| error.to_string())?;
+            if alive == "+PONG" && info.contains(&format!("process_id:{pid}\r\n")) {
+                Ok(())
+            } else {
+                Err(alive)
+            }
+        })
+        .await
+    }
+}
+
+async fn ask(address: SocketAddr, command: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream
+        .write_all(format!("{command}\r\nQUIT\r\n").as_bytes())
+        .await?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await?;
+    Ok(reply
+        .strip_suffix("\r\n+OK\r\n")
+        .unwrap_or(&reply)
+        .to_owned())
+}

@@ -1,0 +1,116 @@
+//! What every worker's `main` does: read the environment, log, listen, watch for signals; and the
+//! `healthcheck` that containers and supervisors run.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::env::{Strings, Vars};
+use crate::http::Limits;
+use crate::http::client::Client;
+use crate::identity::SigningKeys;
+use crate::secret::Secret;
+
+/// The variables that every worker reads.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub signing_keys: SigningKeys,
+    /// An `EnvFilter` directive.
+    pub log: String,
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Reads `LISTEN`, `GATEWAY_SIGNING_KEYS`, `LOG`, `DRAIN_LAME_DUCK` and `SHUTDOWN_GRACE`.
+    /// `None` means that an error was recorded.
+    pub fn read(vars: &mut Vars<'_>, default_port: u16) -> Option<Self> {
+        let default = Limits::default();
+        let limits = Limits {
+            lame_duck: vars.duration_or("DRAIN_LAME_DUCK", default.lame_duck),
+            grace: vars.duration_or("SHUTDOWN_GRACE", default.grace),
+            ..default
+        };
+        let listen = vars.or("LISTEN", SocketAddr::from(([127, 0, 0, 1], default_port)));
+        let log = vars.or("LOG", "info".to_owned());
+        let signing_keys = vars.required("GATEWAY_SIGNING_KEYS", |text| {
+            SigningKeys::parse(&Secret::new(text))
+        });
+        Some(Self {
+            listen,
+            signing_keys: signing_keys?,
+            log,
+            limits,
+        })
+    }
+}
+
+/// Binds, or says which address is taken.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; set LISTEN to a free address"))
+}
+
+/// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.
+pub fn shutdown_on_signals() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+        next().await;
+        tracing::info!("draining");
+        cancel.cancel();
+        next().await;
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(130);
+    });
+    Ok(token)
+}
+
+/// Runs `main`'s future and reports its error, with all causes, on standard error.
+pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks `url` (a `/readyz`) once: an error unless it answers 200 within two seconds.
+pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
+    let uri = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
+    let answer = Client::new()
+        .get(&uri, Duration::from_secs(2), 64 << 10)
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
+    anyhow::ensure!(
+        answer.status.is_success(),
+        "{url} answers {}: {}",
+        answer.status,
+        String::from_utf8_lossy(&answer.body)
+    );
+    Ok(())
+}
+
+/// Where this machine reaches the `/readyz` of the worker that the same environment starts.
+pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
+    let listen = source.get("LISTEN").and_then(|text| text.parse::<SocketAddr>().ok());
+    let mut address = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], default_port)));
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}/readyz")
+}

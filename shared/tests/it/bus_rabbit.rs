@@ -1,0 +1,216 @@
+//! RabbitMQ as a `Bus`: the conformance suite, and what only a real broker can do to us.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use shared::bus::conformance::event;
+use shared::bus::rabbit::RabbitBus;
+use shared::bus::{Bus, BusError, Outcome, TASK_QUEUES};
+use shared::event::{Envelope, EventType};
+use shared::secret::Secret;
+use shared::testing::{ChaosProxy, RabbitMq, Vhost, eventually, shared_rabbitmq};
+
+fn bus(url: &str) -> RabbitBus {
+    RabbitBus::new(&Secret::new(url)).unwrap()
+}
+
+async fn fresh() -> RabbitBus {
+    bus(&shared_rabbitmq().await.fresh_vhost().await.url())
+}
+
+shared::bus_conformance!(fresh);
+
+fn created(version: u64) -> Envelope {
+    event(EventType::TaskCreated, "t", version)
+}
+
+async fn delete_queue(vhost: &Vhost, name: &str) {
+    let path = format!("/api/queues/{}/{name}", vhost.name());
+    shared_rabbitmq().await.manage(Method::DELETE, &path, json!({})).await;
+}
+
+/// The messages of a queue, put back afterwards.
+async fn peek(vhost: &Vhost, name: &str) -> Vec<Value> {
+    let path = format!("/api/queues/{}/{name}/get", vhost.name());
+    let all = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
+    let messages = shared_rabbitmq().await.manage(Method::POST, &path, all).await;
+    messages.as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_message_is_persistent_and_says_what_it_is() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    bus(&vhost.url()).publish(&[created(1)]).await.unwrap();
+    let message = &peek(&vhost, "task_created").await[0];
+    assert_eq!(message["routing_key"], "task.created.v1");
+    assert_eq!(message["exchange"], "tasks");
+    let properties = &message["properties"];
+    assert_eq!(properties["content_type"], "application/cloudevents+json");
+    assert_eq!(properties["delivery_mode"], 2);
+    assert_eq!(properties["message_id"], "t:1");
+    assert_eq!(properties["timestamp"], 0);
+    assert_eq!(properties["type"], "task.created.v1");
+}
+
+#[tokio::test]
+async fn only_the_unroutable_one_of_a_batch_counts_as_failed_and_its_queue_is_made_anew() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    bus.publish(&[created(1)]).await.unwrap();
+    delete_queue(&vhost, "task_updated").await;
+
+    // Unroutable messages are confirmed at once, in front of those that a queue still writes.
+    let mut batch: Vec<_> = (2..50).map(created).collect();
+    batch.push(event(EventType::TaskUpdated, "t", 50));
+    batch.push(created(51));
+    let outcomes = bus.publish(&batch).await.unwrap();
+    let failed = Outcome::Failed("returned: no queue is bound for it".into());
+    for (event, outcome) in batch.iter().zip(outcomes) {
+        let wanted = match event.event_type {
+            EventType::TaskUpdated => failed.clone(),
+            _ => Outcome::Confirmed,
+        };
+        assert_eq!(outcome, wanted, "{}", event.id);
+    }
+    let again = [event(EventType::TaskUpdated, "t", 50)];
+    assert_eq!(bus.publish(&again).await.unwrap(), [Outcome::Confirmed]);
+}
+
+#[tokio::test]
+async fn a_queue_of_other_arguments_is_named_in_the_refusal() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let path = format!("/api/queues/{}/task_created", vhost.name());
+    let classic = json!({"durable": true, "arguments": {"x-queue-type": "classic"}});
+    shared_rabbitmq().await.manage(Method::PUT, &path, classic).await;
+    let error = bus(&vhost.url()).publish(&[created(1)]).await.unwrap_err();
+    let BusError::Refused(why) = &error else { panic!("{error:?}") };
+    assert!(why.contains("the queue `task_created`") && why.contains("inequivalent arg"), "{why}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_virtual_host_are_refusals() {
+    let rabbit = shared_rabbitmq().await;
+    let vhost = rabbit.fresh_vhost().await;
+    for url in [
+        vhost.url().replacen(&format!(":{}@", rabbit.password()), ":wrong@", 1),
+        vhost.url() + "-which-nobody-made",
+    ] {
+        let error = bus(&url).publish(&[created(1)]).await.unwrap_err();
+        assert!(matches!(error, BusError::Refused(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_queue_ends_the_subscription_and_the_next_one_makes_it_anew() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    delete_queue(&vhost, "task_created").await;
+    let error = subscription.next_batch(1).await.unwrap_err();
+    assert!(matches!(error, BusError::Unavailable(_)), "{error:?}");
+
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    bus.publish(&[created(1)]).await.unwrap();
+    assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_keeps_its_body_and_says_why_and_from_where() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    bus.publish(&[created(1)]).await.unwrap();
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let delivery = subscription.next_batch(1).await.unwrap().remove(0);
+    let reason = "é".repeat(2_000);
+    subscription.dead_letter(&delivery, &reason).await.unwrap();
+
+    let message = &peek(&vhost, "dead_letter").await[0];
+    assert_eq!(message["payload"].as_str().unwrap().as_bytes(), delivery.body);
+    assert_eq!(message["properties"]["message_id"], "t:1");
+    assert_eq!(message["properties"]["type"], "task.created.v1");
+    let headers = &message["properties"]["headers"];
+    assert_eq!(headers["x-reason"], "é".repeat(500));
+    assert_eq!(headers["x-original-queue"], "task_created");
+    assert_eq!(headers["x-event-id"], "t:1");
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_its_queue_is_not_acknowledged() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    bus.publish(&[created(1)]).await.unwrap();
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let delivery = subscription.next_batch(1).await.unwrap().remove(0);
+    delete_queue(&vhost, "dead_letter").await;
+    assert!(subscription.dead_letter(&delivery, "unreadable").await.is_err());
+    drop(subscription);
+
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let again = subscription.next_batch(1).await.unwrap().remove(0);
+    assert_eq!(again.body, delivery.body);
+    subscription.dead_letter(&again, "unreadable").await.unwrap();
+    assert_eq!(peek(&vhost, "dead_letter").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_noticed_by_publisher_subscriber_and_ping() {
+    let rabbit = shared_rabbitmq().await;
+    let proxy = ChaosProxy::start(rabbit.address()).await;
+    let vhost = rabbit.fresh_vhost().await;
+    let bus = bus(&(vhost.url_at(proxy.address()) + "?heartbeat=1"));
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let mut proxy = proxy;
+    proxy.blackhole().await;
+    assert!(bus.ping().await.is_err());
+    assert!(subscription.next_batch(1).await.is_err());
+    assert!(bus.publish(&[created(1)]).await.is_err());
+
+    proxy.restore().await;
+    eventually(Duration::from_secs(10), || bus.publish(std::slice::from_ref(&EVENT))).await;
+}
+
+static EVENT: std::sync::LazyLock<Envelope> = std::sync::LazyLock::new(|| created(1));
+
+#[tokio::test]
+async fn a_broken_connection_is_rebuilt_by_the_next_call() {
+    let rabbit = shared_rabbitmq().await;
+    let mut proxy = ChaosProxy::start(rabbit.address()).await;
+    let bus = bus(&rabbit.fresh_vhost().await.url_at(proxy.address()));
+    bus.publish(&[created(1)]).await.unwrap();
+    proxy.refuse().await;
+    eventually(Duration::from_secs(5), || async { bus.publish(&[created(2)]).await.is_err() }).await;
+    proxy.restore().await;
+    assert_eq!(bus.publish(&[created(2)]).await.unwrap(), [Outcome::Confirmed]);
+}
+
+#[tokio::test]
+async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on() {
+    let mut rabbit = RabbitMq::start().await;
+    let bus = bus(&rabbit.url());
+    let batch: Vec<_> = (1..=100).map(created).collect();
+    assert_eq!(bus.publish(&batch).await.unwrap(), vec![Outcome::Confirmed; 100]);
+    rabbit.settle().await;
+    rabbit.kill();
+    assert!(bus.publish(&[created(101)]).await.is_err());
+    rabbit.restart().await;
+    eventually(Duration::from_secs(30), || async {
+        bus.publish(&[created(101)]).await.map(|outcomes| outcomes == [Outcome::Confirmed])
+            .unwrap_or(false)
+    })
+    .await;
+
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 300).await.unwrap();
+    let mut received = Vec::new();
+    while received.last().is_none_or(|id| id != "t:101") {
+        let batch = subscription.next_batch(50).await.unwrap();
+        subscription.ack(&batch).await.unwrap();
+        for delivery in batch {
+            received.push(serde_json::from_slice::<Envelope>(&delivery.body).unwrap().id);
+        }
+    }
+    // An attempt without a confirm may have been written all the same.
+    received.dedup();
+    let all: Vec<String> = (1..=101).map(|version| format!("t:{version}")).collect();
+    assert_eq!(received, all);
+}
