@@ -53,6 +53,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     // Pingora logs each client that breaks off as an error; the access log has them.
     let filter = env("LOG").unwrap_or_else(|| "info,pingora_proxy=off,pingora_core=warn".to_owned());
     shared::telemetry::init(&filter).map_err(anyhow::Error::msg)?;
+    // Two providers are linked; a `rediss://` connection needs one of them chosen.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let config = Config::load(file, &env)?;
     let gateway = gateway::build(&config, Stop::Signals)?;
     tracing::info!(http = %config.listen.http, admin = %config.listen.admin, "listening on {}", config.listen.http);

@@ -3,7 +3,6 @@
 //! head → [`admission`](crate::admission) → a replica → identity headers → body and answer stream
 //! both ways → one metric and one log line.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -191,18 +189,6 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
         self.metrics.observe(session, ctx);
         self.access_log.record(session, error, ctx);
-    }
-
-    async fn connected_to_upstream(
-        &self,
-        _: &mut Session,
-        _reused: bool,
-        _: &HttpPeer,
-        _fd: RawFd,
-        _: Option<&Digest>,
-        _: &mut RequestCtx,
-    ) -> Result<()> {
-        Ok(())
     }
 
     /// A client that goes away is not our error; the access log has it.

@@ -101,4 +101,36 @@ impl Envelope {
             data,
         }
     }
+
+    /// Carries the trace on, where `traceparent` is one: it comes from outside.
+    #[must_use]
+    pub fn traced(mut self, traceparent: Option<&str>) -> Self {
+        self.traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        self
+    }
+}
+
+/// `00-` 32 hex digits `-` 16 hex digits `-` 2 hex digits (W3C Trace Context, level 1).
+fn is_traceparent(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-';
+    lengths.eq([2, 32, 16, 2]) && text.bytes().all(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_well_formed_trace_context_is_carried_on() {
+        let event = || {
+            let time = Timestamp::UNIX_EPOCH;
+            Envelope::new("/t", EventType::TaskCreated, "a", 1, time, Value::Null)
+        };
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(event().traced(Some(good)).traceparent.as_deref(), Some(good));
+        for bad in ["", "00-0af7-b7ad-01", &good.to_uppercase(), &good.replace('-', "_")] {
+            assert_eq!(event().traced(Some(bad)).traceparent, None, "{bad}");
+        }
+    }
 }

@@ -76,10 +76,7 @@ where
 }
 
 fn is_decoding(error: &mongodb::error::Error) -> bool {
-    matches!(
-        *error.kind,
-        mongodb::error::ErrorKind::BsonDeserialization(_)
-    )
+    matches!(*error.kind, mongodb::error::ErrorKind::Bson(_))
 }
 
 /// Whether a write failed because a unique index already holds its key.

@@ -1,6 +1,7 @@
 //! The outbox port: events that are committed with their change and not yet published.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::event::Envelope;
 use crate::store::StoreError;
@@ -13,18 +14,28 @@ pub struct Pending {
     pub event: Envelope,
 }
 
+/// How much waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Subjects with unpublished events, counted up to a bound of the adapter's choice.
+    pub subjects: u64,
+    /// The time of the oldest unpublished event.
+    pub oldest: Option<Timestamp>,
+}
+
 /// Where committed events wait. Embedded in a document or a table of its own: the relay cannot tell.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Up to `limit` events, oldest subjects first, each subject's events in version order and
-    /// from its oldest on. `older_than` leaves young ones to the fast path.
-    async fn pending(
-        &self,
-        older_than: jiff::Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Pending>, StoreError>;
+    /// Up to `limit` events (fewer where they are large), oldest subjects first, each subject's
+    /// events in version order and from its oldest on. `older_than` leaves young ones to the fast
+    /// path. Empty only when there is none.
+    async fn pending(&self, older_than: Timestamp, limit: usize)
+    -> Result<Vec<Pending>, StoreError>;
 
     /// Records that these were published: keeps them in the history, then removes exactly these
     /// versions from the outbox. Safe to repeat.
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError>;
+
+    /// How much waits, cheaply: it is asked every second.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
 }

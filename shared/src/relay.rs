@@ -1,1 +1,259 @@
-//! The relay.
+//! The relay: takes committed events from the outbox to the bus. Nobody else publishes.
+//!
+//! A handler hints what it has just committed, and the relay publishes that at once; whatever a full
+//! hint channel, a crash or an outage leaves behind, the sweeper finds in the outbox. So a hint may
+//! be lost and an event may be published twice, but none is lost: it leaves the outbox only after the
+//! broker confirmed it and the history keeps it.
+//!
+//! One subject's events are published in version order, each behind the one before on the bus. When
+//! one fails, those behind it stay in the outbox with it, even where the broker took them.
+
+mod metrics;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::Registry;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use self::metrics::Metrics;
+use self::recent::Recent;
+use crate::bus::{Bus, BusError, Outcome};
+use crate::outbox::{Outbox, Pending};
+use crate::store::{StoreError, chain};
+use crate::time::Clock;
+
+/// Events in one publish, and in one look into the outbox.
+const BATCH: usize = 512;
+/// Hints that wait while the relay is busy; more are dropped, and found by the sweeper.
+const HINTS: usize = 1_024;
+/// Younger events are the fast path's.
+const SWEEP_AFTER: Duration = Duration::from_secs(2);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long hints may still be published after shutdown; the outbox keeps the rest.
+const LAST_FLUSH: Duration = Duration::from_secs(2);
+
+/// Why a step of the relay ended early. What it had not done is still in the outbox.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    #[error("events cannot be published")]
+    Bus(#[from] BusError),
+    #[error("the outbox cannot be read or marked")]
+    Outbox(#[from] StoreError),
+}
+
+/// What one step did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Events that the outbox or the hints held.
+    pub found: usize,
+    /// Those that the broker has, and the outbox no longer.
+    pub published: usize,
+}
+
+/// Tells the relay what was just committed. All that a handler has of the relay and the bus.
+#[derive(Clone)]
+pub struct RelayHandle(mpsc::Sender<Vec<Pending>>);
+
+impl RelayHandle {
+    /// Never waits. `pending` is everything that waits for one subject, in version order.
+    pub fn hint(&self, pending: Vec<Pending>) {
+        // A full or closed channel loses nothing: the sweeper finds the events in the outbox.
+        if self.0.try_send(pending).is_err() {
+            tracing::debug!("the relay is busy; the sweeper will find these events");
+        }
+    }
+}
+
+pub struct Relay {
+    outbox: Arc<dyn Outbox>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    /// What needs no second publishing though a hint, made before the first, names it.
+    recent: std::sync::Mutex<Recent>,
+    /// Locked by [`Relay::run`] alone.
+    hints: Mutex<mpsc::Receiver<Vec<Pending>>>,
+}
+
+impl Relay {
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        registry: &Registry,
+    ) -> (Arc<Self>, RelayHandle) {
+        let (sender, hints) = mpsc::channel(HINTS);
+        let relay = Self {
+            outbox,
+            bus,
+            clock,
+            metrics: Metrics::new(registry),
+            recent: std::sync::Mutex::default(),
+            hints: Mutex::new(hints),
+        };
+        (Arc::new(relay), RelayHandle(sender))
+    }
+
+    /// Relays until `shutdown`. An outage of the bus or of the outbox ends nothing: the relay pauses
+    /// and tries again, and then clears what has piled up before it listens to hints again.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mut hints = self.hints.lock().await;
+        while let Err(error) = self.follow(&mut hints, &shutdown).await {
+            tracing::warn!(error = chain(&error), "events wait in the outbox");
+            if !self.recover(&mut hints, &shutdown).await {
+                break;
+            }
+            tracing::info!("events are published again");
+        }
+        Ok(())
+    }
+
+    /// Publishes hints as they come and sweeps in between.
+    async fn follow(
+        &self,
+        hints: &mut mpsc::Receiver<Vec<Pending>>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => {
+                    hints.close();
+                    while let Ok(more) = hints.try_recv() {
+                        batch.push(more);
+                    }
+                    let last = self.relay_once(batch.into_iter().flatten());
+                    // Late is as good as never: the sweeper of the next process publishes it.
+                    return tokio::time::timeout(LAST_FLUSH, last).await.map_or(Ok(()), |r| r.map(drop));
+                }
+                // While one batch is on its way the next one gathers, so nobody has to wait for it.
+                _ = hints.recv_many(&mut batch, BATCH) => {
+                    self.relay_once(batch.drain(..).flatten()).await?;
+                }
+                _ = sweep.tick() => self.sweep(self.clock.now() - SWEEP_AFTER, shutdown).await?,
+            }
+        }
+    }
+
+    /// Waits until the outage is over and what it left is published. False when `shutdown` came.
+    async fn recover(
+        &self,
+        hints: &mut mpsc::Receiver<Vec<Pending>>,
+        shutdown: &CancellationToken,
+    ) -> bool {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return false,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+            // Everything hinted so far is in the outbox, and not younger than this.
+            let until = self.clock.now();
+            while hints.try_recv().is_ok() {}
+            match self.sweep(until, shutdown).await {
+                Ok(()) => return !shutdown.is_cancelled(),
+                Err(error) => tracing::debug!(error = chain(&error), "still not publishing"),
+            }
+        }
+    }
+
+    /// Sweeps without a pause until nothing older than `older_than` is left, or nothing moves.
+    async fn sweep(
+        &self,
+        older_than: Timestamp,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        self.metrics.waits(&self.outbox.backlog().await?, self.clock.now());
+        while !shutdown.is_cancelled() && self.sweep_once(older_than).await?.published > 0 {}
+        Ok(())
+    }
+
+    /// One look into the outbox: publishes the oldest events that are older than `older_than`.
+    pub async fn sweep_once(&self, older_than: Timestamp) -> Result<Step, RelayError> {
+        let pending = self.outbox.pending(older_than, BATCH).await?;
+        self.publish_all(pending).await
+    }
+
+    /// Publishes hinted events, and marks those that were confirmed.
+    pub async fn relay_once(
+        &self,
+        hinted: impl IntoIterator<Item = Pending>,
+    ) -> Result<Step, RelayError> {
+        // Hints of one subject overlap: each carries all that was pending when it was made.
+        let mut by_subject: BTreeMap<String, BTreeMap<u64, Pending>> = BTreeMap::new();
+        for pending in hinted {
+            if !self.recent().contains(&pending.event.id) {
+                let versions = by_subject.entry(pending.event.subject.clone()).or_default();
+                versions.insert(pending.version, pending);
+            }
+        }
+        self.publish_all(by_subject.into_values().flat_map(BTreeMap::into_values).collect()).await
+    }
+
+    /// Each subject's events must stand in version order.
+    async fn publish_all(&self, events: Vec<Pending>) -> Result<Step, RelayError> {
+        let mut step = Step { found: events.len(), published: 0 };
+        let mut stopped: HashSet<String> = HashSet::new();
+        for part in events.chunks(BATCH) {
+            step.published += self.publish(part, &mut stopped).await?;
+        }
+        Ok(step)
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Publishes at most a batch. A subject in `stopped` has an unpublished earlier event.
+    async fn publish(
+        &self,
+        part: &[Pending],
+        stopped: &mut HashSet<String>,
+    ) -> Result<usize, RelayError> {
+        let part: Vec<&Pending> = part
+            .iter()
+            .filter(|pending| !stopped.contains(&pending.event.subject))
+            .collect();
+        let envelopes: Vec<_> = part.iter().map(|pending| pending.event.clone()).collect();
+        let outcomes = match self.bus.publish(&envelopes).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.metrics.failed(part.len());
+                return Err(error.into());
+            }
+        };
+        let mut published = Vec::with_capacity(part.len());
+        for (pending, outcome) in part.into_iter().zip(outcomes) {
+            let subject = &pending.event.subject;
+            match outcome {
+                Outcome::Confirmed if !stopped.contains(subject) => published.push(pending.clone()),
+                Outcome::Confirmed => self.metrics.failed(1),
+                Outcome::Failed(why) => {
+                    let id = &pending.event.id;
+                    tracing::warn!(event.id = id, why, "event `{id}` was not published");
+                    stopped.insert(subject.clone());
+                    self.metrics.failed(1);
+                }
+            }
+        }
+        if !published.is_empty() {
+            // A crash before this line publishes them once more, which consumers ignore.
+            self.outbox.mark_published(&published).await?;
+            self.metrics.published(published.len());
+            self.recent().extend(published.iter().map(|pending| &pending.event.id));
+        }
+        Ok(published.len())
+    }
+}

@@ -72,13 +72,15 @@ async fn converse(mut stream: TcpStream, manner: Manner, count: Arc<AtomicUsize>
                 false
             }
             Manner::Garbage => {
-                stream.write_all(b"what is this?\r\n\r\n").await.is_ok() && false
+                stream.write_all(b"what is this?\r\n\r\n").await.unwrap();
+                false
             }
             Manner::Upgrade => {
                 let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
                 stream.write_all(switch).await.unwrap();
                 let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await.is_ok() && false
+                tokio::io::copy(&mut read, &mut write).await.ok();
+                false
             }
             Manner::Trickle => {
                 let first = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n";

@@ -15,7 +15,7 @@ mod stall;
 
 pub use json::{Object, Patch};
 pub use reply::{Reply, ReplyBody};
-pub use request::{Anybody, Public, Query, Request};
+pub use request::{Anybody, IfMatch, Public, Query, Request};
 pub use routes::Routes;
 pub use serve::{Limits, Service, serve};
 

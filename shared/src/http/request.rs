@@ -74,6 +74,12 @@ impl<W> Request<W> {
         Query::parse(self.head.uri.query().unwrap_or(""))
     }
 
+    /// The versions that the client would have changed.
+    pub fn if_match(&self) -> IfMatch {
+        let values = self.head.headers.get_all(header::IF_MATCH);
+        IfMatch::parse(values.iter().map(|value| value.to_str().unwrap_or("")))
+    }
+
     /// Reads the body as one JSON object: 415, 413, 408 or 400 where it is not one.
     pub async fn object(self) -> Result<(W, Object), Problem> {
         if !is_json(&self.head) {
@@ -139,6 +145,30 @@ fn is_json(head: &Parts) -> bool {
     let json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
     json && utf8
+}
+
+/// The condition of `If-Match` (RFC 9110 §13.1.1): met where it is absent or names the version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(Option<Vec<String>>);
+
+impl IfMatch {
+    fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+        let tags = values.flat_map(|value| value.split(','));
+        let tags: Vec<_> = tags.map(|tag| tag.trim().to_owned()).collect();
+        Self((!tags.is_empty()).then_some(tags))
+    }
+
+    /// 412 where the object has another version. Weak tags never match.
+    pub fn check(&self, version: u64) -> Result<(), Problem> {
+        let wanted = format!("\"{version}\"");
+        match &self.0 {
+            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == wanted) => Err(Problem::new(
+                Kind::PreconditionFailed,
+                format!("It has changed since: its ETag is {wanted} now. Read it again."),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A query string being taken apart; it remembers everything that is wrong with it.
@@ -230,6 +260,14 @@ mod tests {
         let problem = query.finish().unwrap_err();
         let names: Vec<_> = problem.errors().iter().map(|e| e.pointer.as_str()).collect();
         assert_eq!(names, ["?limit", "?unread", "?type", "?x"]);
+    }
+
+    #[test]
+    fn if_match_is_met_by_the_version_it_names_only() {
+        let met = |values: &[&str]| IfMatch::parse(values.iter().copied()).check(3).is_ok();
+        assert!(met(&[]) && met(&["*"]) && met(&["\"3\""]) && met(&["\"2\", \"3\""]));
+        assert!(met(&["\"2\"", "\"3\""]));
+        assert!(!met(&["\"2\""]) && !met(&["W/\"3\""]) && !met(&["3"]) && !met(&[""]));
     }
 
     #[test]

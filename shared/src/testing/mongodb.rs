@@ -159,8 +159,9 @@ async fn is_primary(
 /// it. For a test that starts one in its own way.
 pub fn mongod() -> Option<PathBuf> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let named = std::env::var_os("SLUICE_MONGOD").filter(|path| !path.is_empty());
     on_path("mongod")
-        .or_else(|| std::env::var_os("SLUICE_MONGOD").map(PathBuf::from))
+        .or(named.map(PathBuf::from))
         .or_else(|| Some(repository.join(".tools/mongod/mongod")))
         .filter(|file| file.is_file())
 }

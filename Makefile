@@ -1,0 +1,37 @@
+# One command per target; the work is in infra/native.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs restart clean build check test demo
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+up: ## the whole stack on this machine, real servers, supervised; ready when it returns
+	@infra/native/up.sh
+
+down: ## stops all of it; data stays
+	@infra/native/down.sh
+
+status: ## one table of what runs
+	@infra/native/status.sh
+
+logs: ## follows all logs, or one: make logs NAME=gateway-1
+	@infra/native/logs.sh $(NAME)
+
+restart: ## restarts one process gracefully: make restart NAME=gateway-1
+	@infra/native/restart.sh $(NAME)
+
+clean: ## stops it and deletes all its data (.run)
+	@infra/native/clean.sh
+
+build: ## the release binaries
+	@infra/native/build.sh
+
+demo: ## the whole story over HTTP, against whatever runs
+	@infra/native/demo.sh
+
+check: ## format, lints, licences and advisories, unused dependencies
+	@infra/native/check.sh
+
+test: ## every test, with what it needs
+	@infra/native/test.sh

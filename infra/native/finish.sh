@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Cleans up behind one process that ended, and has it back at once. Called by its supervisor only, in the service's folder: finish.sh NAME
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+pid_file=$RUN/pids/$1.pid
+
+# A killed nginx leaves its workers behind, and they would keep the port: the whole process group goes.
+kill -KILL -- "-$(<"$pid_file")" 2>/dev/null || true
+
+# s6-supervise pauses for a second before it starts anything again, but obeys at once when asked. It is asked as soon as this script has
+# ended; a process that lived for less than a second waits 0.8 s, so that a loop of failures stays slow.
+if [[ ! -e down ]]; then
+  lived=$(($(date +%s%3N) - $(date -r "$pid_file" +%s%3N)))
+  (
+    while kill -0 $$ 2>/dev/null; do sleep 0.02; done
+    sleep "$( ((lived < 1000)) && printf 0.8 || printf 0.02)"
+    [[ -e down ]] || exec s6-svc -u .
+  ) </dev/null >/dev/null 2>&1 &
+fi

@@ -1,0 +1,64 @@
+//! The worker's configuration: read from the environment once, every complaint at once.
+
+use shared::env::{EnvErrors, Strings, Vars};
+use shared::mongo::MongoSettings;
+use shared::secret::Secret;
+use shared::worker::Settings;
+
+use crate::passwords::Hashing;
+use crate::tokens::{TokenKeys, Tokens};
+
+/// Where the first of these workers listens unless told.
+pub const DEFAULT_PORT: u16 = 4001;
+
+/// Everything that can be chosen from outside.
+#[derive(Debug)]
+pub struct Config {
+    pub settings: Settings,
+    pub mongo: MongoSettings,
+    pub tokens: Tokens,
+    /// Fixed by the product; tests make it cheap.
+    pub hashing: Hashing,
+}
+
+impl Config {
+    /// Reads the variables of every worker and of the store, `TOKEN_SIGNING_KEYS`, `TOKEN_ISSUER`
+    /// and `TOKEN_AUDIENCE`.
+    pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
+        let mut vars = Vars::new(source);
+        let settings = Settings::read(&mut vars, DEFAULT_PORT);
+        let mongo = MongoSettings::read(&mut vars);
+        let keys = vars.required("TOKEN_SIGNING_KEYS", |text| {
+            TokenKeys::parse(&Secret::new(text))
+        });
+        let issuer = vars.or("TOKEN_ISSUER", "sluice".to_owned());
+        let audience = vars.or("TOKEN_AUDIENCE", "sluice-api".to_owned());
+        vars.finish(|| {
+            Some(Self {
+                settings: settings?,
+                mongo: mongo?,
+                tokens: Tokens::new(keys?, issuer, audience),
+                hashing: Hashing::default(),
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn an_empty_environment_is_told_everything_it_lacks() {
+        let errors = Config::read(&HashMap::new()).unwrap_err().0;
+        let names: Vec<_> = errors
+            .iter()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(
+            names,
+            ["GATEWAY_SIGNING_KEYS", "MONGODB_URI", "TOKEN_SIGNING_KEYS"]
+        );
+    }
+}
