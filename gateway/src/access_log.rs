@@ -49,7 +49,11 @@ impl AccessLog {
     /// `sample` is the share of requests that are logged, from 0 to 1.
     pub fn new(sample: f64) -> Self {
         Self {
-            keep_one_in: if sample > 0.0 { (1.0 / sample).round() as u64 } else { 0 },
+            keep_one_in: if sample > 0.0 {
+                (1.0 / sample).round() as u64
+            } else {
+                0
+            },
             seen: AtomicU64::new(0),
             buffer: Mutex::default(),
             dropped: AtomicU64::new(0),
@@ -75,7 +79,10 @@ impl AccessLog {
             // Never the query: it may hold what should not be kept.
             path: request.uri.path(),
             service: ctx.service(),
-            upstream: ctx.replica.as_ref().map(|replica| replica.address().to_string()),
+            upstream: ctx
+                .replica
+                .as_ref()
+                .map(|replica| replica.address().to_string()),
             status: status(session),
             bytes_in: ctx.body_bytes,
             bytes_out: session.body_bytes_sent(),
@@ -110,11 +117,13 @@ impl AccessLog {
 
     /// Writes what has gathered, once.
     pub async fn flush(&self) {
-        let lines = std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
+        let lines =
+            std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
         if lines.is_empty() {
             return;
         }
-        let written = tokio::task::spawn_blocking(move || std::io::stdout().write_all(&lines)).await;
+        let written =
+            tokio::task::spawn_blocking(move || std::io::stdout().write_all(&lines)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the access log was not written");
         }
@@ -123,5 +132,7 @@ impl AccessLog {
 
 /// The status that was sent; 499 where the client left before one was, as nginx counts it.
 pub fn status(session: &Session) -> u16 {
-    session.response_written().map_or(499, |head| head.status.as_u16())
+    session
+        .response_written()
+        .map_or(499, |head| head.status.as_u16())
 }

@@ -52,7 +52,8 @@ impl Ready {
         if !self.listening.load(Ordering::Relaxed) {
             let connect = tokio::net::TcpStream::connect(self.admin.own_address);
             let connected = tokio::time::timeout(Duration::from_millis(500), connect).await;
-            self.listening.store(matches!(connected, Ok(Ok(_))), Ordering::Relaxed);
+            self.listening
+                .store(matches!(connected, Ok(Ok(_))), Ordering::Relaxed);
         }
         self.listening.load(Ordering::Relaxed)
     }
@@ -92,7 +93,9 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
     let admitted: u64 = tallies.iter().map(|(_, tally)| tally.admitted).sum();
     let denied: u64 = tallies.iter().map(|(_, tally)| tally.denied).sum();
     let keys = admin.verifier.keys();
-    let keys = keys.iter().map(|key| json!({"kid": key.kid, "alg": key.alg, "issuer": key.issuer}));
+    let keys = keys
+        .iter()
+        .map(|key| json!({"kid": key.kid, "alg": key.alg, "issuer": key.issuer}));
     Ok(Reply::ok(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": shared::time::rfc3339(admin.started_at),

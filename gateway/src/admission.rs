@@ -99,7 +99,12 @@ impl Admission {
             routes: Table::build(config),
             verifier,
             limiter,
-            limits: config.limits.policies.values().map(limit).collect::<Result<_, _>>()?,
+            limits: config
+                .limits
+                .policies
+                .values()
+                .map(limit)
+                .collect::<Result<_, _>>()?,
             trusted_proxies: config.trusted_proxies.clone(),
         })
     }
@@ -191,7 +196,9 @@ impl Admission {
 
     /// Whether an address is one of our own proxies, whose forwarding headers count.
     pub fn is_trusted(&self, address: IpAddr) -> bool {
-        self.trusted_proxies.iter().any(|net| net.contains(&address))
+        self.trusted_proxies
+            .iter()
+            .any(|net| net.contains(&address))
     }
 
     /// The peer, or behind trusted proxies the nearest address of `X-Forwarded-For` that is not

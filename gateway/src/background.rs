@@ -69,7 +69,11 @@ impl BackgroundService for Background {
 
 impl Background {
     async fn serve_admin(&self, stop: &CancellationToken) {
-        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let listener = self
+            .listener
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let listener = match listener.map(tokio::net::TcpListener::from_std) {
             Some(Ok(listener)) => listener,
             Some(Err(error)) => return tracing::error!(%error, "the admin listener did not start"),

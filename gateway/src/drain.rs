@@ -47,7 +47,10 @@ impl ShutdownSignalWatch for Drain {
         }
         match self.lifecycle.running() {
             0 => tracing::info!("drained"),
-            left => tracing::warn!(left, "{left} requests were still running when the grace ended"),
+            left => tracing::warn!(
+                left,
+                "{left} requests were still running when the grace ended"
+            ),
         }
         ShutdownSignal::GracefulTerminate
     }
@@ -64,9 +67,10 @@ impl Drain {
         let token = match &self.stop {
             Stop::Token(token) => token,
             Stop::Signals => {
-                let (Ok(mut terminate), Ok(mut interrupt)) =
-                    (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-                else {
+                let (Ok(mut terminate), Ok(mut interrupt)) = (
+                    signal(SignalKind::terminate()),
+                    signal(SignalKind::interrupt()),
+                ) else {
                     tracing::error!("signals cannot be watched; ending");
                     return Urgency::AtOnce;
                 };

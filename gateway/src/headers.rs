@@ -35,7 +35,10 @@ pub fn assert_identity(
     let client = admitted.client().to_string();
     up.insert_header(CLIENT_ADDRESS, client.as_str())?;
     up.insert_header(FORWARDED_FOR, client.as_str())?;
-    up.insert_header(FORWARDED_PROTO, proto.unwrap_or(HeaderValue::from_static("http")))?;
+    up.insert_header(
+        FORWARDED_PROTO,
+        proto.unwrap_or(HeaderValue::from_static("http")),
+    )?;
     if let Some(host) = host {
         up.insert_header(FORWARDED_HOST, host)?;
     }
@@ -99,7 +102,9 @@ pub fn answer(down: &mut ResponseHeader, admitted: &Admitted, request_id: &str) 
 pub fn request_id(given: Option<&HeaderValue>) -> String {
     let plain = |text: &&str| {
         (8..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     given
         .and_then(|value| value.to_str().ok())

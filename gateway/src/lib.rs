@@ -196,8 +196,9 @@ fn free(address: SocketAddr) -> anyhow::Result<()> {
 }
 
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address}; change `listen` or stop what holds the port"))?;
+    let listener = TcpListener::bind(address).with_context(|| {
+        format!("cannot listen on {address}; change `listen` or stop what holds the port")
+    })?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

@@ -44,17 +44,24 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let env = |name: &str| std::env::var(name).ok();
     if let Some(file) = &arguments.check {
         let config = Config::load(file, &env)?;
-        eprintln!("{}: good, {} services", file.display(), config.services.len());
+        eprintln!(
+            "{}: good, {} services",
+            file.display(),
+            config.services.len()
+        );
         return Ok(());
     }
     let Some(file) = &arguments.config else {
         anyhow::bail!("name a configuration: gateway --config infra/gateway/gateway.yaml");
     };
     // Pingora logs each client that breaks off as an error; the access log has them.
-    let filter = env("LOG").unwrap_or_else(|| "info,pingora_proxy=off,pingora_core=warn".to_owned());
+    let filter =
+        env("LOG").unwrap_or_else(|| "info,pingora_proxy=off,pingora_core=warn".to_owned());
     shared::telemetry::init(&filter).map_err(anyhow::Error::msg)?;
     // Two providers are linked; a `rediss://` connection needs one of them chosen.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
     let config = Config::load(file, &env)?;
     let gateway = gateway::build(&config, Stop::Signals)?;
     tracing::info!(http = %config.listen.http, admin = %config.listen.admin, "listening on {}", config.listen.http);

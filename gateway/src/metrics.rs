@@ -69,7 +69,9 @@ impl Metrics {
         self.duration.observe(took);
         if let Some(first_byte) = ctx.first_byte {
             let observe = |phase, seconds| {
-                self.upstream.with_label_values(&[service, phase]).observe(seconds);
+                self.upstream
+                    .with_label_values(&[service, phase])
+                    .observe(seconds);
             };
             observe("first_byte", first_byte.as_secs_f64());
             observe("total", took);
@@ -101,7 +103,10 @@ impl State {
             limiter,
             tallies,
             healthy: IntGaugeVec::new(
-                Opts::new("gateway_upstream_healthy", "1 where a replica takes requests."),
+                Opts::new(
+                    "gateway_upstream_healthy",
+                    "1 where a replica takes requests.",
+                ),
                 &["service", "address"],
             )?,
             decisions: counters(

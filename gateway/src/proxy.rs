@@ -223,7 +223,10 @@ impl Proxy {
         let admitted = ctx.admitted.as_ref().ok_or_else(Refusal::internal)?;
         let route = admitted.route();
         let live = self.live.load();
-        let cluster = live.clusters.get(route.service_index).ok_or_else(Refusal::internal)?;
+        let cluster = live
+            .clusters
+            .get(route.service_index)
+            .ok_or_else(Refusal::internal)?;
         let unavailable =
             |why: upstream::Unavailable| Refusal::none_available(&route.service.name, why.detail());
         if ctx.place.is_none() {
@@ -244,7 +247,12 @@ impl Proxy {
             return;
         };
         ctx.tried.push(replica.address());
-        if let Some(cluster) = self.live.load().clusters.get(admitted.route().service_index) {
+        if let Some(cluster) = self
+            .live
+            .load()
+            .clusters
+            .get(admitted.route().service_index)
+        {
             cluster.eject(replica.address());
         }
     }

@@ -91,7 +91,10 @@ impl Refusal {
     pub fn request_timeout() -> Self {
         Self {
             close: true,
-            ..Self::new(Kind::RequestTimeout, "The request's body did not arrive in time.")
+            ..Self::new(
+                Kind::RequestTimeout,
+                "The request's body did not arrive in time.",
+            )
         }
     }
 
@@ -99,7 +102,10 @@ impl Refusal {
     pub fn broken_body() -> Self {
         Self {
             close: true,
-            ..Self::new(Kind::MalformedRequest, "The request's body is not framed as HTTP asks.")
+            ..Self::new(
+                Kind::MalformedRequest,
+                "The request's body is not framed as HTTP asks.",
+            )
         }
     }
 
@@ -180,11 +186,12 @@ impl From<NotRouted> for Refusal {
     fn from(why: NotRouted) -> Self {
         match why {
             NotRouted::NoService => Self::new(Kind::NotFound, "Nothing is served at this path."),
-            NotRouted::MethodNotAllowed => {
-                Problem::new(Kind::MethodNotAllowed, "Only GET and HEAD are allowed here.")
-                    .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
-                    .into()
-            }
+            NotRouted::MethodNotAllowed => Problem::new(
+                Kind::MethodNotAllowed,
+                "Only GET and HEAD are allowed here.",
+            )
+            .with_header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+            .into(),
         }
     }
 }

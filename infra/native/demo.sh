@@ -12,5 +12,5 @@ url=${EDGE_URL:-http://127.0.0.1:${PORT[nginx]}}
   fail "nothing answers at $url. Start the stack: make up"
 cd "$ROOT"
 umask 022
-cargo build --release --locked --quiet -p standalone --bin demo
+cargo build --release --locked --quiet -p standalone --no-default-features --bin demo
 exec "${CARGO_TARGET_DIR:-$ROOT/target}/release/demo" --url "$url"

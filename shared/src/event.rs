@@ -105,7 +105,9 @@ impl Envelope {
     /// Carries the trace on, where `traceparent` is one: it comes from outside.
     #[must_use]
     pub fn traced(mut self, traceparent: Option<&str>) -> Self {
-        self.traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        self.traceparent = traceparent
+            .filter(|text| is_traceparent(text))
+            .map(str::to_owned);
         self
     }
 }
@@ -128,8 +130,16 @@ mod tests {
             Envelope::new("/t", EventType::TaskCreated, "a", 1, time, Value::Null)
         };
         let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        assert_eq!(event().traced(Some(good)).traceparent.as_deref(), Some(good));
-        for bad in ["", "00-0af7-b7ad-01", &good.to_uppercase(), &good.replace('-', "_")] {
+        assert_eq!(
+            event().traced(Some(good)).traceparent.as_deref(),
+            Some(good)
+        );
+        for bad in [
+            "",
+            "00-0af7-b7ad-01",
+            &good.to_uppercase(),
+            &good.replace('-', "_"),
+        ] {
             assert_eq!(event().traced(Some(bad)).traceparent, None, "{bad}");
         }
     }

@@ -178,7 +178,11 @@ pub fn parse_keys(text: &Secret) -> Result<Vec<(String, Vec<u8>)>, String> {
             let (kid, key) = entry.split_once(':').ok_or_else(wrong)?;
             let named = !kid.is_empty() && kid.bytes().all(|b| b.is_ascii_graphic());
             let bytes = hex::decode(key).map_err(|_| wrong())?;
-            if named { Ok((kid.to_owned(), bytes)) } else { Err(wrong()) }
+            if named {
+                Ok((kid.to_owned(), bytes))
+            } else {
+                Err(wrong())
+            }
         })
         .collect::<Result<Vec<_>, String>>()?;
     let mut kids: Vec<_> = keys.iter().map(|(kid, _)| kid).collect();
@@ -194,7 +198,9 @@ pub fn parse_keys(text: &Secret) -> Result<Vec<(String, Vec<u8>)>, String> {
 fn message(method: &str, target: &str, headers: &HeaderMap) -> Vec<u8> {
     let mut message = Vec::with_capacity(512);
     let mut line = |parts: &[&[u8]]| {
-        parts.iter().for_each(|part| message.extend_from_slice(part));
+        parts
+            .iter()
+            .for_each(|part| message.extend_from_slice(part));
         message.push(b'\n');
     };
     line(&[b"sluice-1"]);

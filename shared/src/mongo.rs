@@ -32,6 +32,8 @@ impl MongoSettings {
     }
 }
 
+/// What the server knows our connections by.
+pub const APP_NAME: &str = "sluice";
 /// No call waits longer, the search for a server included.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -42,7 +44,7 @@ pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Database> {
     let mut options = ClientOptions::parse(settings.uri.expose())
         .await
         .context("MONGODB_URI is not usable; it looks like mongodb://HOST:27017/?replicaSet=rs0")?;
-    options.app_name.get_or_insert_with(|| "sluice".to_owned());
+    options.app_name.get_or_insert_with(|| APP_NAME.to_owned());
     options.max_pool_size.get_or_insert(64);
     options.max_connecting.get_or_insert(8);
     options.server_selection_timeout = Some(Duration::from_secs(2));

@@ -29,8 +29,11 @@ pub trait Outbox: Send + Sync + 'static {
     /// Up to `limit` events (fewer where they are large), oldest subjects first, each subject's
     /// events in version order and from its oldest on. `older_than` leaves young ones to the fast
     /// path. Empty only when there is none.
-    async fn pending(&self, older_than: Timestamp, limit: usize)
-    -> Result<Vec<Pending>, StoreError>;
+    async fn pending(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError>;
 
     /// Records that these were published: keeps them in the history, then removes exactly these
     /// versions from the outbox. Safe to repeat.

@@ -175,7 +175,8 @@ impl Relay {
         older_than: Timestamp,
         shutdown: &CancellationToken,
     ) -> Result<(), RelayError> {
-        self.metrics.waits(&self.outbox.backlog().await?, self.clock.now());
+        self.metrics
+            .waits(&self.outbox.backlog().await?, self.clock.now());
         while !shutdown.is_cancelled() && self.sweep_once(older_than).await?.published > 0 {}
         Ok(())
     }
@@ -199,12 +200,21 @@ impl Relay {
                 versions.insert(pending.version, pending);
             }
         }
-        self.publish_all(by_subject.into_values().flat_map(BTreeMap::into_values).collect()).await
+        self.publish_all(
+            by_subject
+                .into_values()
+                .flat_map(BTreeMap::into_values)
+                .collect(),
+        )
+        .await
     }
 
     /// Each subject's events must stand in version order.
     async fn publish_all(&self, events: Vec<Pending>) -> Result<Step, RelayError> {
-        let mut step = Step { found: events.len(), published: 0 };
+        let mut step = Step {
+            found: events.len(),
+            published: 0,
+        };
         let mut stopped: HashSet<String> = HashSet::new();
         for part in events.chunks(BATCH) {
             step.published += self.publish(part, &mut stopped).await?;
@@ -213,7 +223,9 @@ impl Relay {
     }
 
     fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.recent
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Publishes at most a batch. A subject in `stopped` has an unpublished earlier event.
@@ -235,24 +247,33 @@ impl Relay {
             }
         };
         let mut published = Vec::with_capacity(part.len());
+        let mut failures = Vec::new();
         for (pending, outcome) in part.into_iter().zip(outcomes) {
             let subject = &pending.event.subject;
             match outcome {
                 Outcome::Confirmed if !stopped.contains(subject) => published.push(pending.clone()),
-                Outcome::Confirmed => self.metrics.failed(1),
+                Outcome::Confirmed => failures.push((&pending.event.id, None)),
                 Outcome::Failed(why) => {
-                    let id = &pending.event.id;
-                    tracing::warn!(event.id = id, why, "event `{id}` was not published");
                     stopped.insert(subject.clone());
-                    self.metrics.failed(1);
+                    failures.push((&pending.event.id, Some(why)));
                 }
             }
+        }
+        self.metrics.failed(failures.len());
+        if let Some((id, why)) = failures.first() {
+            let count = failures.len();
+            tracing::warn!(
+                event.id = id,
+                why,
+                "{count} events were not published, first `{id}`"
+            );
         }
         if !published.is_empty() {
             // A crash before this line publishes them once more, which consumers ignore.
             self.outbox.mark_published(&published).await?;
             self.metrics.published(published.len());
-            self.recent().extend(published.iter().map(|pending| &pending.event.id));
+            self.recent()
+                .extend(published.iter().map(|pending| &pending.event.id));
         }
         Ok(published.len())
     }

@@ -65,7 +65,10 @@ impl From<StoreError> for Problem {
                 )
             }
             StoreError::Corrupt { .. } => {
-                tracing::error!(error = chain(&error), "the store holds something unreadable");
+                tracing::error!(
+                    error = chain(&error),
+                    "the store holds something unreadable"
+                );
                 Problem::internal()
             }
         }

@@ -27,9 +27,15 @@ where
             Ok(Ok(())) if shutdown.is_cancelled() => return,
             Ok(Ok(())) => tracing::warn!(task = name, "`{name}` ended early; starting it again"),
             Ok(Err(error)) => {
-                tracing::warn!(task = name, error = format!("{error:#}"), "`{name}` failed; starting it again");
+                tracing::warn!(
+                    task = name,
+                    error = format!("{error:#}"),
+                    "`{name}` failed; starting it again"
+                );
             }
-            Err(panic) => tracing::error!(task = name, error = %panic, "`{name}` panicked; starting it again"),
+            Err(panic) => {
+                tracing::error!(task = name, error = %panic, "`{name}` panicked; starting it again")
+            }
         }
         if started.elapsed() > HEALTHY_RUN {
             pause = FIRST_PAUSE;

@@ -8,8 +8,8 @@ use prometheus::{
 /// A second call in one process (several services in one) changes nothing.
 pub fn init(filter: &str) -> Result<(), String> {
     use tracing_subscriber::EnvFilter;
-    let filter =
-        EnvFilter::try_new(filter).map_err(|why| format!("LOG: `{filter}` is not a filter: {why}"))?;
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|why| format!("LOG: `{filter}` is not a filter: {why}"))?;
     // Already set is fine: the first one wins.
     tracing_subscriber::fmt()
         .json()
@@ -71,7 +71,13 @@ impl HttpMetrics {
         }
     }
 
-    pub fn observe(&self, method: &http::Method, route: &str, status: u16, took: std::time::Duration) {
+    pub fn observe(
+        &self,
+        method: &http::Method,
+        route: &str,
+        status: u16,
+        took: std::time::Duration,
+    ) {
         // Methods outside the standard would be labels without bound.
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,

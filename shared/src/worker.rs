@@ -64,7 +64,8 @@ pub fn shutdown_on_signals() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let cancel = token.clone();
     tokio::spawn(async move {
-        let mut next = async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+        let mut next =
+            async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
         next().await;
         tracing::info!("draining");
         cancel.cancel();
@@ -88,7 +89,9 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
 
 /// Asks `url` (a `/readyz`) once: an error unless it answers 200 within two seconds.
 pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
-    let uri = url.parse().with_context(|| format!("`{url}` is not a URL"))?;
+    let uri = url
+        .parse()
+        .with_context(|| format!("`{url}` is not a URL"))?;
     let answer = Client::new()
         .get(&uri, Duration::from_secs(2), 64 << 10)
         .await
@@ -104,7 +107,9 @@ pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
 
 /// Where this machine reaches the `/readyz` of the worker that the same environment starts.
 pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
-    let listen = source.get("LISTEN").and_then(|text| text.parse::<SocketAddr>().ok());
+    let listen = source
+        .get("LISTEN")
+        .and_then(|text| text.parse::<SocketAddr>().ok());
     let mut address = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], default_port)));
     if address.ip().is_unspecified() {
         address.set_ip(match address {

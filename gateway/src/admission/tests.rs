@@ -154,7 +154,10 @@ fn only_trusted_proxies_say_who_the_client_is() {
     assert_eq!(client(STRANGER, "198.51.100.1"), ip(STRANGER));
     assert_eq!(client(PROXY, "198.51.100.1"), ip("198.51.100.1"));
     // What a client wrote itself stands left of what the proxies saw.
-    assert_eq!(client(PROXY, "1.1.1.1, 198.51.100.1, 10.9.9.9"), ip("198.51.100.1"));
+    assert_eq!(
+        client(PROXY, "1.1.1.1, 198.51.100.1, 10.9.9.9"),
+        ip("198.51.100.1")
+    );
     assert_eq!(client(PROXY, "1.1.1.1, nonsense"), ip(PROXY));
     assert_eq!(client(PROXY, "10.2.2.2, 10.3.3.3"), ip("10.2.2.2"));
 }
@@ -164,6 +167,9 @@ async fn ipv6_addresses_share_the_bucket_of_their_network() {
     let admission = admission();
     let from = |peer| Asked::get("/api/things/open").from(peer);
     assert!(from("2001:db8::1").of(&admission).await.is_ok());
-    assert_eq!(from("2001:db8::2").of(&admission).await.err(), Some(Kind::RateLimited));
+    assert_eq!(
+        from("2001:db8::2").of(&admission).await.err(),
+        Some(Kind::RateLimited)
+    );
     assert!(from("2001:db8:0:1::1").of(&admission).await.is_ok());
 }

@@ -87,6 +87,10 @@ impl Bucket {
         Self { level, at: now }
     }
 
+    pub(super) fn at(self) -> u64 {
+        self.at
+    }
+
     /// Takes one token, or changes nothing that counts.
     pub(super) fn take(&mut self, shape: Shape, now: u64) -> Outcome {
         let level = self.level_at(shape, now);

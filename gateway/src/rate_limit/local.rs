@@ -126,6 +126,16 @@ impl LocalLimiter {
         decision(snapshots)
     }
 
+    /// Takes over what Redis has just said of a bucket, so that standing in for it starts from there
+    /// and not from a full one. The level in Redis is, in this gateway's dearer tokens, its part.
+    pub(super) fn observe(&self, take: Take<'_>, level: u64) {
+        let shape = self.part.of(take.quota);
+        let bucket = Bucket::with_level(level.min(shape.capacity), self.clock.micros());
+        self.with_shard(take, |shard, key| {
+            shard.observe(key, Entry { bucket, shape }, self.shard_capacity)
+        });
+    }
+
     fn with_shard<T>(&self, take: Take<'_>, act: impl FnOnce(&mut Shard, &[u8]) -> T) -> T {
         let key = BucketKey::new("", take.quota.name(), take.key);
         let hash = self.hasher.hash_one(&*key);
@@ -206,6 +216,19 @@ impl Shard {
             self.shared.insert(policy.into(), entry);
         }
         outcome
+    }
+
+    fn observe(&mut self, key: &[u8], entry: Entry, room: usize) {
+        if let Some(known) = self.buckets.get_mut(key) {
+            *known = entry;
+            return;
+        }
+        if self.buckets.len() >= room {
+            self.forget_full_ones(entry.bucket.at());
+        }
+        if self.buckets.len() < room {
+            self.buckets.insert(key.into(), entry);
+        }
     }
 
     fn give_back(&mut self, key: &[u8], policy: &str, shape: Shape) {

@@ -170,6 +170,7 @@ impl Inner {
             if refused && outcome.admitted {
                 outcome.level += take.quota.shape.token;
             }
+            self.local.observe(*take, outcome.level);
             Snapshot::new(take.quota, take.quota.shape, outcome)
         });
         Ok(decision(snapshots.collect()))

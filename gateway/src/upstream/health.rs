@@ -15,8 +15,9 @@ use crate::config::Host;
 
 /// How often host names are asked for again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
-/// A health check that takes longer has failed.
-const CHECK_DEADLINE: Duration = Duration::from_secs(1);
+/// A health check that takes longer has failed. A worker's readiness waits up to a second for each
+/// thing it needs: one that hangs and is not required must not take the worker out.
+const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 64 << 10;
 
 /// Checks one service's replicas, and resolves its names, forever.
@@ -27,7 +28,10 @@ pub async fn watch(cluster: Arc<Cluster>, client: Client) {
 /// Keeps the last known addresses when a name cannot be resolved.
 async fn resolve(cluster: &Cluster) {
     let upstreams = &cluster.service().upstreams;
-    if upstreams.iter().all(|upstream| matches!(upstream.host, Host::Address(_))) {
+    if upstreams
+        .iter()
+        .all(|upstream| matches!(upstream.host, Host::Address(_)))
+    {
         return;
     }
     let mut known: HashMap<usize, Vec<SocketAddr>> = HashMap::new();
@@ -40,14 +44,16 @@ async fn resolve(cluster: &Cluster) {
                 Host::Address(ip) => {
                     known.insert(index, vec![SocketAddr::new(*ip, upstream.port)]);
                 }
-                Host::Name(name) => match tokio::net::lookup_host((name.as_str(), upstream.port)).await {
-                    Ok(found) => {
-                        known.insert(index, found.collect());
+                Host::Name(name) => {
+                    match tokio::net::lookup_host((name.as_str(), upstream.port)).await {
+                        Ok(found) => {
+                            known.insert(index, found.collect());
+                        }
+                        Err(error) => {
+                            tracing::warn!(service = cluster.service().name, host = name, %error, "`{name}` was not resolved");
+                        }
                     }
-                    Err(error) => {
-                        tracing::warn!(service = cluster.service().name, host = name, %error, "`{name}` was not resolved");
-                    }
-                },
+                }
             }
         }
         let mut addresses: Vec<SocketAddr> = known.values().flatten().copied().collect();
@@ -76,9 +82,17 @@ async fn check(cluster: &Cluster, client: &Client) {
         let results = join_all(replicas.iter().map(|r| is_ready(client, r, &health.path))).await;
         for (replica, ok) in replicas.iter().zip(results) {
             let streak = streaks.entry(replica.address).or_default();
-            streak.length = if streak.ok == ok { streak.length + 1 } else { 1 };
+            streak.length = if streak.ok == ok {
+                streak.length + 1
+            } else {
+                1
+            };
             streak.ok = ok;
-            let needed = if ok { health.healthy_after } else { health.unhealthy_after };
+            let needed = if ok {
+                health.healthy_after
+            } else {
+                health.unhealthy_after
+            };
             if streak.length >= needed && replica.healthy.swap(ok, Ordering::Relaxed) != ok {
                 let (service, state) = (&cluster.service().name, if ok { "in" } else { "out" });
                 tracing::info!(service, address = %replica.address, "replica {} of `{service}` is {state}", replica.address);

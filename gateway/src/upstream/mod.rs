@@ -84,7 +84,9 @@ impl Cluster {
             };
             Some(SocketAddr::new(ip, upstream.port))
         });
-        let replicas = literal.map(|address| Arc::new(Replica::new(address))).collect();
+        let replicas = literal
+            .map(|address| Arc::new(Replica::new(address)))
+            .collect();
         Arc::new(Self {
             service,
             replicas: ArcSwap::from_pointee(replicas),
@@ -106,13 +108,16 @@ impl Cluster {
     pub fn set_addresses(&self, addresses: &[SocketAddr]) {
         let known = self.replicas.load();
         let same = known.len() == addresses.len()
-            && known.iter().all(|replica| addresses.contains(&replica.address));
+            && known
+                .iter()
+                .all(|replica| addresses.contains(&replica.address));
         if same {
             return;
         }
         let replicas = addresses.iter().map(|address| {
             let kept = known.iter().find(|replica| replica.address == *address);
-            kept.cloned().unwrap_or_else(|| Arc::new(Replica::new(*address)))
+            kept.cloned()
+                .unwrap_or_else(|| Arc::new(Replica::new(*address)))
         });
         self.replicas.store(Arc::new(replicas.collect()));
     }
@@ -140,7 +145,8 @@ impl Cluster {
         let ejected = |replica: &Replica| replica.ejected_until.load(Ordering::Relaxed) > now;
         let healthy = || replicas.iter().filter(|replica| replica.is_healthy());
         let untried = || healthy().filter(|replica| !tried.contains(&replica.address));
-        let mut choice: Vec<&Arc<Replica>> = untried().filter(|replica| !ejected(replica)).collect();
+        let mut choice: Vec<&Arc<Replica>> =
+            untried().filter(|replica| !ejected(replica)).collect();
         if choice.is_empty() {
             choice = untried().collect();
         }
@@ -194,7 +200,10 @@ impl Cluster {
     /// How long a replica stays passed over.
     pub fn ejected_for(&self, replica: &Replica) -> Option<Duration> {
         let until = replica.ejected_until.load(Ordering::Relaxed);
-        until.checked_sub(self.now()).filter(|left| *left > 0).map(Duration::from_millis)
+        until
+            .checked_sub(self.now())
+            .filter(|left| *left > 0)
+            .map(Duration::from_millis)
     }
 
     fn now(&self) -> u64 {
@@ -210,7 +219,9 @@ fn rendezvous(key: &str, choice: &[&Arc<Replica>]) -> usize {
         (key, replica.address).hash(&mut hasher);
         hasher.finish()
     };
-    (0..choice.len()).max_by_key(|&i| weight(choice[i])).unwrap_or(0)
+    (0..choice.len())
+        .max_by_key(|&i| weight(choice[i]))
+        .unwrap_or(0)
 }
 
 /// One of a service's places; dropping it frees the place.

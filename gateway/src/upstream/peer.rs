@@ -56,7 +56,9 @@ pub fn refusal(error: &Error, service: &str) -> Option<Refusal> {
     use ErrorType::*;
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::request_timeout()),
-        (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => None,
+        (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => {
+            None
+        }
         (ErrorSource::Downstream, _) => Some(Refusal::broken_body()),
         (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => {
             Some(Refusal::upstream_timeout(service))

@@ -7,7 +7,9 @@ use crate::config::Config;
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn cluster(replicas: u16, settings: &str) -> Arc<Cluster> {
-    let upstreams: Vec<_> = (1..=replicas).map(|port| format!("127.0.0.1:{port}")).collect();
+    let upstreams: Vec<_> = (1..=replicas)
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
     let config = format!(
         r#"
 listen: {{http: 127.0.0.1:60001, admin: 127.0.0.1:60002}}
@@ -27,13 +29,20 @@ services:
 }
 
 fn picks(cluster: &Cluster, n: usize, tried: &[SocketAddr]) -> Vec<u16> {
-    let pick = |_| cluster.pick(Some("alice"), CLIENT, tried).map(|lease| lease.address().port());
+    let pick = |_| {
+        cluster
+            .pick(Some("alice"), CLIENT, tried)
+            .map(|lease| lease.address().port())
+    };
     (0..n).map(|i| pick(i).unwrap()).collect()
 }
 
 #[test]
 fn round_robin_takes_turns() {
-    assert_eq!(picks(&cluster(3, "balance: round_robin"), 6, &[]), [1, 2, 3, 1, 2, 3]);
+    assert_eq!(
+        picks(&cluster(3, "balance: round_robin"), 6, &[]),
+        [1, 2, 3, 1, 2, 3]
+    );
 }
 
 #[test]
@@ -73,8 +82,13 @@ fn a_failed_replica_is_passed_over_and_used_again_when_nothing_else_is_left() {
 #[test]
 fn an_unhealthy_replica_is_never_picked() {
     let cluster = cluster(1, "balance: round_robin");
-    cluster.replicas()[0].healthy.store(false, Ordering::Relaxed);
-    assert_eq!(cluster.pick(None, CLIENT, &[]).err(), Some(Unavailable::NoneHealthy));
+    cluster.replicas()[0]
+        .healthy
+        .store(false, Ordering::Relaxed);
+    assert_eq!(
+        cluster.pick(None, CLIENT, &[]).err(),
+        Some(Unavailable::NoneHealthy)
+    );
 }
 
 #[test]

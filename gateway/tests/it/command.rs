@@ -19,7 +19,10 @@ fn every_error_of_a_configuration_is_reported_with_its_place() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     for place in [":1:", ":2:", ":3:"] {
-        assert!(text.contains(&format!("gateway.yaml{place}")), "{place} in {text}");
+        assert!(
+            text.contains(&format!("gateway.yaml{place}")),
+            "{place} in {text}"
+        );
     }
     assert!(text.contains("MISSING"), "{text}");
 }

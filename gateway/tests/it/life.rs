@@ -23,7 +23,8 @@ async fn a_request_that_runs_when_the_gateway_is_told_to_stop_is_finished() {
         status["services"]["things"]["upstreams"][0]["in_flight"] == 1
     })
     .await;
-    let ended = tokio::spawn(async move { gateway.process.terminate(Duration::from_secs(10)).await });
+    let ended =
+        tokio::spawn(async move { gateway.process.terminate(Duration::from_secs(10)).await });
     eventually(Duration::from_secs(5), async || {
         admin.get("/readyz").send().await.status == 503
     })

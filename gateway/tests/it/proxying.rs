@@ -16,7 +16,12 @@ async fn a_replica_that_breaks_off_fails_no_get() {
     let good = Upstream::start(Manner::Echo).await;
     let gateway = start(&[broken.address, good.address], "").await;
     for _ in 0..20 {
-        gateway.client().get("/api/things/1").send().await.expect(200);
+        gateway
+            .client()
+            .get("/api/things/1")
+            .send()
+            .await
+            .expect(200);
     }
     assert!(broken.requests() > 0, "the broken replica was never asked");
 }
@@ -25,8 +30,16 @@ async fn a_replica_that_breaks_off_fails_no_get() {
 async fn a_post_that_may_have_arrived_is_not_sent_again() {
     let broken = Upstream::start(Manner::BreakOff).await;
     let gateway = start(&[broken.address], "").await;
-    let reply = gateway.client().post("/api/things/1").body("x").send().await;
-    assert_eq!(reply.expect(502).json()["type"], "/problems/upstream-failed");
+    let reply = gateway
+        .client()
+        .post("/api/things/1")
+        .body("x")
+        .send()
+        .await;
+    assert_eq!(
+        reply.expect(502).json()["type"],
+        "/problems/upstream-failed"
+    );
     assert_eq!(broken.requests(), 1);
 }
 
@@ -35,7 +48,13 @@ async fn a_post_goes_to_another_replica_when_the_first_cannot_be_reached() {
     let good = Upstream::start(Manner::Echo).await;
     let gateway = start(&[nobody().await, good.address], "").await;
     for _ in 0..6 {
-        gateway.client().post("/api/things/1").body("x").send().await.expect(200);
+        gateway
+            .client()
+            .post("/api/things/1")
+            .body("x")
+            .send()
+            .await
+            .expect(200);
     }
     assert_eq!(good.requests(), 6);
 }
@@ -44,13 +63,24 @@ async fn a_post_goes_to_another_replica_when_the_first_cannot_be_reached() {
 async fn a_replica_that_fails_its_health_checks_is_out() {
     let good = Upstream::start(Manner::Echo).await;
     let dead = nobody().await;
-    let gateway = start(&[dead, good.address], "health: {path: /readyz, every: 50ms}").await;
+    let gateway = start(
+        &[dead, good.address],
+        "health: {path: /readyz, every: 50ms}",
+    )
+    .await;
     eventually(Duration::from_secs(5), async || {
         let status = gateway.admin().get("/status").send().await.json();
-        let upstreams = status["services"]["things"]["upstreams"].as_array().cloned().unwrap();
+        let upstreams = status["services"]["things"]["upstreams"]
+            .as_array()
+            .cloned()
+            .unwrap();
         let is_dead = |upstream: &Value| upstream["address"] == dead.to_string();
-        upstreams.iter().any(|u| is_dead(u) && u["healthy"] == false)
-            && upstreams.iter().any(|u| !is_dead(u) && u["healthy"] == true)
+        upstreams
+            .iter()
+            .any(|u| is_dead(u) && u["healthy"] == false)
+            && upstreams
+                .iter()
+                .any(|u| !is_dead(u) && u["healthy"] == true)
     })
     .await;
 }
@@ -58,8 +88,16 @@ async fn a_replica_that_fails_its_health_checks_is_out() {
 #[tokio::test]
 async fn a_service_without_a_reachable_replica_answers_503_with_retry_after() {
     let gateway = start(&[nobody().await], "").await;
-    let reply = gateway.client().get("/api/things/1").send().await.expect(503);
-    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    let reply = gateway
+        .client()
+        .get("/api/things/1")
+        .send()
+        .await
+        .expect(503);
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/problem+json")
+    );
     assert_eq!(reply.header("retry-after"), Some("1"));
     let problem = reply.json();
     assert_eq!(problem["type"], "/problems/service-unavailable");
@@ -70,9 +108,18 @@ async fn a_service_without_a_reachable_replica_answers_503_with_retry_after() {
 #[tokio::test]
 async fn a_silent_upstream_is_a_504_after_its_first_byte_time() {
     let silent = Upstream::start(Manner::Silent).await;
-    let gateway = start(&[silent.address], "timeouts: {first_byte: 200ms, idle: 300ms}").await;
+    let gateway = start(
+        &[silent.address],
+        "timeouts: {first_byte: 200ms, idle: 300ms}",
+    )
+    .await;
     let started = Instant::now();
-    let reply = gateway.client().get("/api/things/1").send().await.expect(504);
+    let reply = gateway
+        .client()
+        .get("/api/things/1")
+        .send()
+        .await
+        .expect(504);
     assert_eq!(reply.json()["type"], "/problems/upstream-timeout");
     assert!(started.elapsed() >= Duration::from_millis(200));
     assert_eq!(silent.requests(), 1, "a slow request must not be repeated");
@@ -82,8 +129,16 @@ async fn a_silent_upstream_is_a_504_after_its_first_byte_time() {
 async fn an_upstream_that_speaks_no_http_is_a_502() {
     let garbage = Upstream::start(Manner::Garbage).await;
     let gateway = start(&[garbage.address], "").await;
-    let reply = gateway.client().post("/api/things/1").body("x").send().await;
-    assert_eq!(reply.expect(502).json()["type"], "/problems/upstream-failed");
+    let reply = gateway
+        .client()
+        .post("/api/things/1")
+        .body("x")
+        .send()
+        .await;
+    assert_eq!(
+        reply.expect(502).json()["type"],
+        "/problems/upstream-failed"
+    );
 }
 
 #[tokio::test]
@@ -93,7 +148,12 @@ async fn requests_over_the_services_cap_answer_503() {
     let client = gateway.client();
     let held = tokio::spawn(async move { client.get("/api/things/1").try_send().await });
     eventually(Duration::from_secs(5), async || silent.requests() == 1).await;
-    let reply = gateway.client().get("/api/things/2").send().await.expect(503);
+    let reply = gateway
+        .client()
+        .get("/api/things/2")
+        .send()
+        .await
+        .expect(503);
     assert_eq!(reply.header("retry-after"), Some("1"));
     held.abort();
 }
@@ -131,5 +191,7 @@ async fn read_until(stream: &mut TcpStream, text: &str) {
             seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), read).await.expect(text);
+    tokio::time::timeout(Duration::from_secs(5), read)
+        .await
+        .expect(text);
 }

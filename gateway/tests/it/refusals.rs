@@ -65,7 +65,10 @@ async fn a_request_that_is_not_canonical_is_refused_and_never_forwarded() {
         let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\n\r\n");
         let (answer, closed) = exchange(gateway.http, &request).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
-        assert!(answer.contains("/problems/malformed-request"), "{target}: {answer}");
+        assert!(
+            answer.contains("/problems/malformed-request"),
+            "{target}: {answer}"
+        );
         assert!(closed, "{target}: the connection stayed open");
     }
     assert_eq!(upstream.requests(), 0);
@@ -104,7 +107,10 @@ async fn connect_and_trace_are_not_allowed() {
         let (answer, _) = exchange(gateway.http, &format!("{line}\r\nhost: x\r\n\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 405 "), "{line}: {answer}");
         assert!(answer.contains("allow: GET"), "{line}: {answer}");
-        assert!(answer.contains("/problems/method-not-allowed"), "{line}: {answer}");
+        assert!(
+            answer.contains("/problems/method-not-allowed"),
+            "{line}: {answer}"
+        );
     }
 }
 

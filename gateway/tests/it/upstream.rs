@@ -114,6 +114,8 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .and_then(|(_, value)| value.trim().parse::<u64>().ok())
         .unwrap_or(0);
-    tokio::io::copy(&mut stream.take(length), &mut tokio::io::sink()).await.ok()?;
+    tokio::io::copy(&mut stream.take(length), &mut tokio::io::sink())
+        .await
+        .ok()?;
     Some(head)
 }

@@ -1,6 +1,8 @@
 //! What every [`Bus`] must do, whatever is behind it. Call [`bus_conformance!`](crate::bus_conformance)
 //! with an `async fn() -> impl Bus` that gives an empty bus; each fact becomes a test.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -35,11 +37,20 @@ macro_rules! bus_conformance {
 
 /// An event of version `version` of the task `subject`.
 pub fn event(event_type: EventType, subject: &str, version: u64) -> Envelope {
-    Envelope::new("/test", event_type, subject, version, Timestamp::UNIX_EPOCH, json!({}))
+    Envelope::new(
+        "/test",
+        event_type,
+        subject,
+        version,
+        Timestamp::UNIX_EPOCH,
+        json!({}),
+    )
 }
 
 fn created(count: u64) -> Vec<Envelope> {
-    (1..=count).map(|version| event(EventType::TaskCreated, "t", version)).collect()
+    (1..=count)
+        .map(|version| event(EventType::TaskCreated, "t", version))
+        .collect()
 }
 
 async fn publish(bus: &impl Bus, batch: &[Envelope]) {
@@ -48,7 +59,9 @@ async fn publish(bus: &impl Bus, batch: &[Envelope]) {
 }
 
 async fn subscribe(bus: &impl Bus) -> Box<dyn Subscription> {
-    bus.subscribe(&TASK_QUEUES, 300).await.expect("the bus is there")
+    bus.subscribe(&TASK_QUEUES, 300)
+        .await
+        .expect("the bus is there")
 }
 
 /// Exactly `count` deliveries.
@@ -57,7 +70,11 @@ async fn receive(from: &mut dyn Subscription, count: usize) -> Vec<Delivery> {
     while received.len() < count {
         let next = from.next_batch(count - received.len());
         let batch = timeout(Duration::from_secs(20), next).await;
-        received.extend(batch.expect("a delivery within 20 s").expect("the bus is there"));
+        received.extend(
+            batch
+                .expect("a delivery within 20 s")
+                .expect("the bus is there"),
+        );
     }
     received
 }
@@ -67,17 +84,29 @@ fn envelope(delivery: &Delivery) -> Envelope {
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {
-    deliveries.iter().map(|delivery| envelope(delivery).id).collect()
+    deliveries
+        .iter()
+        .map(|delivery| envelope(delivery).id)
+        .collect()
 }
 
 pub async fn an_event_is_delivered_from_the_queue_of_its_type(bus: impl Bus) {
-    let batch: Vec<_> = (1..).zip(TASK_QUEUES).map(|(n, q)| event(q.event_type, "t", n)).collect();
+    let batch: Vec<_> = (1..)
+        .zip(TASK_QUEUES)
+        .map(|(n, q)| event(q.event_type, "t", n))
+        .collect();
     publish(&bus, &batch).await;
     let mut subscription = subscribe(&bus).await;
     let received = receive(subscription.as_mut(), batch.len()).await;
     for sent in batch {
-        let got = received.iter().find(|d| envelope(d) == sent).expect("each event arrives whole");
-        let queue = TASK_QUEUES.iter().find(|q| q.event_type == sent.event_type).unwrap();
+        let got = received
+            .iter()
+            .find(|d| envelope(d) == sent)
+            .expect("each event arrives whole");
+        let queue = TASK_QUEUES
+            .iter()
+            .find(|q| q.event_type == sent.event_type)
+            .unwrap();
         assert_eq!((got.queue, got.redelivered), (queue.name, false));
     }
 }
@@ -93,7 +122,10 @@ pub async fn events_of_one_queue_keep_their_order_through_a_batch(bus: impl Bus)
         subscription.ack(&deliveries).await.unwrap();
         received.extend(ids(&deliveries));
     }
-    assert_eq!(received, batch.iter().map(|e| e.id.clone()).collect::<Vec<_>>());
+    assert_eq!(
+        received,
+        batch.iter().map(|e| e.id.clone()).collect::<Vec<_>>()
+    );
 }
 
 pub async fn what_is_not_acknowledged_comes_again(bus: impl Bus) {
@@ -136,8 +168,14 @@ pub async fn a_dead_letter_is_out_of_the_way(bus: impl Bus) {
     publish(&bus, &created(2)).await;
     let mut subscription = subscribe(&bus).await;
     let received = receive(subscription.as_mut(), 2).await;
-    subscription.dead_letter(&received[0], "nobody can read it").await.unwrap();
-    subscription.dead_letter(&received[1], "nor this one").await.unwrap();
+    subscription
+        .dead_letter(&received[0], "nobody can read it")
+        .await
+        .unwrap();
+    subscription
+        .dead_letter(&received[1], "nor this one")
+        .await
+        .unwrap();
     assert_only_a_marker_is_left(&bus, subscription).await;
 }
 

@@ -26,9 +26,18 @@ pub struct Queue {
 
 /// The notification worker's queues.
 pub const TASK_QUEUES: [Queue; 3] = [
-    Queue { name: "task_created", event_type: EventType::TaskCreated },
-    Queue { name: "task_updated", event_type: EventType::TaskUpdated },
-    Queue { name: "task_deleted", event_type: EventType::TaskDeleted },
+    Queue {
+        name: "task_created",
+        event_type: EventType::TaskCreated,
+    },
+    Queue {
+        name: "task_updated",
+        event_type: EventType::TaskUpdated,
+    },
+    Queue {
+        name: "task_deleted",
+        event_type: EventType::TaskDeleted,
+    },
 ];
 
 /// Why the broker did not do what was asked.

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::uri::AMQPUri;
-use lapin::ErrorKind;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -98,7 +98,9 @@ impl Bus for RabbitBus {
     async fn ping(&self) -> Result<(), BusError> {
         // A new channel is something that only a broker that is well gives us.
         let ping = async { self.link().await?.channel().await.map(drop) };
-        timeout(PING_DEADLINE, ping).await.map_err(|_| late("a ping", PING_DEADLINE))?
+        timeout(PING_DEADLINE, ping)
+            .await
+            .map_err(|_| late("a ping", PING_DEADLINE))?
     }
 }
 
@@ -137,9 +139,17 @@ mod tests {
 
     #[test]
     fn a_bad_url_is_one_line_that_hides_the_password() {
-        for url in ["", "http://u:hidden@h", "amqp//u:hidden@h", "amqp://u:hidden@h:99999/"] {
+        for url in [
+            "",
+            "http://u:hidden@h",
+            "amqp//u:hidden@h",
+            "amqp://u:hidden@h:99999/",
+        ] {
             let why = RabbitBus::new(&Secret::new(url)).err().expect(url);
-            assert!(why.contains("amqp://USER:PASSWORD@HOST") && !why.contains('\n'), "{why}");
+            assert!(
+                why.contains("amqp://USER:PASSWORD@HOST") && !why.contains('\n'),
+                "{why}"
+            );
             assert!(!why.contains("hidden"), "{why}");
         }
         assert!(RabbitBus::new(&Secret::new("amqp://u:p@h:5672/%2f")).is_ok());

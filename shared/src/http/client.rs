@@ -64,7 +64,12 @@ impl Client {
     }
 
     /// GET with everything bounded.
-    pub async fn get(&self, uri: &Uri, deadline: Duration, max: usize) -> Result<Answer, ClientError> {
+    pub async fn get(
+        &self,
+        uri: &Uri,
+        deadline: Duration,
+        max: usize,
+    ) -> Result<Answer, ClientError> {
         let request = Request::builder()
             .method(Method::GET)
             .uri(uri)

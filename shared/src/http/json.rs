@@ -241,7 +241,9 @@ pub fn text_of(min: usize, max: usize) -> impl Fn(Value) -> Result<String, Strin
 }
 
 pub fn boolean(value: Value) -> Result<bool, String> {
-    value.as_bool().ok_or_else(|| "must be true or false".to_owned())
+    value
+        .as_bool()
+        .ok_or_else(|| "must be true or false".to_owned())
 }
 
 /// An RFC 3339 time with its offset, cut to milliseconds.
@@ -262,7 +264,10 @@ pub fn list<T>(
             return Err("must be a list".to_owned());
         };
         if items.len() > max {
-            return Err(format!("must have at most {max} items, has {}", items.len()));
+            return Err(format!(
+                "must have at most {max} items, has {}",
+                items.len()
+            ));
         }
         let one = |(n, value)| item(value).map_err(|why| format!("item {n} {why}"));
         items.into_iter().enumerate().map(one).collect()
@@ -293,7 +298,11 @@ mod tests {
         let done = object.optional("done", boolean);
         let owner = object.required("owner", text);
         let problem = object.finish(|| Some((title?, done, owner?))).unwrap_err();
-        let mut pointers: Vec<_> = problem.errors().iter().map(|e| e.pointer.as_str()).collect();
+        let mut pointers: Vec<_> = problem
+            .errors()
+            .iter()
+            .map(|e| e.pointer.as_str())
+            .collect();
         pointers.sort_unstable();
         assert_eq!(pointers, ["/done", "/owner", "/title", "/x~1y"]);
     }

@@ -28,7 +28,9 @@ impl Body for ReplyBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
             Self::Stream(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -63,8 +65,10 @@ impl Reply {
 
     pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
-            Ok(body) => Self::whole(status, body.into())
-                .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            Ok(body) => Self::whole(status, body.into()).header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/json"),
+            ),
             Err(error) => {
                 tracing::error!(%error, "an answer could not be written as JSON");
                 Self::empty(StatusCode::INTERNAL_SERVER_ERROR)
@@ -125,19 +129,26 @@ impl Reply {
     /// 304 without a body where a 200 carries an entity tag that the client already has
     /// (RFC 9110 §13.1.2, weak comparison). `known` are the values of `If-None-Match`.
     pub(crate) fn unless_known(mut self, known: &[HeaderValue]) -> Self {
-        let tag = self.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
-        let same = |known: &str| {
-            known == "*" || tag.is_some_and(|tag| weak(known) == weak(tag))
-        };
+        let tag = self
+            .headers
+            .get(header::ETAG)
+            .and_then(|tag| tag.to_str().ok());
+        let same = |known: &str| known == "*" || tag.is_some_and(|tag| weak(known) == weak(tag));
         let known = known.iter().filter_map(|value| value.to_str().ok());
         if self.status != StatusCode::OK
             || tag.is_none()
-            || !known.flat_map(|list| list.split(',')).any(|tag| same(tag.trim()))
+            || !known
+                .flat_map(|list| list.split(','))
+                .any(|tag| same(tag.trim()))
         {
             return self;
         }
         self.headers.remove(header::CONTENT_TYPE);
-        Self { status: StatusCode::NOT_MODIFIED, body: Self::empty(StatusCode::OK).body, ..self }
+        Self {
+            status: StatusCode::NOT_MODIFIED,
+            body: Self::empty(StatusCode::OK).body,
+            ..self
+        }
     }
 
     pub(crate) fn problem(problem: &Problem, instance: &str, request_id: &str) -> Self {
@@ -172,7 +183,10 @@ mod tests {
     #[test]
     fn what_the_client_already_has_is_not_sent_again() {
         let status = |reply: Reply, known: &'static str| {
-            reply.unless_known(&[HeaderValue::from_static(known)]).status().as_u16()
+            reply
+                .unless_known(&[HeaderValue::from_static(known)])
+                .status()
+                .as_u16()
         };
         let object = || Reply::ok(&serde_json::json!({"a": 1})).etag(3);
         for known in ["\"3\"", "W/\"3\"", "\"2\", \"3\"", "*"] {

@@ -106,17 +106,18 @@ impl Request<Caller> {
 }
 
 async fn read(body: Incoming, max: usize) -> Result<Bytes, Problem> {
-    read_body(body, max, BODY_DEADLINE).await.map_err(|error| match error {
-        BodyError::TooLarge(max) => Problem::new(
-            Kind::PayloadTooLarge,
-            format!("The body is larger than {max} bytes."),
-        ),
-        BodyError::TimedOut => Problem::new(
-            Kind::RequestTimeout,
-            "The body did not arrive in time.",
-        ),
-        BodyError::Broken(_) => Problem::new(Kind::MalformedRequest, "The body broke off."),
-    })
+    read_body(body, max, BODY_DEADLINE)
+        .await
+        .map_err(|error| match error {
+            BodyError::TooLarge(max) => Problem::new(
+                Kind::PayloadTooLarge,
+                format!("The body is larger than {max} bytes."),
+            ),
+            BodyError::TimedOut => {
+                Problem::new(Kind::RequestTimeout, "The body did not arrive in time.")
+            }
+            BodyError::Broken(_) => Problem::new(Kind::MalformedRequest, "The body broke off."),
+        })
 }
 
 pub(super) fn single<'a>(head: &'a Parts, name: &HeaderName) -> Option<&'a str> {
@@ -134,14 +135,16 @@ fn is_json(head: &Parts) -> bool {
     };
     let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
     let essence = essence.trim().to_ascii_lowercase();
-    let utf8 = parameters.split(';').map(str::trim).all(|parameter| {
-        match parameter.split_once('=') {
-            Some((name, value)) if name.eq_ignore_ascii_case("charset") => {
-                value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-            }
-            _ => true,
-        }
-    });
+    let utf8 =
+        parameters
+            .split(';')
+            .map(str::trim)
+            .all(|parameter| match parameter.split_once('=') {
+                Some((name, value)) if name.eq_ignore_ascii_case("charset") => {
+                    value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+                }
+                _ => true,
+            });
     let json = essence == "application/json"
         || (essence.starts_with("application/") && essence.ends_with("+json"));
     json && utf8
@@ -162,10 +165,12 @@ impl IfMatch {
     pub fn check(&self, version: u64) -> Result<(), Problem> {
         let wanted = format!("\"{version}\"");
         match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == wanted) => Err(Problem::new(
-                Kind::PreconditionFailed,
-                format!("It has changed since: its ETag is {wanted} now. Read it again."),
-            )),
+            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == wanted) => {
+                Err(Problem::new(
+                    Kind::PreconditionFailed,
+                    format!("It has changed since: its ETag is {wanted} now. Read it again."),
+                ))
+            }
             _ => Ok(()),
         }
     }
@@ -258,7 +263,11 @@ mod tests {
         query.optional("type", |text| Ok(text.to_owned()));
         assert_eq!(page.limit, page::DEFAULT_LIMIT);
         let problem = query.finish().unwrap_err();
-        let names: Vec<_> = problem.errors().iter().map(|e| e.pointer.as_str()).collect();
+        let names: Vec<_> = problem
+            .errors()
+            .iter()
+            .map(|e| e.pointer.as_str())
+            .collect();
         assert_eq!(names, ["?limit", "?unread", "?type", "?x"]);
     }
 

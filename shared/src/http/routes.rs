@@ -131,12 +131,21 @@ impl<C: Send + Sync + 'static> Routes<C> {
         F: Fn(Arc<C>, Request<W>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Reply, Problem>> + Send + 'static,
     {
-        let handler: Handler<C> = Box::new(move |cx, sender, head, body, params| {
-            match W::admit(sender) {
-                Ok(who) => Box::pin(handler(cx, Request { who, head, body, params })),
-                Err(problem) => Box::pin(std::future::ready(Err(problem))),
-            }
-        });
+        let handler: Handler<C> =
+            Box::new(
+                move |cx, sender, head, body, params| match W::admit(sender) {
+                    Ok(who) => Box::pin(handler(
+                        cx,
+                        Request {
+                            who,
+                            head,
+                            body,
+                            params,
+                        },
+                    )),
+                    Err(problem) => Box::pin(std::future::ready(Err(problem))),
+                },
+            );
         let endpoint = Endpoint {
             method,
             signed: W::SIGNED,
@@ -190,9 +199,9 @@ impl<C: Send + Sync + 'static> Routes<C> {
             let signed = resource.endpoints.iter().all(|e| e.signed);
             let answer = match (sender, &head.method) {
                 (Sender::Unsigned, _) if signed => Err(unauthenticated()),
-                (_, &Method::OPTIONS) => {
-                    Ok(Reply::empty(StatusCode::NO_CONTENT).header(header::ALLOW, resource.allow()))
-                }
+                (_, &Method::OPTIONS) => Ok(
+                    Reply::empty(StatusCode::NO_CONTENT).header(header::ALLOW, resource.allow())
+                ),
                 _ => Err(resource.not_allowed(&head.method)),
             };
             return (resource.pattern, Box::pin(std::future::ready(answer)));

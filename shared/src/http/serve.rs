@@ -128,10 +128,17 @@ impl<C: Send + Sync + 'static> Service<C> {
         let instance = head.uri.path().to_owned();
         let request_id = single(&head, &REQUEST_ID).unwrap_or("").to_owned();
         let known: Vec<_> = match method {
-            Method::GET | Method::HEAD => head.headers.get_all(header::IF_NONE_MATCH).iter().cloned().collect(),
+            Method::GET | Method::HEAD => head
+                .headers
+                .get_all(header::IF_NONE_MATCH)
+                .iter()
+                .cloned()
+                .collect(),
             _ => Vec::new(),
         };
-        let (route, answer) = self.routes.dispatch(&self.cx, self.sender(&head), head, body);
+        let (route, answer) = self
+            .routes
+            .dispatch(&self.cx, self.sender(&head), head, body);
 
         let reply = match AssertUnwindSafe(answer).catch_unwind().await {
             Ok(Ok(reply)) => reply.unless_known(&known),
@@ -156,11 +163,12 @@ impl<C: Send + Sync + 'static> Service<C> {
         let Some(keys) = &self.keys else {
             return Sender::Unsigned;
         };
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
         let now = jiff::Timestamp::now().as_millisecond();
-        match keys
-            .verify(head.method.as_str(), target, &head.headers, now)
-        {
+        match keys.verify(head.method.as_str(), target, &head.headers, now) {
             Ok(caller) => Sender::Signed(caller),
             Err(why) => {
                 tracing::debug!(%why, "a request without a valid signature");
@@ -249,7 +257,10 @@ pub async fn serve<C: Send + Sync + 'static>(
     }
     drop(listener);
     stopping.cancel();
-    if tokio::time::timeout(limits.grace, connections.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.grace, connections.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests were still running when the grace ended");
     }
 }

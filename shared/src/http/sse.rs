@@ -86,7 +86,10 @@ impl Parser {
             }
             self.after_cr = false;
         }
-        let end = self.buffer.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
+        let end = self
+            .buffer
+            .iter()
+            .position(|byte| matches!(byte, b'\r' | b'\n'))?;
         let line = self.buffer.split_to(end);
         self.after_cr = self.buffer.get_u8() == b'\r';
         Some(String::from_utf8_lossy(&line).into_owned())

@@ -22,7 +22,10 @@ impl Outbox for Memory {
     }
 
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
-        self.0.lock().unwrap().retain(|pending| !published.contains(pending));
+        self.0
+            .lock()
+            .unwrap()
+            .retain(|pending| !published.contains(pending));
         Ok(())
     }
 
@@ -77,8 +80,12 @@ struct World {
 fn world() -> World {
     let (outbox, broker) = (Arc::new(Memory::default()), Arc::new(Broker::default()));
     let registry = Registry::new();
-    let (relay, handle) =
-        Relay::new(outbox.clone(), broker.clone(), Arc::new(SystemClock), &registry);
+    let (relay, handle) = Relay::new(
+        outbox.clone(),
+        broker.clone(),
+        Arc::new(SystemClock),
+        &registry,
+    );
     World {
         outbox,
         broker,
@@ -92,7 +99,14 @@ impl World {
     /// Commits version `version` of `task`; gives what is unpublished of it, as a handler hints it.
     fn commit(&self, task: &str, version: u64) -> Vec<Pending> {
         let time = Timestamp::from_second(version as i64).unwrap();
-        let event = Envelope::new("/test", EventType::TaskUpdated, task, version, time, json!({}));
+        let event = Envelope::new(
+            "/test",
+            EventType::TaskUpdated,
+            task,
+            version,
+            time,
+            json!({}),
+        );
         let mut all = self.outbox.0.lock().unwrap();
         all.push(Pending { version, event });
         let mine = all.iter().filter(|pending| pending.event.subject == task);
@@ -112,8 +126,16 @@ impl World {
 #[tokio::test]
 async fn overlapping_hints_publish_each_event_once_in_version_order() {
     let world = world();
-    let hints = [world.commit("a", 1), world.commit("a", 2), world.commit("b", 1)];
-    let step = world.relay.relay_once(hints.into_iter().flatten()).await.unwrap();
+    let hints = [
+        world.commit("a", 1),
+        world.commit("a", 2),
+        world.commit("b", 1),
+    ];
+    let step = world
+        .relay
+        .relay_once(hints.into_iter().flatten())
+        .await
+        .unwrap();
     assert_eq!(step.published, 3);
     assert_eq!(world.taken(), ["a:1", "a:2", "b:1"]);
     assert!(world.waiting().is_empty());
@@ -122,9 +144,22 @@ async fn overlapping_hints_publish_each_event_once_in_version_order() {
 #[tokio::test]
 async fn after_a_refused_event_its_subject_waits_and_others_go_on() {
     let world = world();
-    world.broker.refused.lock().unwrap().insert("a:1".to_owned());
-    let hints = [world.commit("a", 1), world.commit("a", 2), world.commit("b", 1)];
-    let step = world.relay.relay_once(hints.into_iter().flatten()).await.unwrap();
+    world
+        .broker
+        .refused
+        .lock()
+        .unwrap()
+        .insert("a:1".to_owned());
+    let hints = [
+        world.commit("a", 1),
+        world.commit("a", 2),
+        world.commit("b", 1),
+    ];
+    let step = world
+        .relay
+        .relay_once(hints.into_iter().flatten())
+        .await
+        .unwrap();
     assert_eq!(step.published, 1);
     assert_eq!(world.waiting(), ["a:1", "a:2"]);
 
@@ -190,6 +225,9 @@ async fn what_piled_up_in_an_outage_is_published_when_it_is_over() {
     shutdown.cancel();
     running.await.unwrap().unwrap();
     let text = String::from_utf8(crate::telemetry::render(&world.registry)).unwrap();
-    let counted = format!("relay_published_total{{outcome=\"confirmed\"}} {}", HINTS + 1);
+    let counted = format!(
+        "relay_published_total{{outcome=\"confirmed\"}} {}",
+        HINTS + 1
+    );
     assert!(text.contains(&counted), "{text}");
 }

@@ -27,14 +27,20 @@ fn created(version: u64) -> Envelope {
 
 async fn delete_queue(vhost: &Vhost, name: &str) {
     let path = format!("/api/queues/{}/{name}", vhost.name());
-    shared_rabbitmq().await.manage(Method::DELETE, &path, json!({})).await;
+    shared_rabbitmq()
+        .await
+        .manage(Method::DELETE, &path, json!({}))
+        .await;
 }
 
 /// The messages of a queue, put back afterwards.
 async fn peek(vhost: &Vhost, name: &str) -> Vec<Value> {
     let path = format!("/api/queues/{}/{name}/get", vhost.name());
     let all = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
-    let messages = shared_rabbitmq().await.manage(Method::POST, &path, all).await;
+    let messages = shared_rabbitmq()
+        .await
+        .manage(Method::POST, &path, all)
+        .await;
     messages.as_array().unwrap().clone()
 }
 
@@ -82,10 +88,18 @@ async fn a_queue_of_other_arguments_is_named_in_the_refusal() {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
     let path = format!("/api/queues/{}/task_created", vhost.name());
     let classic = json!({"durable": true, "arguments": {"x-queue-type": "classic"}});
-    shared_rabbitmq().await.manage(Method::PUT, &path, classic).await;
+    shared_rabbitmq()
+        .await
+        .manage(Method::PUT, &path, classic)
+        .await;
     let error = bus(&vhost.url()).publish(&[created(1)]).await.unwrap_err();
-    let BusError::Refused(why) = &error else { panic!("{error:?}") };
-    assert!(why.contains("the queue `task_created`") && why.contains("inequivalent arg"), "{why}");
+    let BusError::Refused(why) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        why.contains("the queue `task_created`") && why.contains("inequivalent arg"),
+        "{why}"
+    );
 }
 
 #[tokio::test]
@@ -93,7 +107,9 @@ async fn a_wrong_password_and_a_missing_virtual_host_are_refusals() {
     let rabbit = shared_rabbitmq().await;
     let vhost = rabbit.fresh_vhost().await;
     for url in [
-        vhost.url().replacen(&format!(":{}@", rabbit.password()), ":wrong@", 1),
+        vhost
+            .url()
+            .replacen(&format!(":{}@", rabbit.password()), ":wrong@", 1),
         vhost.url() + "-which-nobody-made",
     ] {
         let error = bus(&url).publish(&[created(1)]).await.unwrap_err();
@@ -126,7 +142,10 @@ async fn a_dead_letter_keeps_its_body_and_says_why_and_from_where() {
     subscription.dead_letter(&delivery, &reason).await.unwrap();
 
     let message = &peek(&vhost, "dead_letter").await[0];
-    assert_eq!(message["payload"].as_str().unwrap().as_bytes(), delivery.body);
+    assert_eq!(
+        message["payload"].as_str().unwrap().as_bytes(),
+        delivery.body
+    );
     assert_eq!(message["properties"]["message_id"], "t:1");
     assert_eq!(message["properties"]["type"], "task.created.v1");
     let headers = &message["properties"]["headers"];
@@ -143,13 +162,21 @@ async fn a_dead_letter_without_its_queue_is_not_acknowledged() {
     let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
     let delivery = subscription.next_batch(1).await.unwrap().remove(0);
     delete_queue(&vhost, "dead_letter").await;
-    assert!(subscription.dead_letter(&delivery, "unreadable").await.is_err());
+    assert!(
+        subscription
+            .dead_letter(&delivery, "unreadable")
+            .await
+            .is_err()
+    );
     drop(subscription);
 
     let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
     let again = subscription.next_batch(1).await.unwrap().remove(0);
     assert_eq!(again.body, delivery.body);
-    subscription.dead_letter(&again, "unreadable").await.unwrap();
+    subscription
+        .dead_letter(&again, "unreadable")
+        .await
+        .unwrap();
     assert_eq!(peek(&vhost, "dead_letter").await.len(), 1);
 }
 
@@ -167,7 +194,10 @@ async fn a_broker_that_falls_silent_is_noticed_by_publisher_subscriber_and_ping(
     assert!(bus.publish(&[created(1)]).await.is_err());
 
     proxy.restore().await;
-    eventually(Duration::from_secs(10), || bus.publish(std::slice::from_ref(&EVENT))).await;
+    eventually(Duration::from_secs(10), || {
+        bus.publish(std::slice::from_ref(&EVENT))
+    })
+    .await;
 }
 
 static EVENT: std::sync::LazyLock<Envelope> = std::sync::LazyLock::new(|| created(1));
@@ -179,9 +209,15 @@ async fn a_broken_connection_is_rebuilt_by_the_next_call() {
     let bus = bus(&rabbit.fresh_vhost().await.url_at(proxy.address()));
     bus.publish(&[created(1)]).await.unwrap();
     proxy.refuse().await;
-    eventually(Duration::from_secs(5), || async { bus.publish(&[created(2)]).await.is_err() }).await;
+    eventually(Duration::from_secs(5), || async {
+        bus.publish(&[created(2)]).await.is_err()
+    })
+    .await;
     proxy.restore().await;
-    assert_eq!(bus.publish(&[created(2)]).await.unwrap(), [Outcome::Confirmed]);
+    assert_eq!(
+        bus.publish(&[created(2)]).await.unwrap(),
+        [Outcome::Confirmed]
+    );
 }
 
 #[tokio::test]
@@ -189,13 +225,18 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
     let mut rabbit = RabbitMq::start().await;
     let bus = bus(&rabbit.url());
     let batch: Vec<_> = (1..=100).map(created).collect();
-    assert_eq!(bus.publish(&batch).await.unwrap(), vec![Outcome::Confirmed; 100]);
+    assert_eq!(
+        bus.publish(&batch).await.unwrap(),
+        vec![Outcome::Confirmed; 100]
+    );
     rabbit.settle().await;
     rabbit.kill();
     assert!(bus.publish(&[created(101)]).await.is_err());
     rabbit.restart().await;
     eventually(Duration::from_secs(30), || async {
-        bus.publish(&[created(101)]).await.map(|outcomes| outcomes == [Outcome::Confirmed])
+        bus.publish(&[created(101)])
+            .await
+            .map(|outcomes| outcomes == [Outcome::Confirmed])
             .unwrap_or(false)
     })
     .await;
@@ -206,7 +247,11 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
         let batch = subscription.next_batch(50).await.unwrap();
         subscription.ack(&batch).await.unwrap();
         for delivery in batch {
-            received.push(serde_json::from_slice::<Envelope>(&delivery.body).unwrap().id);
+            received.push(
+                serde_json::from_slice::<Envelope>(&delivery.body)
+                    .unwrap()
+                    .id,
+            );
         }
     }
     // An attempt without a confirm may have been written all the same.

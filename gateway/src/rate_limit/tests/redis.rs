@@ -201,6 +201,23 @@ async fn a_killed_redis_is_found_again() {
 }
 
 #[tokio::test]
+async fn a_stand_in_starts_from_what_redis_said_last() {
+    let mut redis = Redis::start().await;
+    let limiter = limiter(&redis.url(), "sluice", DEADLINE);
+    limiter.warm().await;
+    let user = quota("user", 1, MINUTE, 6);
+    for _ in 0..6 {
+        allowed(take(&limiter, &user).await);
+    }
+    redis.kill();
+    // The late calls on the way into the outage as well as those within it.
+    for _ in 0..6 {
+        limited(take(&limiter, &user).await);
+    }
+    assert_eq!(limiter.status().mode, Mode::Local);
+}
+
+#[tokio::test]
 async fn a_redis_that_starts_later_is_found() {
     let mut redis = Redis::start().await;
     redis.kill();

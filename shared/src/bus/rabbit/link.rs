@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::AMQPUri;
-use futures_util::{Stream, StreamExt};
 use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, Event};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -42,8 +42,16 @@ impl Link {
             .map_err(|_| late("the connection attempt", CONNECT_DEADLINE))?
             .map_err(bus_error)?;
         let dead = CancellationToken::new();
-        tokio::spawn(watch(connection.status().clone(), connection.events_listener(), dead.clone()));
-        let link = Self { connection, socket, dead };
+        tokio::spawn(watch(
+            connection.status().clone(),
+            connection.events_listener(),
+            dead.clone(),
+        ));
+        let link = Self {
+            connection,
+            socket,
+            dead,
+        };
         topology::declare(&link).await?;
         Ok(link)
     }
@@ -63,7 +71,9 @@ impl Link {
     ) -> Result<T, BusError> {
         let answer = async {
             let answer = timeout(ANSWER_DEADLINE, call).await;
-            answer.map_err(|_| late("a request", ANSWER_DEADLINE))?.map_err(bus_error)
+            answer
+                .map_err(|_| late("a request", ANSWER_DEADLINE))?
+                .map_err(bus_error)
         };
         let answer = self.while_alive(answer).await;
         if answer.is_err() {
@@ -141,7 +151,9 @@ async fn connect(uri: AMQPUri, socket: Arc<OnceLock<TcpStream>>) -> lapin::Resul
         lapin::runtime::default_runtime()?,
         async move |uri: AMQPUri, runtime| {
             let tls = OwnedTLSConfig::default();
-            let stream = uri.connect_with_config_async(tls.as_ref(), &runtime).await?;
+            let stream = uri
+                .connect_with_config_async(tls.as_ref(), &runtime)
+                .await?;
             let plain = match &stream {
                 AsyncTcpStream::Plain(plain) => plain,
                 AsyncTcpStream::Rustls(tls) => tls.get_ref().0,

@@ -36,7 +36,8 @@ pub(super) struct Message {
 impl Publisher {
     pub(super) async fn open(link: Arc<Link>) -> Result<Self, BusError> {
         let channel = link.channel().await?;
-        link.call(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        link.call(channel.confirm_select(ConfirmSelectOptions::default()))
+            .await?;
         Ok(Self { link, channel })
     }
 
@@ -75,7 +76,10 @@ impl Publisher {
     /// connection's, and the message counts as unpublished.
     pub(super) async fn send(&self, messages: &[Message]) -> Vec<Result<Outcome, BusError>> {
         let deadline = Instant::now() + ANSWER_DEADLINE;
-        let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
         let mut sending = Vec::with_capacity(messages.len());
         for message in messages {
             let mut sent = Box::pin(self.channel.basic_publish(
@@ -128,7 +132,10 @@ impl Publisher {
         if !returned.is_empty()
             && let Err(error) = topology::declare(&self.link).await
         {
-            tracing::warn!(error = crate::store::chain(&error), "a missing queue could not be declared again");
+            tracing::warn!(
+                error = crate::store::chain(&error),
+                "a missing queue could not be declared again"
+            );
         }
         let each = messages.iter().zip(confirmations).zip(nacked);
         each.map(|((message, confirmation), nacked)| {
@@ -175,6 +182,8 @@ pub(super) fn parked(body: Vec<u8>, properties: BasicProperties, added: FieldTab
         exchange: crate::bus::DEAD_LETTER,
         routing_key: "",
         body,
-        properties: properties.with_delivery_mode(PERSISTENT).with_headers(headers),
+        properties: properties
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(headers),
     }
 }

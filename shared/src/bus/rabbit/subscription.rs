@@ -20,7 +20,10 @@ use crate::bus::{BusError, Delivery, Outcome, Queue, Subscription};
 const MAX_REASON_BYTES: usize = 1_000;
 
 /// A delivery of a queue; `None` where the broker ended the consumer (its queue is gone).
-type Item = (&'static str, Option<lapin::Result<lapin::message::Delivery>>);
+type Item = (
+    &'static str,
+    Option<lapin::Result<lapin::message::Delivery>>,
+);
 type Deliveries = SelectAll<Pin<Box<dyn Stream<Item = Item> + Send>>>;
 
 struct RabbitSubscription {
@@ -44,7 +47,8 @@ pub(super) async fn open(
     let channel = link.channel().await?;
     // Quorum queues know a prefetch per consumer only.
     let each = (prefetch / u16::try_from(queues.len()).unwrap_or(1).max(1)).max(1);
-    link.call(channel.basic_qos(each, BasicQosOptions::default())).await?;
+    link.call(channel.basic_qos(each, BasicQosOptions::default()))
+        .await?;
     let mut streams = Vec::with_capacity(queues.len());
     for queue in queues {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -80,9 +84,9 @@ impl RabbitSubscription {
                 self.link.kill();
                 Err(bus_error(error))
             }
-            Some((queue, None)) => {
-                Err(BusError::Unavailable(format!("the consumer of `{queue}` was ended").into()))
-            }
+            Some((queue, None)) => Err(BusError::Unavailable(
+                format!("the consumer of `{queue}` was ended").into(),
+            )),
             None => Err(BusError::Unavailable("the subscription has ended".into())),
         }
     }
@@ -116,7 +120,8 @@ impl Subscription for RabbitSubscription {
         for delivery in deliveries {
             self.open.remove(&delivery.tag);
         }
-        self.ack_tags(deliveries.iter().map(|delivery| delivery.tag)).await
+        self.ack_tags(deliveries.iter().map(|delivery| delivery.tag))
+            .await
     }
 
     async fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
@@ -168,16 +173,18 @@ struct Tags {
 
 impl Tags {
     /// Settles `tags`: one to acknowledge with all before it, and those to acknowledge one by one.
+    /// Each is among `tags`: the broker closes a channel that acknowledges one a second time.
     fn settle(&mut self, tags: impl Iterator<Item = u64>) -> (Option<u64>, Vec<u64>) {
-        let new: Vec<u64> = tags.collect();
-        self.beyond.extend(&new);
-        let before = self.up_to;
+        let settled = self.up_to;
+        let new: Vec<u64> = tags
+            .filter(|tag| *tag > settled && self.beyond.insert(*tag))
+            .collect();
         while self.beyond.remove(&(self.up_to + 1)) {
             self.up_to += 1;
         }
-        let up_to = self.up_to;
-        let single = new.into_iter().filter(|tag| *tag > up_to).collect();
-        ((up_to > before).then_some(up_to), single)
+        let (with_all_before, single): (Vec<u64>, Vec<u64>) =
+            new.into_iter().partition(|tag| *tag <= self.up_to);
+        (with_all_before.into_iter().max(), single)
     }
 }
 
@@ -189,8 +196,9 @@ mod tests {
     fn a_delivery_that_nobody_settled_is_never_acknowledged_with_others() {
         let mut tags = Tags::default();
         assert_eq!(tags.settle([2, 3].into_iter()), (None, vec![2, 3]));
-        assert_eq!(tags.settle([1, 5].into_iter()), (Some(3), vec![5]));
-        assert_eq!(tags.settle([4].into_iter()), (Some(5), vec![]));
+        assert_eq!(tags.settle([1, 5].into_iter()), (Some(1), vec![5]));
+        assert_eq!(tags.settle([4].into_iter()), (Some(4), vec![]));
         assert_eq!(tags.settle([7, 6].into_iter()), (Some(7), vec![]));
+        assert_eq!(tags.settle([3, 7].into_iter()), (None, vec![]));
     }
 }

@@ -28,7 +28,14 @@ pub(super) async fn declare(link: &Link) -> Result<(), BusError> {
         let event = task_queue.event_type;
         exchange(link, &channel, event.exchange(), ExchangeKind::Topic).await?;
         queue(link, &channel, task_queue.name, arguments()).await?;
-        bind(link, &channel, task_queue.name, event.exchange(), event.as_str()).await?;
+        bind(
+            link,
+            &channel,
+            task_queue.name,
+            event.exchange(),
+            event.as_str(),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -39,7 +46,10 @@ async fn exchange(
     name: &str,
     kind: ExchangeKind,
 ) -> Result<(), BusError> {
-    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     link.call(channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
         .await
         .map_err(|error| refused("exchange", name, error))
@@ -65,7 +75,8 @@ async fn bind(
     key: &str,
 ) -> Result<(), BusError> {
     let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-    link.call(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none)).await
+    link.call(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none))
+        .await
 }
 
 fn refused(what: &str, name: &str, error: BusError) -> BusError {
@@ -96,7 +107,13 @@ fn dead_letter_arguments() -> FieldTable {
 
 fn quorum(delivery_limit: i32) -> FieldTable {
     let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(delivery_limit));
+    arguments.insert(
+        "x-queue-type".into(),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments.insert(
+        "x-delivery-limit".into(),
+        AMQPValue::LongInt(delivery_limit),
+    );
     arguments
 }

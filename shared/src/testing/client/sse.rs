@@ -19,7 +19,11 @@ pub struct SseEvent {
 
 impl From<Event> for SseEvent {
     fn from(event: Event) -> Self {
-        Self { id: event.id, event: event.name, data: event.data }
+        Self {
+            id: event.id,
+            event: event.name,
+            data: event.data,
+        }
     }
 }
 
@@ -49,7 +53,11 @@ pub struct EventStream {
 
 impl EventStream {
     pub(super) fn new(headers: HeaderMap, body: Incoming) -> Self {
-        Self { headers, body, parser: Parser::default() }
+        Self {
+            headers,
+            body,
+            parser: Parser::default(),
+        }
     }
 
     /// The next event; panics when none comes within 10 s.
@@ -78,7 +86,9 @@ impl EventStream {
             Err(_) => Err(NoEvent::Silence),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
-                    self.parser.push(&data).unwrap_or_else(|error| panic!("{error}"));
+                    self.parser
+                        .push(&data)
+                        .unwrap_or_else(|error| panic!("{error}"));
                 }
                 Ok(())
             }

@@ -1,0 +1,158 @@
+//! The notification worker: consumes task events, keeps each user's notifications, and serves them
+//! as lists and as live streams.
+//!
+//! [`consumer`] takes events from the broker and [`domain`] decides who is told what; the
+//! [`store`] keeps it. [`http`] reads the store, and [`live`] sends what it gains. The HTTP side
+//! never sees the broker, the consumer never sees a request.
+
+pub mod config;
+pub mod consumer;
+pub mod domain;
+pub mod http;
+pub mod live;
+pub mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use prometheus::{IntGauge, Registry};
+use shared::bus::{Bus, rabbit::RabbitBus};
+use shared::http::serve::{Dependency, Readiness};
+use shared::http::{Service, serve};
+use shared::store::chain;
+use shared::supervise::{CancellationToken, TaskTracker, keep_running};
+use shared::telemetry::register;
+use shared::time::{Clock, SystemClock};
+use tokio::net::TcpListener;
+
+pub use config::Config;
+
+use consumer::Consumer;
+use http::App;
+use live::Hub;
+use store::{NotificationStore, mongo::MongoNotifications};
+
+/// Readiness must answer soon, whatever its dependencies do.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+const PURGE_BATCH: usize = 500;
+
+/// Serves on `listener` until `shutdown`, then drains. Starts with every server away.
+pub async fn run(
+    listener: TcpListener,
+    config: Config,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let database = shared::mongo::connect(&config.mongo).await?;
+    let store: Arc<dyn NotificationStore> = Arc::new(MongoNotifications::new(database));
+    let bus = RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg);
+    let bus: Arc<dyn Bus> = Arc::new(bus.context("AMQP_URL")?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let registry = Registry::new();
+
+    let streams = IntGauge::new("sse_streams", "Live streams that are open.");
+    let hub = Hub::new(register(&registry, streams));
+    let consumer = Arc::new(Consumer::new(store.clone(), clock.clone(), &registry));
+    let stopping = CancellationToken::new();
+    let app = Arc::new(App {
+        store: store.clone(),
+        hub: hub.clone(),
+        clock: clock.clone(),
+        stopping: stopping.clone(),
+    });
+    let service = Service::new(
+        "notification",
+        http::routes(),
+        app,
+        config.settings.signing_keys,
+        Dependencies {
+            store: store.clone(),
+            bus: bus.clone(),
+        },
+        registry,
+    );
+
+    let tasks = TaskTracker::new();
+    let end = shutdown.clone();
+    tasks.spawn(keep_running("consumer", shutdown.clone(), move || {
+        consumer.clone().run(bus.clone(), end.clone())
+    }));
+    // Streams live through the lame duck, so what wakes them does too.
+    let (hints, end) = (store.clone(), stopping.clone());
+    tasks.spawn(keep_running("hints", stopping.clone(), move || {
+        let (hub, store, end) = (hub.clone(), hints.clone(), end.clone());
+        async move { hub.follow(store, end).await }
+    }));
+    let end = shutdown.clone();
+    tasks.spawn(keep_running("purge", shutdown.clone(), move || {
+        purge(store.clone(), clock.clone(), end.clone())
+    }));
+
+    serve(
+        listener,
+        service,
+        config.settings.limits,
+        shutdown,
+        stopping,
+    )
+    .await;
+    tasks.close();
+    tasks.wait().await;
+    Ok(())
+}
+
+/// Removes what is beyond its retention, now and then.
+async fn purge(
+    store: Arc<dyn NotificationStore>,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    while !shutdown.is_cancelled() {
+        if store.purge(clock.now(), PURGE_BATCH).await? == PURGE_BATCH {
+            continue;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(PURGE_EVERY) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Lists are served from the store alone; without the broker only new notifications wait.
+struct Dependencies {
+    store: Arc<dyn NotificationStore>,
+    bus: Arc<dyn Bus>,
+}
+
+#[async_trait]
+impl Readiness for Dependencies {
+    async fn dependencies(&self) -> Vec<Dependency> {
+        let (store, bus) = tokio::join!(
+            within(async { self.store.ping().await.map_err(|error| chain(&error)) }),
+            within(async { self.bus.ping().await.map_err(|error| chain(&error)) }),
+        );
+        vec![
+            dependency("mongodb", true, store),
+            dependency("rabbitmq", false, bus),
+        ]
+    }
+}
+
+async fn within(ping: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let late = |_| Err("it did not answer in time".to_owned());
+    tokio::time::timeout(PING_DEADLINE, ping)
+        .await
+        .unwrap_or_else(late)
+}
+
+fn dependency(name: &'static str, required: bool, answer: Result<(), String>) -> Dependency {
+    Dependency {
+        name,
+        ok: answer.is_ok(),
+        required,
+        detail: answer.err(),
+    }
+}

@@ -1,0 +1,137 @@
+//! Live streams: who is connected, who is to be woken, and what a stream sends.
+//!
+//! The store is the truth: a stream asks it for what follows the last sequence number it sent, and
+//! only when its client reads, so nothing is buffered. Hints only wake streams; one that is lost
+//! costs at most the time to the next heartbeat, never an event.
+
+mod stream;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::IntGauge;
+use shared::id::UserId;
+use shared::supervise::CancellationToken;
+use tokio::sync::watch;
+
+use crate::store::NotificationStore;
+
+pub use stream::{HEARTBEAT, Stream};
+
+/// Streams of one user on one replica.
+pub const MAX_STREAMS_PER_USER: usize = 8;
+
+/// Everybody who is connected to this replica.
+pub struct Hub {
+    users: Mutex<HashMap<UserId, Connected>>,
+    streams: IntGauge,
+}
+
+/// One user's streams: what wakes them, and how many there are.
+struct Connected {
+    wake: watch::Sender<()>,
+    streams: usize,
+}
+
+/// The right to one stream, given back when dropped.
+pub struct Ticket {
+    hub: Arc<Hub>,
+    user: UserId,
+    wake: watch::Receiver<()>,
+}
+
+impl Hub {
+    pub fn new(streams: IntGauge) -> Arc<Self> {
+        Arc::new(Self {
+            users: Mutex::new(HashMap::new()),
+            streams,
+        })
+    }
+
+    /// `None` where the user has as many streams as one may have.
+    pub fn open(self: &Arc<Self>, user: &UserId) -> Option<Ticket> {
+        let mut users = self.users();
+        let connected = users.entry(user.clone()).or_insert_with(|| Connected {
+            wake: watch::Sender::new(()),
+            streams: 0,
+        });
+        if connected.streams >= MAX_STREAMS_PER_USER {
+            return None;
+        }
+        connected.streams += 1;
+        self.streams.inc();
+        Some(Ticket {
+            hub: self.clone(),
+            user: user.clone(),
+            wake: connected.wake.subscribe(),
+        })
+    }
+
+    /// Passes the store's hints on until it fails or `shutdown`.
+    pub async fn follow(
+        &self,
+        store: Arc<dyn NotificationStore>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut hints = store.hints().await?;
+        // What came before the hints began.
+        self.wake_all();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                hint = hints.next() => self.wake(&hint?),
+            }
+        }
+    }
+
+    fn wake(&self, user: &UserId) {
+        if let Some(connected) = self.users().get(user) {
+            connected.wake.send_replace(());
+        }
+    }
+
+    fn wake_all(&self) {
+        for connected in self.users().values() {
+            connected.wake.send_replace(());
+        }
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<UserId, Connected>> {
+        // Nothing panics while it holds the lock.
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.hub.streams.dec();
+        let mut users = self.hub.users();
+        if let Some(connected) = users.get_mut(&self.user) {
+            connected.streams -= 1;
+            if connected.streams == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_so_many_streams_and_no_more_until_one_ends() {
+        let hub = Hub::new(IntGauge::new("streams", "…").unwrap());
+        let (alice, bob) = (UserId::new(), UserId::new());
+        let mut tickets: Vec<_> = (0..MAX_STREAMS_PER_USER)
+            .map(|_| hub.open(&alice).expect("below the bound"))
+            .collect();
+        assert!(hub.open(&alice).is_none());
+        assert!(hub.open(&bob).is_some());
+        tickets.pop();
+        assert!(hub.open(&alice).is_some());
+        tickets.clear();
+        assert_eq!(hub.streams.get(), 0);
+        assert!(hub.users().is_empty());
+    }
+}

@@ -1,0 +1,152 @@
+//! One client's stream of server-sent events.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::store::{StoreError, chain};
+use shared::supervise::CancellationToken;
+use tokio::time::Instant;
+
+use super::Ticket;
+use crate::domain::Notification;
+use crate::store::{Counter, NotificationStore};
+
+/// How often a silent stream says that it lives. The store is asked at least as often.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What is read from the store, and held for a client, at a time.
+const PAGE: usize = 50;
+
+/// A stream, pulled by whoever writes to the client: the next piece is made when the last is gone.
+pub struct Stream {
+    store: Arc<dyn NotificationStore>,
+    ticket: Ticket,
+    /// The last sequence number the client has.
+    sent: u64,
+    /// What goes out before anything else.
+    greeting: Option<Bytes>,
+    ends: Instant,
+    stopping: CancellationToken,
+}
+
+impl Stream {
+    /// Starts behind the last event the client says it has, or now. It ends at `ends` (the token's
+    /// end) or when `stopping`.
+    pub async fn open(
+        store: Arc<dyn NotificationStore>,
+        ticket: Ticket,
+        last_event_id: Option<&str>,
+        ends: Instant,
+        stopping: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let counter = store.counter(&ticket.user).await?;
+        let resumed = last_event_id.map(|id| resume(id, &counter));
+        let sent = match resumed {
+            Some(Some(sequence)) => sequence,
+            Some(None) | None => counter.sequence,
+        };
+        // An id without data is no event, but the client remembers it: even a client that got
+        // nothing yet resumes without a gap.
+        let mut greeting = format!("retry: 1000\n: welcome\nid: {sent}\n\n");
+        if resumed == Some(None) {
+            greeting += &format!("id: {sent}\nevent: reset\ndata: {{}}\n\n");
+        }
+        Ok(Self {
+            store,
+            ticket,
+            sent,
+            greeting: Some(greeting.into()),
+            ends,
+            stopping,
+        })
+    }
+
+    /// The next piece, or `None` at the end.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        if let Some(greeting) = self.greeting.take() {
+            return Some(greeting);
+        }
+        let heartbeat = Instant::now() + HEARTBEAT;
+        while !self.stopping.is_cancelled() && Instant::now() < self.ends {
+            // Before the store is asked: a hint that comes meanwhile asks again.
+            self.ticket.wake.mark_unchanged();
+            if let Some(events) = self.news().await {
+                return Some(events);
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => return None,
+                () = tokio::time::sleep_until(self.ends) => return None,
+                // The hub outlives its tickets, so this cannot fail.
+                _ = self.ticket.wake.changed() => {}
+                () = tokio::time::sleep_until(heartbeat) => {
+                    return Some(Bytes::from_static(b": heartbeat\n\n"));
+                }
+            }
+        }
+        None
+    }
+
+    async fn news(&mut self) -> Option<Bytes> {
+        match self.store.since(&self.ticket.user, self.sent, PAGE).await {
+            Ok(found) => {
+                self.sent = found.last()?.sequence;
+                Some(render(&found))
+            }
+            Err(error) => {
+                // The client waits; what it missed is in the store when that is back.
+                tracing::warn!(error = chain(&error), "a stream could not ask the store");
+                None
+            }
+        }
+    }
+}
+
+/// Where a client goes on that has seen `id`; `None` where that is unknown, or too old to promise
+/// that nothing is missing.
+fn resume(id: &str, counter: &Counter) -> Option<u64> {
+    let known = counter.purged..=counter.sequence;
+    id.parse().ok().filter(|sequence| known.contains(sequence))
+}
+
+fn render(notifications: &[Notification]) -> Bytes {
+    let mut text = String::new();
+    for notification in notifications {
+        // JSON from serde_json has no line breaks, and writing it to a string cannot fail.
+        if let Ok(data) = serde_json::to_string(notification) {
+            let sequence = notification.sequence;
+            write!(
+                text,
+                "id: {sequence}\nevent: notification\ndata: {data}\n\n"
+            )
+            .ok();
+        }
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_resumes_only_where_nothing_is_missing() {
+        let counter = Counter {
+            sequence: 9,
+            unread: 0,
+            purged: 4,
+        };
+        for (id, resumed) in [
+            ("9", Some(9)),
+            ("4", Some(4)),
+            ("3", None),
+            ("10", None),
+            ("", None),
+            ("-1", None),
+            ("1e1", None),
+        ] {
+            assert_eq!(resume(id, &counter), resumed, "{id:?}");
+        }
+        assert_eq!(resume("0", &Counter::default()), Some(0));
+    }
+}

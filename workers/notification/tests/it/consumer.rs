@@ -1,0 +1,308 @@
+//! From the queues into the store: once, whatever breaks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use notification_worker::domain::{Entry, TaskEvent};
+use notification_worker::store::{Filter, NotificationStore, Outcome};
+use serde_json::json;
+use shared::event::EventType;
+use shared::id::UserId;
+use shared::page::PageRequest;
+use shared::testing::{MongoDb, eventually};
+
+use crate::stage::{SOON, Stage, Task, drain, events};
+
+#[tokio::test]
+async fn an_event_that_is_delivered_twice_is_applied_once() {
+    let stage = Stage::new().await;
+    let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+    let task = Task::new();
+    stage.publish(&[task.event(1), task.event(1)]).await;
+    stage.publish(&[task.event(1), task.event(2)]).await;
+    let step = drain(&consumer, from.as_mut(), 4).await;
+    assert_eq!((step.applied, step.duplicates), (2, 2));
+    let counter = stage.store().await.counter(&task.owner).await.unwrap();
+    assert_eq!((counter.sequence, counter.unread), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_consumers_in_parallel_apply_each_event_once() {
+    const EVENTS: u64 = 150;
+    let stage = Stage::new().await;
+    let (one, two) = (stage.consumer().await, stage.consumer().await);
+    let (mut from_one, mut from_two) = (stage.subscribe().await, stage.subscribe().await);
+    let owner = UserId::new();
+    let (first, second) = (Task::of(&owner), Task::of(&owner));
+    for _ in 0..2 {
+        stage.publish(&events(&first, 1..=EVENTS)).await;
+        stage.publish(&events(&second, 1..=EVENTS)).await;
+    }
+    // Everything is in a queue: the two share it however they do, and stop when both are idle.
+    let total = 4 * EVENTS as usize;
+    let ended = std::sync::atomic::AtomicUsize::new(0);
+    let done = shared::supervise::CancellationToken::new();
+    let work = async |consumer: &notification_worker::consumer::Consumer,
+                      from: &mut dyn shared::bus::Subscription| {
+        let mut applied = 0;
+        while !done.is_cancelled() {
+            let step = consumer.consume_once(from, &done).await.unwrap();
+            applied += step.applied;
+            let count = step.applied + step.duplicates;
+            let before = ended.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
+            if before + count == total {
+                done.cancel();
+            }
+        }
+        applied
+    };
+    let both = async { tokio::join!(work(&one, from_one.as_mut()), work(&two, from_two.as_mut())) };
+    let (by_one, by_two) = tokio::time::timeout(SOON, both)
+        .await
+        .expect("drained within 30 s");
+    assert_eq!(by_one + by_two, 2 * EVENTS as usize);
+    let store = stage.store().await;
+    let counter = store.counter(&owner).await.unwrap();
+    assert_eq!((counter.sequence, counter.unread), (2 * EVENTS, 2 * EVENTS));
+    let kept = store.since(&owner, 0, 10_000).await.unwrap();
+    let facts: BTreeSet<_> = kept
+        .iter()
+        .map(|n| (n.notice.task_id.as_str(), n.notice.task_version))
+        .collect();
+    assert_eq!(
+        (kept.len(), facts.len()),
+        (2 * EVENTS as usize, 2 * EVENTS as usize)
+    );
+}
+
+#[tokio::test]
+async fn a_consumer_that_died_between_commit_and_acknowledgement_leaves_no_second_notification() {
+    let stage = Stage::new().await;
+    let store = stage.store().await;
+    let task = Task::new();
+    stage.publish(&[task.event(1)]).await;
+    let mut dies = stage.subscribe().await;
+    let batch = dies.next_batch(10).await.unwrap();
+    let event = TaskEvent::parse(&batch[0].body, EventType::TaskCreated).unwrap();
+    let outcomes = store
+        .apply(&[Entry::new(&event, event.time)], event.time)
+        .await
+        .unwrap();
+    assert_eq!(outcomes, [Outcome::Applied]);
+    drop(dies);
+
+    let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+    let step = drain(&consumer, from.as_mut(), 1).await;
+    assert_eq!((step.applied, step.duplicates), (0, 1));
+    assert_eq!(store.counter(&task.owner).await.unwrap().unread, 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_again_and_again_applies_each_event_once() {
+    const EVENTS: u64 = 2_000;
+    let stage = Stage::new().await;
+    let store = stage.store().await;
+    let task = Task::new();
+    stage.publish(&events(&task, 1..=EVENTS)).await;
+    let mut worker = stage.process();
+    for kill_at in [1, 500, 1_000, 1_500] {
+        applied(&store, &task.owner, kill_at).await;
+        worker.kill9();
+        worker.start_again();
+    }
+    applied(&store, &task.owner, EVENTS).await;
+    // More than once would be a higher number, now or after the last event of all.
+    stage.publish(&[task.event(EVENTS + 1)]).await;
+    applied(&store, &task.owner, EVENTS + 1).await;
+    let counter = store.counter(&task.owner).await.unwrap();
+    assert_eq!((counter.sequence, counter.unread), (EVENTS + 1, EVENTS + 1));
+    let kept = store.since(&task.owner, 0, 10_000).await.unwrap();
+    let versions: BTreeSet<_> = kept.iter().map(|n| n.notice.task_version).collect();
+    assert_eq!(
+        (kept.len(), versions),
+        (counter.sequence as usize, (1..=EVENTS + 1).collect())
+    );
+    assert!(stage.dead_letters().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_died_in_a_transaction_blocks_nobody_for_long() {
+    let stage = Stage::new().await;
+    let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+    let (task, other) = (Task::new(), Task::new());
+    stage.publish(&[task.event(1)]).await;
+    drain(&consumer, from.as_mut(), 1).await;
+    stage.die_in_the_middle(&task.owner).await;
+    stage.publish(&[task.event(2), other.event(1)]).await;
+    // The server by itself would take a minute.
+    let step = drain(&consumer, from.as_mut(), 2).await;
+    assert_eq!((step.applied, step.duplicates), (2, 0));
+    let counter = stage.store().await.counter(&task.owner).await.unwrap();
+    assert_eq!((counter.sequence, counter.unread), (2, 2));
+}
+
+/// Waits until a user was told at least so often.
+async fn applied(store: &Arc<dyn NotificationStore>, user: &UserId, count: u64) {
+    eventually(SOON, async || {
+        let counter = store
+            .counter(user)
+            .await
+            .map_err(|error| error.to_string())?;
+        (counter.sequence >= count)
+            .then_some(())
+            .ok_or(format!("{counter:?}"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn versions_that_arrive_late_are_listed_in_their_place() {
+    let stage = Stage::new().await;
+    let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+    let task = Task::new();
+    for version in [3, 1, 4, 2] {
+        stage.publish(&[task.event(version)]).await;
+        drain(&consumer, from.as_mut(), 1).await;
+    }
+    let page = PageRequest {
+        limit: 10,
+        after: None,
+    };
+    let store = stage.store().await;
+    let found = store
+        .list(&task.owner, Filter::default(), &page)
+        .await
+        .unwrap();
+    let versions: Vec<_> = found.iter().map(|n| n.notice.task_version).collect();
+    assert_eq!(versions, [4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_letters_with_its_reason_and_blocks_nothing() {
+    let stage = Stage::new().await;
+    let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+    let task = Task::new();
+    let mut newer = serde_json::to_value(task.event(1)).unwrap();
+    newer["type"] = json!("task.created.v2");
+    stage
+        .publish_raw(EventType::TaskCreated, b"\xff not JSON")
+        .await;
+    stage
+        .publish_raw(EventType::TaskCreated, newer.to_string().as_bytes())
+        .await;
+    stage
+        .publish_raw(EventType::TaskCreated, &vec![b' '; 300 << 10])
+        .await;
+    stage.publish(&[task.event(1)]).await;
+
+    let step = drain(&consumer, from.as_mut(), 4).await;
+    assert_eq!((step.applied, step.dead_lettered), (1, 3));
+    assert_eq!(
+        stage
+            .store()
+            .await
+            .counter(&task.owner)
+            .await
+            .unwrap()
+            .unread,
+        1
+    );
+    let letters = stage.dead_letters().await;
+    let mut reasons: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            letter["properties"]["headers"]["x-reason"]
+                .as_str()
+                .unwrap()
+        })
+        .collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons.len(), 3);
+    assert!(reasons[0].starts_with("it has 307200 bytes"), "{reasons:?}");
+    assert!(reasons[1].contains("expected value"), "{reasons:?}");
+    assert!(reasons[2].contains("task.created.v2"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_the_store_cannot_digest_is_put_aside_alone() {
+    let stage = Stage::new().await;
+    let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+    let (good, bad) = (Task::new(), Task::new());
+    stage.break_counter(&bad.owner).await;
+    stage.publish(&[good.event(1), bad.event(1)]).await;
+    stage.publish(&events(&good, 2..=5)).await;
+
+    let step = drain(&consumer, from.as_mut(), 6).await;
+    assert_eq!((step.applied, step.dead_lettered), (5, 1));
+    assert_eq!(
+        stage
+            .store()
+            .await
+            .counter(&good.owner)
+            .await
+            .unwrap()
+            .unread,
+        5
+    );
+    let letters = stage.dead_letters().await;
+    let reason = &letters[0]["properties"]["headers"]["x-reason"];
+    assert!(
+        reason.as_str().unwrap().starts_with("unreadable data"),
+        "{reason}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_outage_of_the_store_loses_or_dead_letters_an_event() {
+    let mut mongodb = MongoDb::start().await;
+    let stage = Stage::on(&mongodb.url()).await;
+    let worker = stage.worker().await;
+    let task = Task::new();
+    let user = worker.http.as_user(task.owner.as_str());
+    let ready = async |wanted: u16| {
+        eventually(SOON, async || {
+            let reply = worker.http.unsigned().get("/readyz").try_send().await;
+            reply.is_ok_and(|reply| reply.status == wanted)
+        })
+        .await;
+    };
+    let unread = async |wanted: u64| {
+        eventually(SOON, async || {
+            let reply = user.get("/api/notifications/unread-count").send().await;
+            match reply.status.as_u16() {
+                200 if reply.json() == json!({"count": wanted}) => Ok(()),
+                _ => Err(reply.text()),
+            }
+        })
+        .await;
+    };
+    stage.publish(&events(&task, 1..=10)).await;
+    unread(10).await;
+
+    // Hung: calls neither fail nor end.
+    mongodb.pause();
+    stage.publish(&events(&task, 11..=200)).await;
+    ready(503).await;
+    user.get("/api/notifications").send().await.expect(503);
+    mongodb.resume();
+    unread(200).await;
+
+    // Gone, and back with what was acknowledged.
+    mongodb.kill();
+    stage.publish(&events(&task, 201..=400)).await;
+    ready(503).await;
+    mongodb.restart().await;
+    unread(400).await;
+    ready(200).await;
+
+    let mut versions = BTreeSet::new();
+    let store = stage.store().await;
+    for found in store.since(&task.owner, 0, 10_000).await.unwrap() {
+        assert!(
+            versions.insert(found.notice.task_version),
+            "{found:?} is there twice"
+        );
+    }
+    assert_eq!(versions, (1..=400).collect());
+    assert!(stage.dead_letters().await.is_empty());
+}

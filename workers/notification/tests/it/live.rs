@@ -1,0 +1,197 @@
+//! Live streams: every notification once, in the user's own sequence, on any replica.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use notification_worker::live::{HEARTBEAT, Hub, Stream};
+use serde_json::json;
+use shared::identity::TOKEN_EXPIRES;
+use shared::supervise::CancellationToken;
+use shared::testing::{EventStream, NoEvent, Signed, eventually};
+
+use crate::stage::{SOON, Stage, Task, events};
+
+const STREAM: &str = "/api/notifications/stream";
+
+async fn resume(user: &Signed, last_event_id: impl ToString) -> EventStream {
+    let request = user
+        .get(STREAM)
+        .header("last-event-id", last_event_id.to_string());
+    request.sse().await
+}
+
+/// The next events' sequence numbers.
+async fn take(stream: &mut EventStream, count: usize) -> Vec<u64> {
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        let event = stream.next().await;
+        assert_eq!(event.event.as_deref(), Some("notification"));
+        let id = event.id.expect("an id");
+        ids.push(id.parse().expect("a number"));
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_notification_arrives_while_the_stream_is_open() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let task = Task::new();
+    let user = worker.http.as_user(task.owner.as_str());
+    stage
+        .store()
+        .await
+        .apply(&[task.entry(1)], task.born)
+        .await
+        .unwrap();
+
+    let mut stream = user.get(STREAM).sse().await;
+    let header = |name| stream.headers.get(name).unwrap().to_str().unwrap();
+    assert_eq!(header("content-type"), "text/event-stream");
+    assert_eq!(header("cache-control"), "no-store");
+    assert_eq!(header("x-accel-buffering"), "no");
+    // What was there before is not sent.
+    stage.publish(&[task.event(2)]).await;
+    let event = stream.next().await;
+    assert_eq!(event.id.as_deref(), Some("2"));
+    assert_eq!(event.event.as_deref(), Some("notification"));
+    let id = event.json()["id"].as_str().unwrap().to_owned();
+    let found = user
+        .get(&format!("/api/notifications/{id}"))
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(event.json(), found.json());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_resumes_on_another_replica_without_gap_or_duplicate() {
+    const EVENTS: u64 = 120;
+    let stage = Stage::new().await;
+    let replicas = [stage.worker().await, stage.worker().await];
+    let task = Task::new();
+    let publishing = async {
+        for version in 1..=EVENTS {
+            stage.publish(&[task.event(version)]).await;
+        }
+    };
+    let following = async {
+        let mut seen: Vec<u64> = Vec::new();
+        for turn in 0.. {
+            let user = replicas[turn % 2].http.as_user(task.owner.as_str());
+            let mut stream = resume(&user, seen.last().copied().unwrap_or(0)).await;
+            let rest = EVENTS as usize - seen.len();
+            seen.extend(take(&mut stream, rest.min(17)).await);
+            if seen.len() == EVENTS as usize {
+                break;
+            }
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(publishing, following);
+    assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_client_that_got_nothing_yet_knows_where_to_resume() {
+    let store = Stage::new().await.store().await;
+    let task = Task::new();
+    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    let hub = Hub::new(prometheus::IntGauge::new("streams", "…").unwrap());
+    let ticket = hub.open(&task.owner).unwrap();
+    let ends = tokio::time::Instant::now() + SOON;
+    let mut stream = Stream::open(store.clone(), ticket, None, ends, CancellationToken::new())
+        .await
+        .unwrap();
+    let greeting = stream.next().await.unwrap();
+    // An id without data: remembered, and no event.
+    assert!(greeting.ends_with(b"\nid: 1\n\n"), "{greeting:?}");
+    // Between the head and the first look at the store nothing is lost, with no hint at all.
+    store.apply(&[task.entry(2)], task.born).await.unwrap();
+    assert!(
+        stream
+            .next()
+            .await
+            .unwrap()
+            .starts_with(b"id: 2\nevent: notification\n")
+    );
+}
+
+#[tokio::test]
+async fn an_id_that_is_unknown_gets_one_reset() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let task = Task::new();
+    let user = worker.http.as_user(task.owner.as_str());
+    let store = stage.store().await;
+    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    for id in ["7", "x"] {
+        let mut stream = resume(&user, id).await;
+        let event = stream.next().await;
+        assert_eq!(
+            (event.event.as_deref(), event.id.as_deref()),
+            (Some("reset"), Some("1"))
+        );
+    }
+    let mut stream = resume(&user, "7").await;
+    stream.next().await;
+    stage.publish(&events(&task, 2..=2)).await;
+    assert_eq!(take(&mut stream, 1).await, [2]);
+}
+
+#[tokio::test]
+async fn a_silent_stream_says_every_quarter_minute_that_it_lives() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let (_, user) = worker.http.as_somebody();
+    let mut stream = user.get(STREAM).sse().await;
+    let silence = stream.next_within(HEARTBEAT + HEARTBEAT / 2).await;
+    assert_eq!(silence, Err(NoEvent::Silence));
+    // The greeting's, and one.
+    assert_eq!(stream.comments(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_does() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let (_, user) = worker.http.as_somebody();
+    let expires = Timestamp::now().as_second() + 2;
+    let user = user.with(&TOKEN_EXPIRES, expires.to_string());
+    let mut stream = user.get(STREAM).sse().await;
+    assert_eq!(stream.next_within(SOON).await, Err(NoEvent::Ended));
+    assert!(Timestamp::now().as_second() >= expires);
+}
+
+#[tokio::test]
+async fn a_ninth_stream_is_refused_until_one_ends() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let (_, user) = worker.http.as_somebody();
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(user.get(STREAM).sse().await);
+    }
+    let refused = user.get(STREAM).send().await.expect(429);
+    assert_eq!(refused.json()["type"], json!("/problems/rate-limited"));
+    assert!(refused.header("retry-after").is_some());
+    streams.pop();
+    eventually(SOON, async || {
+        let reply = user.head(STREAM).send().await;
+        reply.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn streams_end_when_the_worker_drains() {
+    let stage = Stage::new().await;
+    let mut worker = stage.worker().await;
+    let (_, user) = worker.http.as_somebody();
+    let mut stream = user.get(STREAM).sse().await;
+    worker.shutdown.cancel();
+    assert_eq!(stream.next_within(SOON).await, Err(NoEvent::Ended));
+    drop((stream, user));
+    let drained = tokio::time::timeout(Duration::from_secs(10), &mut worker.task).await;
+    drained.expect("drained within 10 s").unwrap().unwrap();
+}

@@ -1,0 +1,7 @@
+//! The notification worker against real servers.
+
+mod consumer;
+mod http;
+mod live;
+mod stage;
+mod store;

@@ -1,0 +1,291 @@
+//! What the tests stand on: a virtual host and a database of their own, workers and events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use jiff::{SignedDuration, Timestamp};
+use notification_worker::consumer::{Consumer, Step};
+use notification_worker::domain::{Entry, TaskEvent};
+use notification_worker::store::{NotificationStore, mongo::MongoNotifications};
+use notification_worker::{Config, run};
+use serde_json::{Value, json};
+use shared::bus::rabbit::RabbitBus;
+use shared::bus::{Bus, DEAD_LETTER, Outcome, Subscription, TASK_QUEUES};
+use shared::event::{Envelope, EventType};
+use shared::id::{TaskId, UserId};
+use shared::mongo::MongoSettings;
+use shared::secret::Secret;
+use shared::supervise::CancellationToken;
+use shared::testing::{
+    GATEWAY_KEYS, Process, Signed, Vhost, free_port, shared_mongodb, shared_rabbitmq, unique,
+};
+use shared::time::SystemClock;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+/// For what happens in milliseconds on an idle machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+pub(crate) struct Stage {
+    vhost: Vhost,
+    mongo_url: String,
+    database: String,
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Self {
+        Self::on(&shared_mongodb().await.url()).await
+    }
+
+    /// On a MongoDB of the test's own, which it may hurt.
+    pub(crate) async fn on(mongo_url: &str) -> Self {
+        Self {
+            vhost: shared_rabbitmq().await.fresh_vhost().await,
+            mongo_url: mongo_url.to_owned(),
+            database: unique("test"),
+        }
+    }
+
+    pub(crate) fn bus(&self) -> RabbitBus {
+        RabbitBus::new(&Secret::new(self.vhost.url())).expect("a URL")
+    }
+
+    pub(crate) async fn subscribe(&self) -> Box<dyn Subscription> {
+        self.bus()
+            .subscribe(&TASK_QUEUES, 500)
+            .await
+            .expect("the bus is there")
+    }
+
+    pub(crate) async fn publish(&self, events: &[Envelope]) {
+        let outcomes = self.bus().publish(events).await.expect("the bus is there");
+        assert!(
+            outcomes
+                .iter()
+                .all(|outcome| *outcome == Outcome::Confirmed),
+            "{outcomes:?}"
+        );
+    }
+
+    /// Puts bytes into the queue of an event type, as no relay would.
+    pub(crate) async fn publish_raw(&self, event_type: EventType, body: &[u8]) {
+        let path = format!("/api/exchanges/{}/tasks/publish", self.vhost.name());
+        let message = json!({
+            "properties": {"delivery_mode": 2},
+            "routing_key": event_type.as_str(),
+            "payload": BASE64_STANDARD.encode(body),
+            "payload_encoding": "base64",
+        });
+        let routed = self.manage(&path, message).await;
+        assert_eq!(routed, json!({"routed": true}));
+    }
+
+    /// What the dead-letter queue holds, up to ten.
+    pub(crate) async fn dead_letters(&self) -> Vec<Value> {
+        let path = format!("/api/queues/{}/{DEAD_LETTER}/get", self.vhost.name());
+        let get = json!({"count": 10, "ackmode": "ack_requeue_true", "encoding": "base64"});
+        self.manage(&path, get)
+            .await
+            .as_array()
+            .expect("a list")
+            .clone()
+    }
+
+    async fn manage(&self, path: &str, body: Value) -> Value {
+        let rabbitmq = shared_rabbitmq().await;
+        rabbitmq.manage(::http::Method::POST, path, body).await
+    }
+
+    fn settings(&self) -> MongoSettings {
+        MongoSettings {
+            uri: Secret::new(&self.mongo_url),
+            database: self.database.clone(),
+        }
+    }
+
+    /// A store with connections of its own, as another process has it.
+    pub(crate) async fn store(&self) -> Arc<dyn NotificationStore> {
+        let database = shared::mongo::connect(&self.settings())
+            .await
+            .expect("a URL");
+        let store = MongoNotifications::new(database);
+        store.prepare().await.expect("the store is there");
+        Arc::new(store)
+    }
+
+    /// Leaves a user with a counter that nobody can read.
+    pub(crate) async fn break_counter(&self, user: &UserId) {
+        let database = shared::mongo::connect(&self.settings())
+            .await
+            .expect("a URL");
+        let counters = database.collection("counters");
+        let broken = bson::doc! {"_id": user.as_str(), "purged": "a text"};
+        counters
+            .insert_one(broken)
+            .await
+            .expect("the store is there");
+    }
+
+    /// Leaves a transaction on a user's counter open, as a worker does that is killed in the middle.
+    pub(crate) async fn die_in_the_middle(&self, user: &UserId) {
+        let database = shared::mongo::connect(&self.settings())
+            .await
+            .expect("a URL");
+        let counters = database.collection::<bson::Document>("counters");
+        let mut session = database
+            .client()
+            .start_session()
+            .await
+            .expect("the store is there");
+        session
+            .start_transaction()
+            .await
+            .expect("the store is there");
+        let count = bson::doc! {"$inc": {"sequence": 1_i64}};
+        let counted = counters.update_one(bson::doc! {"_id": user.as_str()}, count);
+        counted
+            .session(&mut session)
+            .await
+            .expect("the store is there");
+        // Dropped, it would be ended.
+        std::mem::forget(session);
+    }
+
+    pub(crate) async fn consumer(&self) -> Consumer {
+        let registry = prometheus::Registry::new();
+        Consumer::new(self.store().await, Arc::new(SystemClock), &registry)
+    }
+
+    /// What a worker of this stage finds in its environment.
+    fn variables(&self) -> HashMap<String, String> {
+        [
+            ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS.to_owned()),
+            ("MONGODB_URI", self.mongo_url.clone()),
+            ("MONGODB_DATABASE", self.database.clone()),
+            ("AMQP_URL", self.vhost.url()),
+            ("DRAIN_LAME_DUCK", "10ms".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// A worker as a process of its own, to be killed.
+    pub(crate) fn process(&self) -> Process {
+        let listen = format!("127.0.0.1:{}", free_port());
+        let launch = Process::named("notification-worker")
+            .program(env!("CARGO_BIN_EXE_notification-worker"))
+            .env("LISTEN", listen);
+        let variables = self.variables();
+        let launch = variables
+            .iter()
+            .fold(launch, |l, (name, value)| l.env(name, value));
+        launch.start()
+    }
+
+    /// A whole worker. It drains when dropped.
+    pub(crate) async fn worker(&self) -> Worker {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let shutdown = CancellationToken::new();
+        let config = Config::read(&self.variables()).expect("all are set");
+        Worker {
+            http: Signed::new(format!("http://{address}")),
+            task: tokio::spawn(run(listener, config, shutdown.clone())),
+            shutdown,
+        }
+    }
+}
+
+pub(crate) struct Worker {
+    pub(crate) http: Signed,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Consumes until `count` deliveries have ended.
+pub(crate) async fn drain(consumer: &Consumer, from: &mut dyn Subscription, count: usize) -> Step {
+    let never = CancellationToken::new();
+    let mut sum = Step::default();
+    while sum.applied + sum.duplicates + sum.dead_lettered < count {
+        let step = timeout(SOON, consumer.consume_once(from, &never)).await;
+        let step = step
+            .expect("deliveries within 30 s")
+            .expect("the bus is there");
+        sum.applied += step.applied;
+        sum.duplicates += step.duplicates;
+        sum.dead_lettered += step.dead_lettered;
+    }
+    sum
+}
+
+/// A task and its people.
+#[derive(Clone)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) owner: UserId,
+    pub(crate) assignee: Option<UserId>,
+    pub(crate) actor: UserId,
+    pub(crate) born: Timestamp,
+}
+
+impl Task {
+    /// Owned by somebody new, who acts.
+    pub(crate) fn new() -> Self {
+        Self::of(&UserId::new())
+    }
+
+    pub(crate) fn of(owner: &UserId) -> Self {
+        Self {
+            id: TaskId::new(),
+            owner: owner.clone(),
+            assignee: None,
+            actor: owner.clone(),
+            born: shared::time::whole_millis(Timestamp::now()),
+        }
+    }
+
+    /// The event that made `version`: 1 creates, later ones update.
+    pub(crate) fn event(&self, version: u64) -> Envelope {
+        match version {
+            1 => self.event_of(EventType::TaskCreated, version),
+            _ => self.event_of(EventType::TaskUpdated, version),
+        }
+    }
+
+    pub(crate) fn event_of(&self, event_type: EventType, version: u64) -> Envelope {
+        let data = json!({
+            "task": {
+                "id": self.id, "version": version, "title": format!("version {version}"),
+                "status": "todo", "priority": "normal", "owner_id": self.owner,
+                "assignee_id": self.assignee,
+            },
+            "changed": ["title"],
+            "actor_id": self.actor,
+        });
+        let time = self.born + SignedDuration::from_millis(version.cast_signed());
+        Envelope::new("/test", event_type, self.id.as_str(), version, time, data)
+    }
+
+    /// The same, as the store gets it.
+    pub(crate) fn entry(&self, version: u64) -> Entry {
+        let event = self.event(version);
+        let body = serde_json::to_vec(&event).expect("JSON");
+        let event = TaskEvent::parse(&body, event.event_type).expect("well formed");
+        Entry::new(&event, event.time)
+    }
+}
+
+pub(crate) fn events(task: &Task, versions: std::ops::RangeInclusive<u64>) -> Vec<Envelope> {
+    versions.map(|version| task.event(version)).collect()
+}

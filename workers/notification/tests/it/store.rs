@@ -1,0 +1,479 @@
+//! What every [`NotificationStore`] must do. One suite for all adapters.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use notification_worker::domain::{Kind, RETENTION};
+use notification_worker::store::{Counter, Filter, Key, NotificationStore, Outcome};
+use shared::id::UserId;
+use shared::page::PageRequest;
+use tokio::task::JoinSet;
+
+use crate::stage::{SOON, Stage, Task};
+
+type Store = Arc<dyn NotificationStore>;
+
+/// One test for each fact; `$fresh` gives a function that opens one and the same new store.
+macro_rules! conformance {
+    ($fresh:path: $($fact:ident)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $fact() {
+            let store: Store = $fresh().await;
+            super::$fact(store).await;
+        }
+    )*};
+}
+
+mod mongodb {
+    use super::*;
+
+    async fn fresh() -> Store {
+        Stage::new().await.store().await
+    }
+
+    conformance!(fresh:
+        an_event_is_applied_once_however_often_it_comes
+        sequence_numbers_are_given_in_order_and_each_once
+        a_late_version_is_listed_in_its_place
+        pages_are_stable_and_filters_hold
+        marking_is_idempotent_and_counted
+        marking_all_leaves_what_others_have
+        a_deleted_notification_takes_its_count_along_and_stays_away
+        what_is_not_mine_is_not_there
+        parallel_writers_lose_no_count
+        a_reader_of_the_sequence_never_skips_one
+        retention_removes_notifications_with_their_counts
+        a_hint_tells_who_got_something_new
+    );
+}
+
+async fn apply(store: &Store, task: &Task, versions: &[u64]) -> Vec<Outcome> {
+    let entries: Vec<_> = versions.iter().map(|v| task.entry(*v)).collect();
+    store
+        .apply(&entries, task.born)
+        .await
+        .expect("the store is there")
+}
+
+async fn versions(store: &Store, user: &UserId) -> Vec<u64> {
+    let page = PageRequest {
+        limit: 100,
+        after: None,
+    };
+    let found = store
+        .list(user, Filter::default(), &page)
+        .await
+        .expect("the store is there");
+    found.iter().map(|n| n.notice.task_version).collect()
+}
+
+async fn sequences(store: &Store, user: &UserId) -> Vec<u64> {
+    let found = store
+        .since(user, 0, 10_000)
+        .await
+        .expect("the store is there");
+    found.iter().map(|n| n.sequence).collect()
+}
+
+async fn an_event_is_applied_once_however_often_it_comes(store: Store) {
+    use Outcome::{Applied, Duplicate};
+    let task = Task::new();
+    assert_eq!(
+        apply(&store, &task, &[1, 2, 1]).await,
+        [Applied, Applied, Duplicate]
+    );
+    assert_eq!(apply(&store, &task, &[2, 3]).await, [Duplicate, Applied]);
+    assert_eq!(apply(&store, &task, &[]).await, []);
+    assert_eq!(versions(&store, &task.owner).await, [3, 2, 1]);
+    let counter = store
+        .counter(&task.owner)
+        .await
+        .expect("the store is there");
+    assert_eq!(
+        counter,
+        Counter {
+            sequence: 3,
+            unread: 3,
+            purged: 0
+        }
+    );
+}
+
+async fn sequence_numbers_are_given_in_order_and_each_once(store: Store) {
+    let (task, mut shared) = (Task::new(), Task::new());
+    shared.assignee = Some(task.owner.clone());
+    apply(&store, &task, &[1, 2]).await;
+    apply(&store, &shared, &[1]).await;
+    apply(&store, &task, &[3]).await;
+    assert_eq!(sequences(&store, &task.owner).await, [1, 2, 3, 4]);
+    let found = store
+        .since(&task.owner, 2, 1)
+        .await
+        .expect("the store is there");
+    assert_eq!(found.len(), 1);
+    assert_eq!(
+        (found[0].sequence, &found[0].notice.task_id),
+        (3, &shared.id)
+    );
+    // Its owner acted, and there was another.
+    assert!(sequences(&store, &shared.owner).await.is_empty());
+}
+
+async fn a_late_version_is_listed_in_its_place(store: Store) {
+    let task = Task::new();
+    apply(&store, &task, &[4, 1]).await;
+    apply(&store, &task, &[3]).await;
+    apply(&store, &task, &[2]).await;
+    assert_eq!(versions(&store, &task.owner).await, [4, 3, 2, 1]);
+}
+
+async fn pages_are_stable_and_filters_hold(store: Store) {
+    let owner = UserId::new();
+    let mut tasks: Vec<_> = (0..3).map(|_| Task::of(&owner)).collect();
+    // Three notifications of one time: only the id tells them apart.
+    tasks
+        .iter_mut()
+        .for_each(|task| task.born = jiff::Timestamp::UNIX_EPOCH);
+    let list = async |filter: Filter, after: Option<Key>| {
+        let page = PageRequest { limit: 1, after };
+        store
+            .list(&owner, filter, &page)
+            .await
+            .expect("the store is there")
+    };
+    for task in &tasks {
+        // Read at their time, they are young.
+        let entries = [task.entry(1), task.entry(2)];
+        store
+            .apply(&entries, task.born)
+            .await
+            .expect("the store is there");
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let found = list(Filter::default(), after).await;
+        let Some(first) = found.first() else { break };
+        seen.push(first.notice.id.clone());
+        after = Some(Key {
+            created_at: first.notice.created_at,
+            id: first.notice.id.to_string(),
+        });
+        // What comes before the cursor moves nothing behind it.
+        apply(&store, &Task::of(&owner), &[1]).await;
+        if found.len() == 1 {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 6);
+    assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 6);
+
+    let created = Filter {
+        kind: Some(Kind::Created),
+        read: None,
+    };
+    assert_eq!(list(created, None).await[0].notice.kind, Kind::Created);
+    let deleted = Filter {
+        kind: Some(Kind::Deleted),
+        read: None,
+    };
+    assert_eq!(list(deleted, None).await, []);
+    store
+        .set_read(&owner, &seen[0], true)
+        .await
+        .expect("the store is there");
+    let read = Filter {
+        kind: None,
+        read: Some(true),
+    };
+    let found = list(read, None).await;
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].notice.id, seen[0]);
+    let none = Filter {
+        kind: Some(Kind::Created),
+        read: Some(true),
+    };
+    assert_eq!(list(none, None).await, []);
+}
+
+async fn marking_is_idempotent_and_counted(store: Store) {
+    let task = Task::new();
+    apply(&store, &task, &[1, 2]).await;
+    let id = store
+        .since(&task.owner, 0, 1)
+        .await
+        .expect("the store is there")[0]
+        .notice
+        .id
+        .clone();
+    for (read, unread) in [(true, 1), (true, 1), (false, 2), (false, 2), (true, 1)] {
+        let marked = store
+            .set_read(&task.owner, &id, read)
+            .await
+            .expect("the store is there");
+        let marked = marked.expect("it is mine");
+        assert_eq!(marked.read, read);
+        let found = store
+            .get(&task.owner, &id)
+            .await
+            .expect("the store is there");
+        assert_eq!(found, Some(marked));
+        assert_eq!(
+            store
+                .counter(&task.owner)
+                .await
+                .expect("the store is there")
+                .unread,
+            unread
+        );
+    }
+}
+
+async fn marking_all_leaves_what_others_have(store: Store) {
+    let (task, other) = (Task::new(), Task::new());
+    let versions: Vec<u64> = (1..=600).collect();
+    apply(&store, &task, &versions).await;
+    apply(&store, &other, &[1]).await;
+    let mark = async || {
+        store
+            .set_all_read(&task.owner)
+            .await
+            .expect("the store is there")
+    };
+    assert_eq!((mark().await, mark().await), (600, 0));
+    let unread = async |user| {
+        store
+            .counter(user)
+            .await
+            .expect("the store is there")
+            .unread
+    };
+    assert_eq!(
+        (unread(&task.owner).await, unread(&other.owner).await),
+        (0, 1)
+    );
+    let page = PageRequest {
+        limit: 1,
+        after: None,
+    };
+    let filter = Filter {
+        read: Some(false),
+        kind: None,
+    };
+    let left = store
+        .list(&task.owner, filter, &page)
+        .await
+        .expect("the store is there");
+    assert!(left.is_empty());
+}
+
+async fn a_deleted_notification_takes_its_count_along_and_stays_away(store: Store) {
+    let task = Task::new();
+    apply(&store, &task, &[1, 2]).await;
+    let found = store
+        .since(&task.owner, 0, 2)
+        .await
+        .expect("the store is there");
+    let delete = async |n: usize| {
+        let id = &found[n].notice.id;
+        store
+            .delete(&task.owner, id)
+            .await
+            .expect("the store is there")
+    };
+    let id = &found[1].notice.id;
+    store
+        .set_read(&task.owner, id, true)
+        .await
+        .expect("the store is there");
+    assert_eq!(
+        [delete(0).await, delete(0).await, delete(1).await],
+        [true, false, true]
+    );
+    assert_eq!(apply(&store, &task, &[1, 2]).await, [Outcome::Duplicate; 2]);
+    assert!(versions(&store, &task.owner).await.is_empty());
+    let counter = store
+        .counter(&task.owner)
+        .await
+        .expect("the store is there");
+    assert_eq!((counter.sequence, counter.unread), (2, 0));
+}
+
+async fn what_is_not_mine_is_not_there(store: Store) {
+    let (task, stranger) = (Task::new(), UserId::new());
+    apply(&store, &task, &[1]).await;
+    let id = store
+        .since(&task.owner, 0, 1)
+        .await
+        .expect("the store is there")[0]
+        .notice
+        .id
+        .clone();
+    assert_eq!(
+        store.get(&stranger, &id).await.expect("the store is there"),
+        None
+    );
+    assert_eq!(
+        store
+            .set_read(&stranger, &id, true)
+            .await
+            .expect("the store is there"),
+        None
+    );
+    assert!(
+        !store
+            .delete(&stranger, &id)
+            .await
+            .expect("the store is there")
+    );
+    assert!(versions(&store, &stranger).await.is_empty());
+    assert_eq!(
+        store.counter(&stranger).await.expect("the store is there"),
+        Counter::default()
+    );
+    assert_eq!(
+        store
+            .counter(&task.owner)
+            .await
+            .expect("the store is there")
+            .unread,
+        1
+    );
+}
+
+async fn parallel_writers_lose_no_count(store: Store) {
+    const WRITERS: u64 = 4;
+    const BATCHES: u64 = 8;
+    let owner = UserId::new();
+    let first = Task::of(&owner);
+    apply(&store, &first, &[1]).await;
+    let id = store.since(&owner, 0, 1).await.expect("the store is there")[0]
+        .notice
+        .id
+        .clone();
+
+    let mut writers = JoinSet::new();
+    let common = Task::of(&owner);
+    for _ in 0..WRITERS {
+        let (store, common, own) = (store.clone(), common.clone(), Task::of(&owner));
+        writers.spawn(async move {
+            let mut applied = 0;
+            for batch in 0..BATCHES {
+                // Half of it everybody applies, half only this one.
+                let version = batch + 1;
+                let entries = [common.entry(version), own.entry(version)];
+                let outcomes = store
+                    .apply(&entries, own.born)
+                    .await
+                    .expect("the store is there");
+                applied += outcomes.iter().filter(|o| **o == Outcome::Applied).count();
+            }
+            applied
+        });
+    }
+    for n in 0..20 {
+        store
+            .set_read(&owner, &id, n % 2 == 0)
+            .await
+            .expect("the store is there");
+    }
+    let applied: usize = writers.join_all().await.iter().sum();
+    assert_eq!(applied as u64, BATCHES + WRITERS * BATCHES);
+    let total = applied as u64 + 1;
+    let counter = store.counter(&owner).await.expect("the store is there");
+    assert_eq!(
+        counter,
+        Counter {
+            sequence: total,
+            unread: total,
+            purged: 0
+        }
+    );
+    assert_eq!(
+        sequences(&store, &owner).await,
+        (1..=total).collect::<Vec<_>>()
+    );
+}
+
+async fn a_reader_of_the_sequence_never_skips_one(store: Store) {
+    const EVENTS: u64 = 60;
+    let owner = UserId::new();
+    let mut writers = JoinSet::new();
+    for _ in 0..3 {
+        let (store, task) = (store.clone(), Task::of(&owner));
+        writers.spawn(async move {
+            for version in 1..=EVENTS / 3 {
+                store
+                    .apply(&[task.entry(version)], task.born)
+                    .await
+                    .expect("the store is there");
+            }
+        });
+    }
+    let reading = async {
+        let mut seen = 0;
+        while seen < EVENTS {
+            for found in store
+                .since(&owner, seen, 7)
+                .await
+                .expect("the store is there")
+            {
+                assert_eq!(found.sequence, seen + 1);
+                seen = found.sequence;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, reading)
+        .await
+        .expect("every number within 30 s");
+    writers.join_all().await;
+}
+
+async fn retention_removes_notifications_with_their_counts(store: Store) {
+    let owner = UserId::new();
+    let (mut old, young) = (Task::of(&owner), Task::of(&owner));
+    old.born = young.born - SignedDuration::from_hours(48);
+    apply(&store, &old, &[1, 2]).await;
+    apply(&store, &young, &[1]).await;
+    let first = store.since(&owner, 0, 1).await.expect("the store is there")[0]
+        .notice
+        .id
+        .clone();
+    store
+        .set_read(&owner, &first, true)
+        .await
+        .expect("the store is there");
+
+    let now = old.born + RETENTION + SignedDuration::from_hours(1);
+    assert_eq!(store.purge(now, 1).await.expect("the store is there"), 1);
+    assert_eq!(store.purge(now, 10).await.expect("the store is there"), 1);
+    assert_eq!(store.purge(now, 10).await.expect("the store is there"), 0);
+    assert_eq!(versions(&store, &owner).await, [1]);
+    let counter = store.counter(&owner).await.expect("the store is there");
+    assert_eq!(
+        counter,
+        Counter {
+            sequence: 3,
+            unread: 1,
+            purged: 2
+        }
+    );
+    // Delivered again, it stays away.
+    assert_eq!(apply(&store, &old, &[1]).await, [Outcome::Duplicate]);
+}
+
+async fn a_hint_tells_who_got_something_new(store: Store) {
+    let (task, other) = (Task::new(), Task::new());
+    apply(&store, &task, &[1]).await;
+    let mut hints = store.hints().await.expect("the store is there");
+    apply(&store, &other, &[1]).await;
+    apply(&store, &task, &[2]).await;
+    let mut next = async || {
+        let next = tokio::time::timeout(SOON, hints.next()).await;
+        next.expect("a hint within 30 s")
+            .expect("the store is there")
+    };
+    assert_eq!(next().await, other.owner);
+    assert_eq!(next().await, task.owner);
+}

@@ -1,0 +1,38 @@
+//! The platform's story over HTTP, checked against the contract at every answer: an account, a
+//! login, tasks, and the notifications as they arrive over SSE.
+//!
+//! It knows nothing but a URL: what it shows works for any client. It stops at the first answer that
+//! is not as the contract says. Called by `make demo` and by the end-to-end tests.
+
+mod contract;
+mod exchange;
+mod screen;
+mod story;
+mod stream;
+
+use std::io::Write;
+use std::time::Instant;
+
+use self::screen::Screen;
+use self::story::Story;
+
+/// Tells the story against the platform at `base_url` (`http://127.0.0.1:8080`), in colour if asked.
+pub async fn run(base_url: &str, colour: bool, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut story = Story::new(base_url, Screen::new(out, colour))?;
+    let account = story.registers().await?;
+    let login = story.logs_in(&account).await?;
+    let mut stream = story.listens(&login).await?;
+
+    let first = story.creates_a_task(&login).await?;
+    let second = story.uploads_a_task(&login).await?;
+    story.finds_both(&login, &first, &second).await?;
+    let first = story.changes(&login, first).await?;
+    story.deletes(&login, &first).await?;
+
+    story.hears_of_every_change(&mut stream).await?;
+    story.reads_its_notifications(&login).await?;
+    story.is_refused_without_a_token().await?;
+    story.cannot_be_somebody_else(&login).await?;
+    story.ends(started.elapsed())
+}

@@ -1,0 +1,8 @@
+//! The whole platform in one process, and the story that shows it from outside.
+//!
+//! The only crate that knows the gateway and every worker. It composes them; what they do is theirs.
+
+#[cfg(feature = "platform")]
+pub mod platform;
+
+pub mod demo;

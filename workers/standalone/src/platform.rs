@@ -1,0 +1,196 @@
+//! Composes gateways and workers in one process, against servers that run elsewhere.
+//!
+//! Each part is started exactly as its own binary starts it, and they speak over sockets as always:
+//! no part may notice that the others are near. Called by the end-to-end tests.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use gateway::drain::Stop;
+use shared::env::Strings;
+use shared::http::client::Client;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How a platform is to be composed.
+pub struct Settings {
+    /// What the processes would find in their environment: the servers' URLs, the keys, the paces.
+    pub variables: HashMap<String, String>,
+    /// How many of each worker.
+    pub replicas: usize,
+    /// The gateways' configuration file. Besides `variables` it may name each gateway's own
+    /// `GATEWAY_LISTEN` and `GATEWAY_ADMIN`, and the workers' addresses: `USER_WORKER_1` and so on.
+    pub gateway_config: String,
+    pub gateways: Vec<GatewayAddresses>,
+    /// What passwords cost.
+    pub hashing: user_worker::Hashing,
+}
+
+/// Where a gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub struct GatewayAddresses {
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// A running platform. [`Platform::stop`] ends it in order; dropping it only asks it to end.
+pub struct Platform {
+    pub gateways: Vec<GatewayAddresses>,
+    pub user_workers: Vec<SocketAddr>,
+    pub task_workers: Vec<SocketAddr>,
+    pub notification_workers: Vec<SocketAddr>,
+    workers: JoinSet<anyhow::Result<()>>,
+    stop_workers: CancellationToken,
+    gateway_threads: Vec<JoinHandle<()>>,
+    stop_gateways: CancellationToken,
+}
+
+impl Platform {
+    /// Starts the workers, and the gateways once these are ready: a gateway that met them earlier
+    /// would hold them for dead until its next look.
+    pub async fn start(settings: Settings, patience: Duration) -> anyhow::Result<Self> {
+        let deadline = Instant::now() + patience;
+        let mut platform = Self {
+            gateways: settings.gateways.clone(),
+            user_workers: Vec::new(),
+            task_workers: Vec::new(),
+            notification_workers: Vec::new(),
+            workers: JoinSet::new(),
+            stop_workers: CancellationToken::new(),
+            gateway_threads: Vec::new(),
+            stop_gateways: CancellationToken::new(),
+        };
+        for _ in 0..settings.replicas {
+            platform.start_workers(&settings).await?;
+        }
+        let workers: Vec<_> = platform
+            .replicas()
+            .into_iter()
+            .flat_map(|(_, all)| all)
+            .copied()
+            .collect();
+        for address in workers {
+            platform.ready(address, deadline).await?;
+        }
+        for addresses in &settings.gateways {
+            platform.start_gateway(&settings, *addresses)?;
+        }
+        for addresses in &settings.gateways {
+            platform.ready(addresses.admin, deadline).await?;
+        }
+        Ok(platform)
+    }
+
+    /// One of each.
+    async fn start_workers(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        let variables = &settings.variables;
+        let stop = || self.stop_workers.clone();
+
+        let mut config = user_worker::Config::read(variables)?;
+        config.hashing = settings.hashing.clone();
+        let (listener, address) = free_port().await?;
+        self.workers
+            .spawn(user_worker::run(listener, config, stop()));
+        self.user_workers.push(address);
+
+        let config = task_worker::Config::read(variables)?;
+        let (listener, address) = free_port().await?;
+        self.workers
+            .spawn(task_worker::run(listener, config, stop()));
+        self.task_workers.push(address);
+
+        let config = notification_worker::Config::read(variables)?;
+        let (listener, address) = free_port().await?;
+        self.workers
+            .spawn(notification_worker::run(listener, config, stop()));
+        self.notification_workers.push(address);
+        Ok(())
+    }
+
+    fn start_gateway(
+        &mut self,
+        settings: &Settings,
+        addresses: GatewayAddresses,
+    ) -> anyhow::Result<()> {
+        let mut variables = settings.variables.clone();
+        variables.insert("GATEWAY_LISTEN".into(), addresses.http.to_string());
+        variables.insert("GATEWAY_ADMIN".into(), addresses.admin.to_string());
+        for (worker, replicas) in self.replicas() {
+            for (n, address) in (1..).zip(replicas) {
+                variables.insert(format!("{worker}_{n}"), address.to_string());
+            }
+        }
+        let text = &settings.gateway_config;
+        let variable = |name: &str| Strings::get(&variables, name);
+        let config = gateway::config::Config::parse(Path::new("gateway.yaml"), text, &variable)?;
+        let gateway = gateway::build(&config, Stop::Token(self.stop_gateways.clone()))?;
+        let name = format!("gateway-{}", self.gateway_threads.len() + 1);
+        let thread = std::thread::Builder::new().name(name);
+        self.gateway_threads
+            .push(thread.spawn(move || gateway.run())?);
+        Ok(())
+    }
+
+    fn replicas(&self) -> [(&'static str, &Vec<SocketAddr>); 3] {
+        [
+            ("USER_WORKER", &self.user_workers),
+            ("TASK_WORKER", &self.task_workers),
+            ("NOTIFICATION_WORKER", &self.notification_workers),
+        ]
+    }
+
+    /// Waits until the part at this address says that it is ready.
+    async fn ready(&mut self, address: SocketAddr, deadline: Instant) -> anyhow::Result<()> {
+        let client = Client::new();
+        let uri = format!("http://{address}/readyz").parse()?;
+        loop {
+            if let Some(ended) = self.workers.try_join_next() {
+                ended.context("a worker panicked")??;
+                bail!("a worker ended before it was asked to");
+            }
+            let answer = client.get(&uri, Duration::from_secs(2), 64 << 10).await;
+            if answer
+                .as_ref()
+                .is_ok_and(|answer| answer.status.is_success())
+            {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("{uri} did not get ready in time: {answer:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Drains the gateways, then the workers, and says what went wrong in any of them.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop_gateways.cancel();
+        for thread in self.gateway_threads.drain(..) {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
+            joined.map_err(|_| anyhow!("a gateway panicked"))?;
+        }
+        self.stop_workers.cancel();
+        while let Some(ended) = self.workers.join_next().await {
+            ended.context("a worker panicked")??;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.stop_gateways.cancel();
+        self.stop_workers.cancel();
+    }
+}
+
+async fn free_port() -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

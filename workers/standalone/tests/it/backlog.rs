@@ -1,0 +1,118 @@
+//! What is still under way between a change and its notification, as the two servers know it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bson::{Document, doc};
+use futures_util::TryStreamExt;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+use mongodb::options::{DatabaseOptions, ReadConcern};
+use mongodb::{Client, Database};
+use shared::testing::eventually;
+
+const QUEUES: [&str; 4] = [
+    "task_created",
+    "task_updated",
+    "task_deleted",
+    "dead_letter",
+];
+/// A broker that was killed needs its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Backlog {
+    database: Database,
+    amqp_url: String,
+}
+
+impl Backlog {
+    pub(crate) async fn of(mongodb_uri: &str, database: &str, amqp_url: &str) -> Self {
+        let client = Client::with_uri_str(mongodb_uri)
+            .await
+            .expect("a usable URI");
+        // As the workers read: what is not yet with the majority is not done.
+        let read_concern = Some(ReadConcern::majority());
+        let options = DatabaseOptions::builder()
+            .read_concern(read_concern)
+            .build();
+        let database = client.database_with_options(database, options);
+        Self {
+            database,
+            amqp_url: amqp_url.to_owned(),
+        }
+    }
+
+    /// Waits until every change is published and every event was taken.
+    pub(crate) async fn drained(&self) {
+        eventually(PATIENCE, async || {
+            let pending = self.pending().await;
+            if pending > 0 {
+                return Err(format!("{pending} tasks have pending events"));
+            }
+            let events = self.ids("task_events").await;
+            let processed = self.ids("processed").await;
+            if let Some(missing) = events.difference(&processed).next() {
+                return Err(format!("{missing} was published and not yet consumed"));
+            }
+            match self
+                .ready()
+                .await?
+                .iter()
+                .find(|(_, messages)| *messages > 0)
+            {
+                Some((queue, messages)) => Err(format!("{messages} messages are in {queue}")),
+                None => Ok(()),
+            }
+        })
+        .await;
+    }
+
+    /// Asserts it, once nothing runs that could change it: then no message hides with a consumer.
+    pub(crate) async fn is_empty(&self) {
+        assert_eq!(self.pending().await, 0, "tasks with pending events");
+        let ready = self.ready().await.expect("the broker answers");
+        assert_eq!(ready, QUEUES.map(|queue| (queue, 0)));
+    }
+
+    async fn pending(&self) -> u64 {
+        let tasks = self.database.collection::<Document>("tasks");
+        let counted = tasks
+            .count_documents(doc! {"pending.0": {"$exists": true}})
+            .await;
+        counted.expect("MongoDB answers")
+    }
+
+    async fn ids(&self, collection: &str) -> BTreeSet<String> {
+        let collection = self.database.collection::<Document>(collection);
+        let found = collection.find(doc! {}).projection(doc! {"_id": 1}).await;
+        let documents: Vec<_> = found
+            .expect("MongoDB answers")
+            .try_collect()
+            .await
+            .expect("MongoDB answers");
+        let id = |document: &Document| document.get_str("_id").expect("a text").to_owned();
+        documents.iter().map(id).collect()
+    }
+
+    /// The messages that wait in each queue. (What a consumer holds is not among them.)
+    async fn ready(&self) -> Result<[(&'static str, u32); 4], String> {
+        let text = |error: lapin::Error| error.to_string();
+        let properties = ConnectionProperties::default();
+        let connection = Connection::connect(&self.amqp_url, properties)
+            .await
+            .map_err(text)?;
+        let channel = connection.create_channel().await.map_err(text)?;
+        let mut ready = QUEUES.map(|queue| (queue, 0));
+        for (queue, messages) in &mut ready {
+            let options = QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let declared = channel.queue_declare((*queue).into(), options, FieldTable::default());
+            *messages = declared.await.map_err(text)?.message_count();
+        }
+        connection.close(200, "done".into()).await.map_err(text)?;
+        Ok(ready)
+    }
+}

@@ -1,0 +1,79 @@
+//! The demo's story, which checks every answer against the contract, holds at a gateway and behind
+//! the edge.
+
+use shared::testing::Nginx;
+use standalone::demo;
+
+use crate::echo::Echo;
+use crate::world::World;
+
+const EDGE: &str = include_str!("../../../../infra/nginx/edge.conf");
+
+async fn tell(url: &str) {
+    let mut shown = Vec::new();
+    let told = demo::run(url, false, &mut shown).await;
+    let shown = String::from_utf8_lossy(&shown);
+    told.unwrap_or_else(|error| panic!("{error:#}\n{shown}"));
+}
+
+/// The edge's own configuration, in front of these gateways.
+async fn edge(world: &World) -> Nginx {
+    let servers: String = world
+        .platform
+        .gateways
+        .iter()
+        .map(|gateway| format!("server {};\n", gateway.http))
+        .collect();
+    Nginx::start(|port| {
+        let http = EDGE
+            .replace("include upstream.conf;", &servers)
+            .replace("include listen.conf;", &format!("listen 127.0.0.1:{port};"))
+            .replace(" tmp/", " tmp-");
+        format!("pid nginx.pid; error_log stderr; events {{}} http {{ {http} }}")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_holds_at_a_gateway() {
+    let world = World::start().await;
+    tell(&format!("http://{}", world.platform.gateways[1].http)).await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_story_holds_behind_nginx() {
+    let world = World::start().await;
+    let nginx = edge(&world).await;
+    tell(&nginx.url()).await;
+    drop(nginx);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_demo_without_a_platform_says_what_to_do() {
+    let url = format!("http://127.0.0.1:{}", shared::testing::free_port());
+    let told = demo::run(&url, false, &mut Vec::new()).await;
+    let error = told.expect_err("nothing listens").to_string();
+    assert!(
+        error.contains("`make up`") && error.contains(&url),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_demo_ends_at_the_first_answer_that_is_not_as_the_contract_says() {
+    let impostor = Echo::start().await;
+    let told = demo::run(
+        &format!("http://{}", impostor.address()),
+        false,
+        &mut Vec::new(),
+    )
+    .await;
+    let error = told.expect_err("an impostor answers").to_string();
+    assert!(
+        error.starts_with("POST /api/users/register answered 200 OK"),
+        "{error}"
+    );
+    assert_eq!(impostor.requests(), 1);
+}

@@ -1,0 +1,159 @@
+//! A whole platform for one test, its users, and the check that it left nothing undone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shared::testing::{Client, GATEWAY_KEYS, Redis, free_port, shared_mongodb, shared_rabbitmq};
+use standalone::platform::{GatewayAddresses, Platform, Settings};
+use user_worker::Hashing;
+
+use crate::backlog::Backlog;
+use crate::echo::Echo;
+
+pub(crate) const GATEWAY_CONFIG: &str = include_str!("gateway.yaml");
+const PASSWORD: &str = "a river runs through it";
+
+pub(crate) struct World {
+    pub(crate) platform: Platform,
+    pub(crate) echo: Echo,
+    /// This test's own: it may be hurt.
+    pub(crate) redis: Redis,
+    pub(crate) backlog: Backlog,
+    /// Clients of the gateways.
+    pub(crate) gateways: Vec<Client>,
+    check: Check,
+}
+
+/// Fails the test that ends without [`World::finish`].
+#[derive(Default)]
+struct Check {
+    made: bool,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        assert!(
+            self.made || std::thread::panicking(),
+            "a test must end with `finish`"
+        );
+    }
+}
+
+/// Somebody who is logged in.
+pub(crate) struct User {
+    pub(crate) id: String,
+    pub(crate) token: String,
+}
+
+impl World {
+    /// Two gateways and two of each worker, on the shared servers.
+    pub(crate) async fn start() -> Self {
+        Self::with_gateway_config(GATEWAY_CONFIG).await
+    }
+
+    /// The same with another configuration of the gateways.
+    pub(crate) async fn with_gateway_config(gateway_config: &str) -> Self {
+        let vhost = shared_rabbitmq().await.fresh_vhost().await;
+        Self::compose(gateway_config, &vhost.url()).await
+    }
+
+    /// The same with a broker that the test may hurt.
+    pub(crate) async fn with_broker(amqp_url: &str) -> Self {
+        Self::compose(GATEWAY_CONFIG, amqp_url).await
+    }
+
+    async fn compose(gateway_config: &str, amqp_url: &str) -> Self {
+        let mongo = shared_mongodb().await;
+        let database = mongo.fresh_database();
+        let (redis, echo) = (Redis::start().await, Echo::start().await);
+        let variables = HashMap::from(
+            [
+                ("MONGODB_URI", mongo.url().to_string()),
+                ("MONGODB_DATABASE", database.clone()),
+                ("AMQP_URL", amqp_url.to_owned()),
+                ("REDIS_URL", redis.url()),
+                ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS.to_owned()),
+                ("TOKEN_SIGNING_KEYS", format!("t1:{}", "5a".repeat(32))),
+                ("DRAIN_LAME_DUCK", "10ms".to_owned()),
+                ("SHUTDOWN_GRACE", "5s".to_owned()),
+                ("ECHO", echo.address().to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        let address = || ([127, 0, 0, 1], free_port()).into();
+        let gateway = || GatewayAddresses {
+            http: address(),
+            admin: address(),
+        };
+        let settings = Settings {
+            variables,
+            replicas: 2,
+            gateway_config: gateway_config.to_owned(),
+            gateways: vec![gateway(), gateway()],
+            // Debug builds hash slowly.
+            hashing: Hashing {
+                memory_kib: 64,
+                iterations: 1,
+                ..Hashing::default()
+            },
+        };
+        let patience = Duration::from_secs(60);
+        let platform = Platform::start(settings, patience)
+            .await
+            .expect("the platform gets ready");
+        let url = |gateway: &GatewayAddresses| format!("http://{}", gateway.http);
+        let gateways = platform.gateways.iter().map(url).map(Client::new).collect();
+        let backlog = Backlog::of(&mongo.url(), &database, amqp_url).await;
+        Self {
+            platform,
+            echo,
+            redis,
+            backlog,
+            gateways,
+            check: Check::default(),
+        }
+    }
+
+    /// The first gateway.
+    pub(crate) fn http(&self) -> &Client {
+        &self.gateways[0]
+    }
+
+    pub(crate) async fn user(&self) -> User {
+        let email = format!("{}@example.com", shared::testing::unique("user"));
+        let credentials = json!({"email": email, "password": PASSWORD});
+        let mut account = credentials.clone();
+        account["name"] = json!("Ada");
+        let http = self.http();
+        http.post("/api/users/register")
+            .json(&account)
+            .send()
+            .await
+            .expect(201);
+        let login = http
+            .post("/api/users/login")
+            .json(&credentials)
+            .send()
+            .await
+            .expect(200)
+            .json();
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        User {
+            id: text(&login["user"]["id"]),
+            token: text(&login["access_token"]),
+        }
+    }
+
+    /// Every test ends so: nothing is left to publish or to consume, nothing was dead-lettered, and
+    /// every part ends as it should.
+    pub(crate) async fn finish(mut self) {
+        self.check.made = true;
+        self.backlog.drained().await;
+        self.platform
+            .stop()
+            .await
+            .expect("every part ends in order");
+        self.backlog.is_empty().await;
+    }
+}

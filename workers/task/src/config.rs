@@ -1,0 +1,51 @@
+//! The worker's configuration: read from the environment once, every complaint at once.
+
+use shared::bus::rabbit;
+use shared::env::{EnvErrors, Strings, Vars};
+use shared::mongo::MongoSettings;
+use shared::secret::Secret;
+use shared::worker::Settings;
+
+/// Where the first of these workers listens unless told.
+pub const DEFAULT_PORT: u16 = 4002;
+
+/// Everything that can be chosen from outside.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub settings: Settings,
+    pub mongo: MongoSettings,
+    pub amqp_url: Secret,
+}
+
+impl Config {
+    /// Reads the variables of every worker, of the store and of the broker.
+    pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
+        let mut vars = Vars::new(source);
+        let settings = Settings::read(&mut vars, DEFAULT_PORT);
+        let mongo = MongoSettings::read(&mut vars);
+        let amqp_url = rabbit::url(&mut vars);
+        vars.finish(|| {
+            Some(Self {
+                settings: settings?,
+                mongo: mongo?,
+                amqp_url: amqp_url?,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn an_empty_environment_is_told_everything_it_lacks() {
+        let errors = Config::read(&HashMap::new()).unwrap_err().0;
+        let names: Vec<_> = errors
+            .iter()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(names, ["GATEWAY_SIGNING_KEYS", "MONGODB_URI", "AMQP_URL"]);
+    }
+}

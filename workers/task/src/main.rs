@@ -1,0 +1,55 @@
+//! The task worker as a process.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use shared::env::ProcessEnv;
+use shared::{telemetry, worker};
+use task_worker::Config;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Tasks, and the relay of their events. Configured by environment variables.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves until SIGTERM (the default).
+    Serve,
+    /// Exits with 0 when the worker is ready.
+    Healthcheck {
+        /// Its /readyz, if not that of LISTEN.
+        url: Option<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    worker::exit(match Cli::parse().command.unwrap_or(Command::Serve) {
+        Command::Serve => serve().await,
+        Command::Healthcheck { url } => {
+            let url =
+                url.unwrap_or_else(|| worker::own_readyz(&ProcessEnv, task_worker::DEFAULT_PORT));
+            worker::healthcheck(&url).await
+        }
+    })
+}
+
+async fn serve() -> anyhow::Result<()> {
+    // Two providers are linked, and the drivers refuse to choose. Nobody chose before.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let config = Config::read(&ProcessEnv)?;
+    telemetry::init(&config.settings.log).map_err(anyhow::Error::msg)?;
+    let shutdown = worker::shutdown_on_signals()?;
+    let listener = worker::bind(config.settings.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "the task worker listens");
+    task_worker::run(listener, config, shutdown).await
+}

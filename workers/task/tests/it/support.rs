@@ -1,0 +1,142 @@
+//! A task worker in this process, on real servers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shared::bus::conformance::event;
+use shared::bus::rabbit::RabbitBus;
+use shared::bus::{Bus, TASK_QUEUES};
+use shared::event::Envelope;
+use shared::mongo::MongoSettings;
+use shared::outbox::Outbox;
+use shared::secret::Secret;
+use shared::supervise::CancellationToken;
+use shared::testing::{GATEWAY_KEYS, Reply, Signed, eventually, shared_mongodb, shared_rabbitmq};
+use task_worker::store::mongo::MongoTaskStore;
+use task_worker::{Config, run};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+const MARKER: &str = "marker";
+
+pub(crate) struct Worker {
+    pub(crate) http: Signed,
+    pub(crate) store: MongoTaskStore,
+    amqp_url: String,
+    shutdown: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Worker {
+    /// On the shared servers, with a database and a virtual host of its own.
+    pub(crate) async fn start() -> Self {
+        let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+        let mongo = shared_mongodb().await;
+        Self::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await
+    }
+
+    pub(crate) async fn with(mongo_url: &str, database: &str, amqp_url: &str) -> Self {
+        let variables = [
+            ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS),
+            ("MONGODB_URI", mongo_url),
+            ("MONGODB_DATABASE", database),
+            ("AMQP_URL", amqp_url),
+            ("DRAIN_LAME_DUCK", "1ms"),
+        ];
+        let variables: HashMap<_, _> = variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let config = Config::read(&variables).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = Signed::new(format!("http://{}", listener.local_addr().unwrap()));
+        let shutdown = CancellationToken::new();
+        Self {
+            http,
+            store: store(mongo_url, database).await,
+            amqp_url: amqp_url.to_owned(),
+            running: tokio::spawn(run(listener, config, shutdown.clone())),
+            shutdown,
+        }
+    }
+
+    pub(crate) fn as_user(&self, user: &str) -> Signed {
+        self.http.as_user(user)
+    }
+
+    /// Stops the worker, which publishes what it has answered, and gives everything in the queues:
+    /// each queue in its order, and a duplicate as often as it is there.
+    pub(crate) async fn events(self) -> Vec<Envelope> {
+        let bus = RabbitBus::new(&Secret::new(&self.amqp_url)).unwrap();
+        self.outbox_empties().await;
+        self.stop().await;
+        // Nobody publishes any more, so these stand behind all that was ever published.
+        let markers = TASK_QUEUES.map(|queue| event(queue.event_type, MARKER, 1));
+        bus.publish(&markers).await.unwrap();
+        let mut subscription = bus.subscribe(&TASK_QUEUES, 300).await.unwrap();
+        let (mut events, mut left) = (Vec::new(), markers.len());
+        while left > 0 {
+            let batch = subscription.next_batch(100).await.unwrap();
+            subscription.ack(&batch).await.unwrap();
+            for delivery in batch {
+                let event: Envelope = serde_json::from_slice(&delivery.body).unwrap();
+                match event.subject == MARKER {
+                    true => left -= 1,
+                    false => events.push(event),
+                }
+            }
+        }
+        events
+    }
+
+    /// Everything that was answered is published (a first connection takes its time).
+    pub(crate) async fn outbox_empties(&self) {
+        eventually(Duration::from_secs(30), || async {
+            match self.store.backlog().await.unwrap().subjects {
+                0 => Ok(()),
+                waiting => Err(format!("{waiting} tasks have unpublished events")),
+            }
+        })
+        .await;
+    }
+
+    /// Drains the worker: whatever was hinted is published.
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+pub(crate) async fn store(url: &str, database: &str) -> MongoTaskStore {
+    let settings = MongoSettings {
+        uri: Secret::new(url),
+        database: database.to_owned(),
+    };
+    MongoTaskStore::connect(&settings).await.unwrap()
+}
+
+pub(crate) async fn create(user: &Signed, body: Value) -> Value {
+    user.post("/api/tasks")
+        .json(&body)
+        .send()
+        .await
+        .expect(201)
+        .json()
+}
+
+pub(crate) async fn create_titled(user: &Signed, title: &str) -> Value {
+    create(user, json!({"title": title})).await
+}
+
+pub(crate) fn path(task: &Value) -> String {
+    format!("/api/tasks/{}", task["id"].as_str().unwrap())
+}
+
+pub(crate) fn pointers(reply: &Reply) -> Vec<String> {
+    let body = reply.json();
+    let errors = body["errors"].as_array().unwrap();
+    errors
+        .iter()
+        .map(|error| error["pointer"].as_str().unwrap().to_owned())
+        .collect()
+}
