@@ -198,7 +198,7 @@ impl From<NotRouted> for Refusal {
 
 impl From<AuthError> for Refusal {
     fn from(why: AuthError) -> Self {
-        let detail = why.to_string();
+        let detail = sentence(why);
         let mut problem = match why {
             AuthError::KeysUnavailable => Problem::new(Kind::ServiceUnavailable, detail),
             AuthError::TooManyFailures => Problem::new(Kind::RateLimited, detail),
@@ -215,4 +215,17 @@ impl From<AuthError> for Refusal {
         }
         problem.into()
     }
+}
+
+/// What is wrong, and what to do about it.
+fn sentence(why: AuthError) -> String {
+    let text = why.to_string();
+    let (first, rest) = text.split_at(1);
+    let advice = match why {
+        AuthError::KeysUnavailable | AuthError::TooManyFailures => "Try again later.",
+        AuthError::Missing | AuthError::Invalid(_) | AuthError::Expired | AuthError::Revoked => {
+            "Log in and send `Authorization: Bearer ACCESS_TOKEN`."
+        }
+    };
+    format!("{}{rest}. {advice}", first.to_ascii_uppercase())
 }
