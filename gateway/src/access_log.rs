@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use serde::Serialize;
 
 use crate::ctx::RequestCtx;
+use crate::upstream::answered;
 
 /// Lines beyond this are dropped, and counted.
 const MAX_BUFFER: usize = 4 << 20;
@@ -77,7 +78,7 @@ impl AccessLog {
                 .map(|identity| identity.user_id_str()),
             method: request.method.as_str(),
             // Never the query: it may hold what should not be kept.
-            path: request.uri.path(),
+            path: bounded(request.uri.path()),
             service: ctx.service(),
             upstream: ctx
                 .replica
@@ -130,9 +131,12 @@ impl AccessLog {
     }
 }
 
+/// As much of a path as a log line should hold.
+fn bounded(path: &str) -> &str {
+    path.get(..1024).unwrap_or(path)
+}
+
 /// The status that was sent; 499 where the client left before one was, as nginx counts it.
 pub fn status(session: &Session) -> u16 {
-    session
-        .response_written()
-        .map_or(499, |head| head.status.as_u16())
+    answered(session).map_or(499, |head| head.status.as_u16())
 }

@@ -18,6 +18,11 @@ use crate::rate_limit::{Decision, Quota, QuotaError, RateLimiter, Snapshot, Take
 use crate::refusal::Refusal;
 use crate::route::{Access, Route, Table};
 
+/// Less than the workers take (32 KiB, 100 headers), so that the gateway's own headers fit.
+const MAX_HEAD_BYTES: usize = 24 << 10;
+const MAX_HEADERS: usize = 80;
+const MAX_TARGET_BYTES: usize = 8 << 10;
+
 const FORWARDED_FOR: HeaderName = shared::identity::FORWARDED_FOR;
 
 /// What admission decides on.
@@ -112,6 +117,7 @@ impl Admission {
     /// Canonical, routed, within its size, identified where required, and within its limits: in
     /// this order, so that nothing dear is done for what is refused cheaply.
     pub async fn admit(&self, head: &Head<'_>, now: i64) -> Result<Admitted, Refusal> {
+        bounded(head)?;
         canonical::raw_head(head.raw)?;
         if !canonical::method_is_served(head.method) {
             return Err(Refusal::method_not_served());
@@ -211,14 +217,15 @@ impl Admission {
             .headers
             .get_all(FORWARDED_FOR)
             .iter()
-            .filter_map(|line| line.to_str().ok())
+            // Unreadable is not absent: it parses as no address, and ends the walk.
+            .map(|line| line.to_str().unwrap_or_default())
             .collect();
         let mut nearest = head.peer;
         for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-            let Ok(address) = hop.trim().parse() else {
+            let Ok(address) = hop.trim().parse::<IpAddr>() else {
                 return nearest;
             };
-            nearest = address;
+            nearest = address.to_canonical();
             if !self.is_trusted(nearest) {
                 return nearest;
             }
@@ -250,6 +257,17 @@ impl Network {
     fn as_bytes(&self) -> &[u8] {
         &self.0.0[..self.0.1]
     }
+}
+
+/// What a worker would refuse in its own way, or a log line should not carry, is refused here.
+fn bounded(head: &Head<'_>) -> Result<(), Refusal> {
+    if head.target.len() > MAX_TARGET_BYTES {
+        return Err(Refusal::uri_too_long(MAX_TARGET_BYTES));
+    }
+    if head.raw.len() > MAX_HEAD_BYTES || head.headers.len() > MAX_HEADERS {
+        return Err(Refusal::header_too_large(MAX_HEAD_BYTES, MAX_HEADERS));
+    }
+    Ok(())
 }
 
 /// A body whose declared length is over the cap is refused before a byte of it is read.

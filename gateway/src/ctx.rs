@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::admission::Admitted;
+use crate::proxy::Live;
 use crate::refusal::Refusal;
 use crate::upstream::{InFlight, Lease};
 
@@ -48,6 +49,8 @@ impl Drop for Running {
 pub struct RequestCtx {
     pub started: Instant,
     pub request_id: String,
+    /// The configuration that admitted it, to its end: a reload must not change it half-way.
+    pub live: Option<Arc<Live>>,
     /// What admission granted; nothing is forwarded without it.
     pub admitted: Option<Admitted>,
     /// Why the request ended here, for the answer and the log.
@@ -58,8 +61,10 @@ pub struct RequestCtx {
     pub replica: Option<Lease>,
     /// The replicas whose connections failed.
     pub tried: Vec<SocketAddr>,
-    /// Attempts that reached a replica or failed to.
+    /// Attempts that failed.
     pub attempts: u32,
+    /// Whether a stale pooled connection has already cost this request its one free repetition.
+    pub replayed: bool,
     pub body_bytes: u64,
     /// From the start to the upstream's response head.
     pub first_byte: Option<Duration>,
@@ -71,12 +76,14 @@ impl RequestCtx {
         Self {
             started: Instant::now(),
             request_id: String::new(),
+            live: None,
             admitted: None,
             refusal: None,
             place: None,
             replica: None,
             tried: Vec::new(),
             attempts: 0,
+            replayed: false,
             body_bytes: 0,
             first_byte: None,
             _running: lifecycle.enter(),

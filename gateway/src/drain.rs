@@ -28,7 +28,7 @@ pub(crate) struct Drain {
     pub(crate) lifecycle: Arc<Lifecycle>,
     /// How long connections are still taken while `/readyz` already answers 503.
     pub(crate) lame_duck: Duration,
-    /// How long running requests may take after that.
+    /// How long running requests may take, the lame-duck time included.
     pub(crate) grace: Duration,
 }
 
@@ -40,8 +40,8 @@ impl ShutdownSignalWatch for Drain {
         }
         tracing::info!(running = self.lifecycle.running(), "draining");
         self.lifecycle.start_draining();
-        tokio::time::sleep(self.lame_duck).await;
         let end = Instant::now() + self.grace;
+        tokio::time::sleep(self.lame_duck).await;
         while self.lifecycle.running() > 0 && Instant::now() < end {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -1,7 +1,7 @@
 //! Headers that only the gateway may write: the identity family towards workers, the request id and
 //! the limits towards clients. Each is stripped or set, never "set if present".
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use shared::identity::{
@@ -30,7 +30,11 @@ pub fn assert_identity(
     };
     let proto = forwarded(FORWARDED_PROTO).filter(|value| value == "http" || value == "https");
     let host = forwarded(FORWARDED_HOST).or_else(|| up.headers.get(header::HOST).cloned());
-    strip(up)?;
+    for name in family(&up.headers) {
+        up.remove_header(&name);
+    }
+    // RFC 7239's form of the same: nobody vouches for it.
+    up.remove_header(&header::FORWARDED);
 
     let client = admitted.client().to_string();
     up.insert_header(CLIENT_ADDRESS, client.as_str())?;
@@ -63,29 +67,18 @@ pub fn assert_identity(
     Ok(())
 }
 
-/// Removes the whole family, in every spelling.
-fn strip(up: &mut RequestHeader) -> Result<()> {
-    let theirs: Vec<HeaderName> = up
-        .headers
-        .keys()
+/// The headers of the family, in every spelling.
+fn family(headers: &HeaderMap) -> Vec<HeaderName> {
+    let names = headers.keys();
+    names
         .filter(|name| in_identity_family(name.as_str()))
         .cloned()
-        .collect();
-    for name in theirs {
-        up.remove_header(&name);
-    }
-    Ok(())
+        .collect()
 }
 
 /// What a client sees of us: no identity header from a worker, its request id, its limits.
 pub fn answer(down: &mut ResponseHeader, admitted: &Admitted, request_id: &str) -> Result<()> {
-    let theirs: Vec<HeaderName> = down
-        .headers
-        .keys()
-        .filter(|name| in_identity_family(name.as_str()))
-        .cloned()
-        .collect();
-    for name in theirs {
+    for name in family(&down.headers) {
         down.remove_header(&name);
     }
     down.insert_header(REQUEST_ID, request_id)?;

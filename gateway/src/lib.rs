@@ -93,6 +93,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
         clusters.clone(),
         limiter.clone(),
         tallies.clone(),
+        access_log.clone(),
     )?))?;
     let live = Live {
         admission: Admission::new(config, verifier.clone(), limiter, &tallies)?,
@@ -153,8 +154,8 @@ fn server(config: &Config, proxy: Proxy, background: Background) -> Server {
     let conf = ServerConf {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         upstream_keepalive_pool_size: UPSTREAM_POOL,
-        // `Drain` has waited already.
-        grace_period_seconds: Some(0),
+        // `Drain` has waited already; this is for what was accepted in its last moment.
+        grace_period_seconds: Some(1),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     };

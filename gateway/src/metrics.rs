@@ -6,11 +6,12 @@ use pingora_proxy::Session;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use shared::telemetry::register;
 
-use crate::access_log::status;
+use crate::access_log::{AccessLog, status};
 use crate::ctx::RequestCtx;
 use crate::rate_limit::{Mode, RateLimiter, Tallies};
 use crate::upstream::Cluster;
@@ -84,10 +85,12 @@ pub struct State {
     clusters: Vec<Arc<Cluster>>,
     limiter: Arc<dyn RateLimiter>,
     tallies: Arc<Tallies>,
+    access_log: Arc<AccessLog>,
     healthy: IntGaugeVec,
     decisions: IntCounterVec,
     redis_calls: IntCounterVec,
     mode: IntGauge,
+    lines_dropped: IntCounter,
 }
 
 impl State {
@@ -95,6 +98,7 @@ impl State {
         clusters: Vec<Arc<Cluster>>,
         limiter: Arc<dyn RateLimiter>,
         tallies: Arc<Tallies>,
+        access_log: Arc<AccessLog>,
     ) -> Result<Self, prometheus::Error> {
         let counters =
             |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
@@ -102,6 +106,7 @@ impl State {
             clusters,
             limiter,
             tallies,
+            access_log,
             healthy: IntGaugeVec::new(
                 Opts::new(
                     "gateway_upstream_healthy",
@@ -119,6 +124,10 @@ impl State {
                 "Calls to Redis.",
                 &["outcome"],
             )?,
+            lines_dropped: IntCounter::new(
+                "gateway_access_log_dropped_total",
+                "Access lines dropped because their reader was too slow.",
+            )?,
             mode: IntGauge::new(
                 "gateway_limiter_mode",
                 "0: buckets are in Redis; 1: in this process, because Redis is away.",
@@ -133,6 +142,7 @@ impl Collector for State {
         descs.extend(self.decisions.desc());
         descs.extend(self.redis_calls.desc());
         descs.extend(self.mode.desc());
+        descs.extend(self.lines_dropped.desc());
         descs
     }
 
@@ -168,7 +178,10 @@ impl Collector for State {
         for (outcome, count) in [("answered", calls.answered), ("failed", calls.failed)] {
             self.redis_calls.with_label_values(&[outcome]).inc_by(count);
         }
+        self.lines_dropped.reset();
+        self.lines_dropped.inc_by(self.access_log.dropped());
         let mut families = self.healthy.collect();
+        families.extend(self.lines_dropped.collect());
         families.extend(self.decisions.collect());
         families.extend(self.redis_calls.collect());
         families.extend(self.mode.collect());

@@ -61,10 +61,13 @@ impl ProxyHttp for Proxy {
         let live = self.live.load();
         session.set_read_timeout(Some(live.head_timeout));
         session.set_write_timeout(Some(CLIENT_PAUSE));
-        session.set_keepalive(match self.lifecycle.is_draining() {
-            true => None,
-            false => Some(live.idle_timeout.as_secs()),
-        });
+        if self.lifecycle.is_draining() {
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
+            // Where the client or its protocol version keeps no connection, neither do we. Zero
+            // would be for ever.
+            session.set_keepalive(Some(live.idle_timeout.as_secs().max(1)));
+        }
         Ok(())
     }
 
@@ -112,8 +115,10 @@ impl ProxyHttp for Proxy {
         up: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        let keys = &self.live.load().keys;
-        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, keys)
+        // An attempt sends the body from its beginning.
+        ctx.body_bytes = 0;
+        let live = ctx.live.as_ref().ok_or_else(not_admitted)?;
+        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, &live.keys)
     }
 
     async fn response_filter(
@@ -122,6 +127,9 @@ impl ProxyHttp for Proxy {
         down: &mut ResponseHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
+        if down.status.is_informational() && down.status != 101 {
+            return Ok(());
+        }
         ctx.first_byte.get_or_insert_with(|| ctx.started.elapsed());
         if self.lifecycle.is_draining() {
             session.set_keepalive(None);
@@ -152,9 +160,10 @@ impl ProxyHttp for Proxy {
         reused: bool,
     ) -> Box<Error> {
         let safe = upstream::may_repeat(session, &error);
-        // A pooled connection that was closed meanwhile says nothing about its replica.
-        let retry = safe && (reused || ctx.may_retry());
-        if safe && !reused {
+        // A pooled connection that was closed meanwhile says nothing about its replica, once.
+        let free = safe && reused && !std::mem::replace(&mut ctx.replayed, true);
+        let retry = free || (safe && ctx.may_retry());
+        if (safe && !free) || upstream::is_slow(&error) {
             self.give_up_replica(ctx);
         }
         error.set_retry(retry);
@@ -172,7 +181,7 @@ impl ProxyHttp for Proxy {
             None => upstream::refusal(error, ctx.service()),
         };
         let mut status = 0;
-        if let Some(refusal) = refusal.filter(|_| session.response_written().is_none()) {
+        if let Some(refusal) = refusal.filter(|_| upstream::answered(session).is_none()) {
             status = refusal.status();
             session.set_keepalive(None);
             if let Err(error) = refusal.respond(session, &ctx.request_id).await {
@@ -203,7 +212,7 @@ impl Proxy {
         let live = self.live.load_full();
         let request = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet());
-        let peer = peer.ok_or_else(Refusal::internal)?.ip();
+        let peer = peer.ok_or_else(Refusal::internal)?.ip().to_canonical();
         let given = request.headers.get(REQUEST_ID);
         ctx.request_id = headers::request_id(given.filter(|_| live.admission.is_trusted(peer)));
         let raw = session.as_downstream().to_h1_raw();
@@ -215,14 +224,16 @@ impl Proxy {
             peer,
         };
         let now = jiff::Timestamp::now().as_second();
-        live.admission.admit(&head, now).await
+        let admitted = live.admission.admit(&head, now).await;
+        ctx.live = Some(live);
+        admitted
     }
 
     /// The replica for the next attempt, with every time-out set.
     fn next_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, Refusal> {
         let admitted = ctx.admitted.as_ref().ok_or_else(Refusal::internal)?;
         let route = admitted.route();
-        let live = self.live.load();
+        let live = ctx.live.as_ref().ok_or_else(Refusal::internal)?;
         let cluster = live
             .clusters
             .get(route.service_index)
@@ -243,16 +254,13 @@ impl Proxy {
 
     /// Passes over the replica that just failed.
     fn give_up_replica(&self, ctx: &mut RequestCtx) {
-        let (Some(replica), Some(admitted)) = (ctx.replica.take(), &ctx.admitted) else {
+        let (Some(replica), Some(admitted), Some(live)) =
+            (ctx.replica.take(), &ctx.admitted, &ctx.live)
+        else {
             return;
         };
         ctx.tried.push(replica.address());
-        if let Some(cluster) = self
-            .live
-            .load()
-            .clusters
-            .get(admitted.route().service_index)
-        {
+        if let Some(cluster) = live.clusters.get(admitted.route().service_index) {
             cluster.eject(replica.address());
         }
     }
@@ -260,9 +268,11 @@ impl Proxy {
 
 /// Nothing is forwarded that was not admitted.
 fn admitted(ctx: &RequestCtx) -> Result<&Admitted> {
-    ctx.admitted
-        .as_ref()
-        .ok_or_else(|| Error::explain(ErrorType::InternalError, "not admitted"))
+    ctx.admitted.as_ref().ok_or_else(not_admitted)
+}
+
+fn not_admitted() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "not admitted")
 }
 
 /// Ends the request with a refusal; `fail_to_proxy` writes it.

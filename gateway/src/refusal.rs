@@ -20,6 +20,9 @@ use crate::route::NotRouted;
 /// A request body of at most this size is read and dropped, so that the connection can be kept.
 const DRAINABLE_BODY: u64 = 64 << 10;
 
+/// How much of a path an answer repeats; it is ASCII.
+const MAX_INSTANCE: usize = 1024;
+
 /// Why a request goes no further.
 #[derive(Debug, Clone)]
 pub struct Refusal {
@@ -33,12 +36,30 @@ impl Refusal {
         Problem::new(kind, detail).into()
     }
 
+    /// Gives the connection up after the answer.
+    fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
     /// CONNECT and TRACE are not served anywhere.
     pub fn method_not_served() -> Self {
         let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         Problem::new(Kind::MethodNotAllowed, "This method is not served here.")
             .with_header(header::ALLOW, allow)
             .into()
+    }
+
+    pub fn uri_too_long(max: usize) -> Self {
+        let detail = format!("The request target is longer than {max} bytes.");
+        Self::new(Kind::UriTooLong, detail).closing()
+    }
+
+    pub fn header_too_large(max_bytes: usize, max_headers: usize) -> Self {
+        let detail = format!(
+            "The request's head is larger than {max_bytes} bytes or has more than {max_headers} headers."
+        );
+        Self::new(Kind::HeaderTooLarge, detail).closing()
     }
 
     pub fn payload_too_large(max: u64) -> Self {
@@ -89,24 +110,20 @@ impl Refusal {
     }
 
     pub fn request_timeout() -> Self {
-        Self {
-            close: true,
-            ..Self::new(
-                Kind::RequestTimeout,
-                "The request's body did not arrive in time.",
-            )
-        }
+        Self::new(
+            Kind::RequestTimeout,
+            "The request's body did not arrive in time.",
+        )
+        .closing()
     }
 
     /// The body's framing broke.
     pub fn broken_body() -> Self {
-        Self {
-            close: true,
-            ..Self::new(
-                Kind::MalformedRequest,
-                "The request's body is not framed as HTTP asks.",
-            )
-        }
+        Self::new(
+            Kind::MalformedRequest,
+            "The request's body is not framed as HTTP asks.",
+        )
+        .closing()
     }
 
     pub fn internal() -> Self {
@@ -123,7 +140,8 @@ impl Refusal {
 
     /// Writes the answer. The request's path becomes `instance`.
     pub async fn respond(&self, session: &mut Session, request_id: &str) -> Result<()> {
-        let instance = session.req_header().uri.path().to_owned();
+        let path = session.req_header().uri.path();
+        let instance = path.get(..MAX_INSTANCE).unwrap_or(path).to_owned();
         let body = self.problem.body(&instance, request_id);
         let mut head = ResponseHeader::build(self.status(), Some(8))?;
         head.insert_header(header::CONTENT_TYPE, MEDIA_TYPE)?;
@@ -175,10 +193,7 @@ impl From<Problem> for Refusal {
 /// After a malformed request nothing on the connection can be trusted.
 impl From<Malformed> for Refusal {
     fn from(why: Malformed) -> Self {
-        Self {
-            close: true,
-            ..Self::new(Kind::MalformedRequest, why.detail())
-        }
+        Self::new(Kind::MalformedRequest, why.detail()).closing()
     }
 }
 

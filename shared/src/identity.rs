@@ -46,14 +46,6 @@ const SIGNED: [HeaderName; 9] = [
     GATEWAY_TIME,
 ];
 
-/// Whether a header of this (lower-case) name is for the gateway alone to set.
-pub fn is_reserved(name: &str) -> bool {
-    name.starts_with("x-")
-        && (name.starts_with(CLAIM_PREFIX)
-            || name.starts_with("x-gateway-")
-            || SIGNED.iter().any(|signed| signed.as_str() == name))
-}
-
 /// Why a request is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {

@@ -41,11 +41,12 @@ pub struct Config {
 /// Where the gateway listens, and how long it waits for a client.
 #[derive(Debug, Clone)]
 pub struct Listen {
-    /// Plain HTTP/1.1 and HTTP/2 for clients.
+    /// Plain HTTP/1.1 for clients.
     pub http: SocketAddr,
     /// Health, metrics and status; never public. Default: `127.0.0.1:9001`.
     pub admin: SocketAddr,
-    /// For the whole request head, from its first byte. Default: `10s`.
+    /// For each read of a request, once its head is there. Pingora reads the head itself by its own
+    /// 60 s a read; nginx bounds the whole head. Default: `10s`.
     pub request_head_timeout: Duration,
     /// For a connection without a request. Default: `75s`.
     pub idle_timeout: Duration,

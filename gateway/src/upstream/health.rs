@@ -1,12 +1,13 @@
 //! Active health checks and name resolution, for every service, until shutdown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use shared::http::client::Client;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -75,12 +76,24 @@ async fn check(cluster: &Cluster, client: &Client) {
     let mut streaks: HashMap<SocketAddr, Streak> = HashMap::new();
     let mut tick = interval(health.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A replica that hangs must not delay the checks of its siblings: each has its own running check.
+    let mut running = FuturesUnordered::new();
+    let mut asked: HashSet<SocketAddr> = HashSet::new();
     loop {
-        tick.tick().await;
-        let replicas = cluster.replicas();
-        streaks.retain(|address, _| replicas.iter().any(|r| r.address == *address));
-        let results = join_all(replicas.iter().map(|r| is_ready(client, r, &health.path))).await;
-        for (replica, ok) in replicas.iter().zip(results) {
+        tokio::select! {
+            _ = tick.tick() => {
+                let replicas = cluster.replicas();
+                streaks.retain(|address, _| replicas.iter().any(|r| r.address == *address));
+                for replica in replicas.iter().filter(|r| !asked.contains(&r.address)).cloned().collect::<Vec<_>>() {
+                    asked.insert(replica.address);
+                    running.push(async move {
+                        let ok = is_ready(client, &replica, &health.path).await;
+                        (replica, ok)
+                    });
+                }
+            }
+            Some((replica, ok)) = running.next() => {
+            asked.remove(&replica.address);
             let streak = streaks.entry(replica.address).or_default();
             streak.length = if streak.ok == ok {
                 streak.length + 1
@@ -96,6 +109,7 @@ async fn check(cluster: &Cluster, client: &Client) {
             if streak.length >= needed && replica.healthy.swap(ok, Ordering::Relaxed) != ok {
                 let (service, state) = (&cluster.service().name, if ok { "in" } else { "out" });
                 tracing::info!(service, address = %replica.address, "replica {} of `{service}` is {state}", replica.address);
+            }
             }
         }
     }

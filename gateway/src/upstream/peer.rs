@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pingora::http::ResponseHeader;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
@@ -37,18 +38,30 @@ fn read_timeout(timeouts: &Timeouts) -> Duration {
     }
 }
 
+/// The answer that was forwarded, if one was. A forwarded `100 Continue` is none yet.
+pub fn answered(session: &Session) -> Option<&ResponseHeader> {
+    session
+        .response_written()
+        .filter(|head| !head.status.is_informational() || head.status == 101)
+}
+
+/// Whether the worker did not answer in time.
+pub fn is_slow(error: &Error) -> bool {
+    matches!(error.esource(), ErrorSource::Upstream)
+        && matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        )
+}
+
 /// Whether a request may be sent a second time: the method is idempotent, its body can be replayed,
 /// the client has seen nothing, and the worker broke off rather than being slow.
 pub fn may_repeat(session: &Session, error: &Error) -> bool {
-    let slow = matches!(
-        error.etype(),
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout
-    );
     matches!(error.esource(), ErrorSource::Upstream)
-        && !slow
+        && !is_slow(error)
         && session.req_header().method.is_idempotent()
         && !session.as_ref().retry_buffer_truncated()
-        && session.response_written().is_none()
+        && answered(session).is_none()
 }
 
 /// What a failed exchange is to the client; none where the client itself is gone.

@@ -40,7 +40,7 @@ services:
   things:
     prefix: /api/things
     upstreams: [{upstreams}]
-    public: ["GET /{{*rest}}", "POST /{{*rest}}"]
+    public: ["GET /{{*rest}}", "POST /{{*rest}}", "PUT /{{*rest}}"]
     {settings}
 "#,
         key = "11".repeat(32),

@@ -27,6 +27,24 @@ async fn a_replica_that_breaks_off_fails_no_get() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_sent_twice_is_counted_once() {
+    let broken = Upstream::start(Manner::BreakOff).await;
+    let good = Upstream::start(Manner::Echo).await;
+    let gateway = start(&[broken.address, good.address], "max_body: 64KiB").await;
+    for _ in 0..4 {
+        let body = "x".repeat(40 << 10);
+        gateway
+            .client()
+            .put("/api/things/1")
+            .body(body)
+            .send()
+            .await
+            .expect(200);
+    }
+    assert!(broken.requests() > 0, "the broken replica was never asked");
+}
+
+#[tokio::test]
 async fn a_post_that_may_have_arrived_is_not_sent_again() {
     let broken = Upstream::start(Manner::BreakOff).await;
     let gateway = start(&[broken.address], "").await;
@@ -187,7 +205,7 @@ async fn read_until(stream: &mut TcpStream, text: &str) {
         while !seen.contains(text) {
             let mut buffer = [0; 1024];
             let n = stream.read(&mut buffer).await.unwrap();
-            assert!(n > 0, "closed after {seen:?}");
+            assert!(n > 0, "closed after {seen:?} while waiting for {text:?}");
             seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
     };

@@ -30,7 +30,7 @@ async fn refused_requests_keep_their_connection() {
     let upstream = Upstream::start(Manner::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let one = "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n";
-    let two = "PUT /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let two = "DELETE /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     let mut seen = String::new();
     for (request, status) in [(one, "404"), (two, "401"), (one, "404")] {
@@ -131,4 +131,58 @@ async fn a_body_over_the_cap_is_413_declared_or_chunked() {
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
         assert!(answer.contains("/problems/payload-too-large"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_refusal_after_100_continue_is_still_answered() {
+    let upstream = Upstream::start(Manner::Continue).await;
+    let gateway = start(&[upstream.address], "max_body: 1KiB").await;
+    let mut stream = TcpStream::connect(gateway.http).await.unwrap();
+    let head = "POST /api/things/1 HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let chunk = format!("401\r\n{}\r\n0\r\n\r\n", "x".repeat(1025));
+    stream.write_all(chunk.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn heads_and_targets_that_a_worker_would_not_take_are_refused_here() {
+    let upstream = Upstream::start(Manner::Echo).await;
+    let gateway = start(&[upstream.address], "").await;
+    let many: String = (0..81).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let large = format!("x-large: {}\r\n", "x".repeat(24 << 10));
+    for (target, headers, status, kind) in [
+        ("/api/things/1", many.as_str(), 431, "header-too-large"),
+        ("/api/things/1", large.as_str(), 431, "header-too-large"),
+        (
+            &format!("/api/things/{}", "a".repeat(8 << 10)),
+            "",
+            414,
+            "uri-too-long",
+        ),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        let (answer, closed) = exchange(gateway.http, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(answer.contains(&format!("/problems/{kind}")), "{answer}");
+        assert!(answer.len() < 2048 && closed);
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[tokio::test]
+async fn an_http_1_0_client_reads_to_the_end_of_its_connection() {
+    let upstream = Upstream::start(Manner::Echo).await;
+    let gateway = start(&[upstream.address], "").await;
+    let request = "GET /api/things/1 HTTP/1.0\r\nhost: x\r\n\r\n";
+    let (answer, closed) = exchange(gateway.http, request).await;
+    assert!(answer.contains(" 200 ") && closed, "{answer}");
 }

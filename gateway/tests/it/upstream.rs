@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,8 @@ pub(crate) enum Manner {
     BreakOff,
     /// Reads the head and says nothing.
     Silent,
+    /// Asks for the body and reads it for ever.
+    Continue,
     /// Answers what is no HTTP.
     Garbage,
     /// Switches protocols and echoes every byte.
@@ -71,11 +74,24 @@ async fn converse(mut stream: TcpStream, manner: Manner, count: Arc<AtomicUsize>
                 std::future::pending::<()>().await;
                 false
             }
+            Manner::Continue => {
+                stream
+                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    .await
+                    .unwrap();
+                tokio::io::copy(&mut stream, &mut tokio::io::sink())
+                    .await
+                    .ok();
+                false
+            }
             Manner::Garbage => {
                 stream.write_all(b"what is this?\r\n\r\n").await.unwrap();
                 false
             }
             Manner::Upgrade => {
+                // As far away as a network: Pingora 0.9.1 ends a tunnel whose 101 arrives before it
+                // has passed on the request's empty body (cloudflare/pingora#946).
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
                 stream.write_all(switch).await.unwrap();
                 let (mut read, mut write) = stream.split();

@@ -12,6 +12,8 @@ use crate::problem::{FieldError, Kind, Problem};
 
 /// How deep objects and arrays may nest.
 pub const MAX_DEPTH: usize = 32;
+/// Complaints in one answer; more are left out.
+pub(super) const MAX_ERRORS: usize = 64;
 
 /// Parses one JSON document. Malformed text, duplicate members and depth over [`MAX_DEPTH`] are 400.
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
@@ -181,6 +183,10 @@ impl Object {
 
     /// Records a complaint about a member, or about how several fit together.
     pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+        // An answer must not outgrow its request.
+        if self.errors.len() >= MAX_ERRORS {
+            return;
+        }
         self.errors.push(FieldError {
             pointer: pointer(name),
             detail: detail.into(),

@@ -244,6 +244,9 @@ impl Query {
     }
 
     fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+        if self.errors.len() >= json::MAX_ERRORS {
+            return;
+        }
         self.errors.push(FieldError {
             pointer: format!("?{name}"),
             detail: detail.into(),
