@@ -11,6 +11,8 @@ use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Database};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::env::Vars;
 use crate::secret::Secret;
@@ -61,6 +63,10 @@ pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Database> {
     Ok(client.database(&settings.database))
 }
 
+/// Calls under way in this process. A call that waits for its turn in vain was never sent, so a
+/// write that is refused because of it will not happen later.
+static CALLS: Semaphore = Semaphore::const_new(64);
+
 /// Runs one call to its end within [`DEADLINE`]. A task of its own: driver futures must not be
 /// dropped half-way (RUST-937), and a client that goes away drops its handler.
 pub async fn run<T, F>(operation: &'static str, call: F) -> Result<T, StoreError>
@@ -68,17 +74,46 @@ where
     T: Send + 'static,
     F: Future<Output = mongodb::error::Result<T>> + Send + 'static,
 {
-    match tokio::time::timeout(DEADLINE, tokio::spawn(call)).await {
+    let end = Instant::now() + DEADLINE;
+    let turn = match timeout_at(end, CALLS.acquire()).await {
+        Ok(Ok(turn)) => turn,
+        Ok(Err(closed)) => return Err(StoreError::unavailable(operation, closed)),
+        Err(late) => return Err(StoreError::unavailable(operation, late)),
+    };
+    // The turn goes with the call: it is given back when the call ends, not when we stop waiting.
+    let call = tokio::spawn(async move {
+        let result = call.await;
+        drop(turn);
+        result
+    });
+    match timeout_at(end, call).await {
         Ok(Ok(Ok(value))) => Ok(value),
-        Ok(Ok(Err(error))) if is_decoding(&error) => Err(StoreError::corrupt(operation, error)),
+        Ok(Ok(Err(error))) if is_final(&error) => Err(StoreError::corrupt(operation, error)),
         Ok(Ok(Err(error))) => Err(StoreError::unavailable(operation, error)),
         Ok(Err(panic)) => Err(StoreError::corrupt(operation, panic)),
         Err(late) => Err(StoreError::unavailable(operation, late)),
     }
 }
 
-fn is_decoding(error: &mongodb::error::Error) -> bool {
-    matches!(*error.kind, mongodb::error::ErrorKind::Bson(_))
+/// Whether asking again cannot help: what is stored cannot be read, or the server refuses this very
+/// write (duplicate key, failed validation, document or key too large).
+fn is_final(error: &mongodb::error::Error) -> bool {
+    use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
+    const REFUSED: [i32; 4] = [11000, 121, 10334, 17280];
+    if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
+        return false;
+    }
+    match &*error.kind {
+        ErrorKind::Bson(_) => true,
+        ErrorKind::Write(WriteFailure::WriteError(write)) => REFUSED.contains(&write.code),
+        ErrorKind::Command(command) => REFUSED.contains(&command.code),
+        ErrorKind::InsertMany(failed) => failed
+            .write_errors
+            .iter()
+            .flatten()
+            .any(|write| REFUSED.contains(&write.code)),
+        _ => false,
+    }
 }
 
 /// Whether a write failed because a unique index already holds its key.

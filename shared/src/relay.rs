@@ -37,6 +37,8 @@ const HINTS: usize = 1_024;
 /// Younger events are the fast path's.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// One sweep in this many looks at events of any age: their times are another machine's.
+const ANY_AGE_EVERY: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long hints may still be published after shutdown; the outbox keeps the rest.
@@ -127,6 +129,7 @@ impl Relay {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
+        let mut sweeps = 0_u32;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
@@ -142,7 +145,13 @@ impl Relay {
                 _ = hints.recv_many(&mut batch, BATCH) => {
                     self.relay_once(batch.drain(..).flatten()).await?;
                 }
-                _ = sweep.tick() => self.sweep(self.clock.now() - SWEEP_AFTER, shutdown).await?,
+                _ = sweep.tick() => {
+                    self.sweep(self.clock.now() - SWEEP_AFTER, shutdown).await?;
+                    sweeps += 1;
+                    if sweeps.is_multiple_of(ANY_AGE_EVERY) {
+                        self.sweep_once(Timestamp::MAX).await?;
+                    }
+                }
             }
         }
     }

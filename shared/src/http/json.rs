@@ -12,6 +12,8 @@ use crate::problem::{FieldError, Kind, Problem};
 
 /// How deep objects and arrays may nest.
 pub const MAX_DEPTH: usize = 32;
+/// How much of an unknown member's name an answer repeats.
+pub(super) const MAX_NAME: usize = 100;
 /// Complaints in one answer; more are left out.
 pub(super) const MAX_ERRORS: usize = 64;
 
@@ -188,7 +190,7 @@ impl Object {
             return;
         }
         self.errors.push(FieldError {
-            pointer: pointer(name),
+            pointer: pointer(&name.chars().take(MAX_NAME).collect::<String>()),
             detail: detail.into(),
         });
     }

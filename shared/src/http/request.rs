@@ -248,7 +248,7 @@ impl Query {
             return;
         }
         self.errors.push(FieldError {
-            pointer: format!("?{name}"),
+            pointer: format!("?{}", name.chars().take(json::MAX_NAME).collect::<String>()),
             detail: detail.into(),
         });
     }

@@ -231,3 +231,16 @@ async fn what_piled_up_in_an_outage_is_published_when_it_is_over() {
     );
     assert!(text.contains(&counted), "{text}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_from_a_clock_that_runs_ahead_does_not_wait_for_it() {
+    let world = world();
+    // Committed by a process that then died: nobody hints it.
+    world.commit("a", 99_999_999_999);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(world.waiting().is_empty());
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}

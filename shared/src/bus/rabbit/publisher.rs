@@ -119,6 +119,8 @@ impl Publisher {
     ) -> Vec<Result<Outcome, BusError>> {
         let mut nacked = Vec::with_capacity(messages.len());
         let mut returned: HashSet<ShortString> = HashSet::new();
+        // A foreign message in a dead letter may have no id; then none without an id counts.
+        let mut nameless = false;
         for confirmation in &mut confirmations {
             let Ok(confirmation) = confirmation else {
                 nacked.push(false);
@@ -126,10 +128,16 @@ impl Publisher {
             };
             nacked.push(!confirmation.is_ack());
             let taken = std::mem::replace(confirmation, Confirmation::NotRequested);
-            let message = taken.take_message();
-            returned.extend(message.and_then(|m| m.delivery.properties.message_id().clone()));
+            if let Some(message) = taken.take_message() {
+                match message.delivery.properties.message_id() {
+                    Some(id) => {
+                        returned.insert(id.clone());
+                    }
+                    None => nameless = true,
+                }
+            }
         }
-        if !returned.is_empty()
+        if (nameless || !returned.is_empty())
             && let Err(error) = topology::declare(&self.link).await
         {
             tracing::warn!(
@@ -141,11 +149,13 @@ impl Publisher {
         each.map(|((message, confirmation), nacked)| {
             confirmation?;
             let id = message.properties.message_id().as_ref();
-            Ok(match (nacked, id.is_some_and(|id| returned.contains(id))) {
-                (_, true) => Outcome::Failed("returned: no queue is bound for it".to_owned()),
-                (true, _) => Outcome::Failed("refused by a queue".to_owned()),
-                (false, false) => Outcome::Confirmed,
-            })
+            Ok(
+                match (nacked, id.map_or(nameless, |id| returned.contains(id))) {
+                    (_, true) => Outcome::Failed("returned: no queue is bound for it".to_owned()),
+                    (true, _) => Outcome::Failed("refused by a queue".to_owned()),
+                    (false, false) => Outcome::Confirmed,
+                },
+            )
         })
         .collect()
     }

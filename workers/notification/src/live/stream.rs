@@ -48,10 +48,13 @@ impl Stream {
         };
         // An id without data is no event, but the client remembers it: even a client that got
         // nothing yet resumes without a gap.
-        let mut greeting = format!("retry: 1000\n: welcome\nid: {sent}\n\n");
-        if resumed == Some(None) {
-            greeting += &format!("id: {sent}\nevent: reset\ndata: {{}}\n\n");
-        }
+        let greeting = match resumed {
+            // Its id comes with the reset: a client that stored the id without it would never reload.
+            Some(None) => {
+                format!("retry: 1000\n: welcome\n\nid: {sent}\nevent: reset\ndata: {{}}\n\n")
+            }
+            Some(Some(_)) | None => format!("retry: 1000\n: welcome\nid: {sent}\n\n"),
+        };
         Ok(Self {
             store,
             ticket,

@@ -118,6 +118,28 @@ async fn a_client_that_got_nothing_yet_knows_where_to_resume() {
 }
 
 #[tokio::test]
+async fn a_reset_comes_with_its_id_or_not_at_all() {
+    let store = Stage::new().await.store().await;
+    let task = Task::new();
+    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    let hub = Hub::new(prometheus::IntGauge::new("streams", "…").unwrap());
+    let ticket = hub.open(&task.owner).unwrap();
+    let ends = tokio::time::Instant::now() + SOON;
+    let unknown = Some("no number");
+    let stopping = CancellationToken::new();
+    let mut stream = Stream::open(store, ticket, unknown, ends, stopping)
+        .await
+        .unwrap();
+    let greeting = String::from_utf8(stream.next().await.unwrap().to_vec()).unwrap();
+    // A connection that breaks in between must not leave the client with an id and no reset.
+    assert_eq!(greeting.matches("id: 1").count(), 1, "{greeting}");
+    assert!(
+        greeting.ends_with("id: 1\nevent: reset\ndata: {}\n\n"),
+        "{greeting}"
+    );
+}
+
+#[tokio::test]
 async fn an_id_that_is_unknown_gets_one_reset() {
     let stage = Stage::new().await;
     let worker = stage.worker().await;

@@ -26,6 +26,10 @@ use crate::domain::Task;
 
 const TASKS: &str = "tasks";
 const EVENTS: &str = "task_events";
+/// Events that one hint may carry: while the broker hangs, hints wait in memory.
+const HINTED: i32 = 8;
+/// Tombstones in one purge.
+const PURGED_AT_ONCE: i64 = 500;
 /// A document takes no more events beyond this, far below the 16 MB where no write would fit.
 const MAX_DOCUMENT_BYTES: i32 = 4 << 20;
 
@@ -82,13 +86,18 @@ impl MongoTaskStore {
         let written = run(operation, async move {
             tasks
                 .find_one_and_update(room, update)
-                .projection(doc! {"pending": 1})
+                .projection(doc! {"pending": {"$slice": HINTED + 1}, "version": 1})
                 .return_document(ReturnDocument::After)
                 .await
         })
         .await?;
         if let Some(document) = written {
-            return Ok(Written::Done(document::pending(operation, &document)?));
+            let mut pending = document::pending(operation, &document)?;
+            // A hint must be small and must not skip a version; the sweeper has the others.
+            if pending.len() > HINTED as usize {
+                pending.clear();
+            }
+            return Ok(Written::Done(pending));
         }
         let tasks = self.tasks.clone();
         let full = run(
@@ -257,10 +266,33 @@ impl TaskStore for MongoTaskStore {
     }
 
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let gone = doc! {"deleted_at": {"$lt": to_bson(before)}, "pending.0": {"$exists": false}};
-        let tasks = self.tasks.clone();
-        let purged = run("purge tasks", async move { tasks.delete_many(gone).await }).await?;
-        Ok(purged.deleted_count)
+        // `$type` is what lets the partial index be used.
+        let gone = doc! {
+            "deleted_at": {"$lt": to_bson(before), "$type": "date"},
+            "pending.0": {"$exists": false},
+        };
+        let (tasks, events) = (self.tasks.clone(), self.events.clone());
+        run("purge tasks", async move {
+            let found = tasks
+                .find(gone)
+                .projection(doc! {"_id": 1})
+                .limit(PURGED_AT_ONCE);
+            let found: Vec<Document> = found.await?.try_collect().await?;
+            let ids: Vec<Bson> = found
+                .iter()
+                .filter_map(|task| task.get("_id").cloned())
+                .collect();
+            if ids.is_empty() {
+                return Ok(0);
+            }
+            // The history first: a crash in between leaves the task to be found again.
+            events.delete_many(doc! {"task_id": {"$in": &ids}}).await?;
+            Ok(tasks
+                .delete_many(doc! {"_id": {"$in": ids}})
+                .await?
+                .deleted_count)
+        })
+        .await
     }
 }
 
