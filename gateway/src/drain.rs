@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// What asks the gateway to end.
 #[derive(Debug, Clone)]
 pub enum Stop {
-    /// SIGTERM drains; SIGINT ends at once.
+    /// SIGTERM drains; SIGINT ends at once; SIGHUP is only logged.
     Signals,
     /// Drains when it is cancelled: the gateway shares its process with others.
     Token(CancellationToken),
@@ -67,17 +67,23 @@ impl Drain {
         let token = match &self.stop {
             Stop::Token(token) => token,
             Stop::Signals => {
-                let (Ok(mut terminate), Ok(mut interrupt)) = (
+                let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
                     signal(SignalKind::terminate()),
                     signal(SignalKind::interrupt()),
+                    signal(SignalKind::hangup()),
                 ) else {
                     tracing::error!("signals cannot be watched; ending");
                     return Urgency::AtOnce;
                 };
-                return tokio::select! {
-                    _ = terminate.recv() => Urgency::Drain,
-                    _ = interrupt.recv() => Urgency::AtOnce,
-                };
+                loop {
+                    tokio::select! {
+                        _ = terminate.recv() => return Urgency::Drain,
+                        _ = interrupt.recv() => return Urgency::AtOnce,
+                        _ = hangup.recv() => {
+                            tracing::warn!("the configuration is read at start only; restart to change it");
+                        }
+                    }
+                }
             }
         };
         token.cancelled().await;

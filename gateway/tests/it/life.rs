@@ -35,3 +35,16 @@ async fn a_request_that_runs_when_the_gateway_is_told_to_stop_is_finished() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(ended.await.unwrap().success());
 }
+
+#[tokio::test]
+async fn a_hangup_ends_nothing() {
+    let upstream = Upstream::start(Manner::Echo).await;
+    let mut gateway = start(&[upstream.address], "").await;
+    gateway.process.sighup();
+    eventually(Duration::from_secs(5), async || {
+        gateway.process.log().contains("restart to change it")
+    })
+    .await;
+    let reply = gateway.client().get("/api/things/1").send().await;
+    reply.expect(200);
+}
