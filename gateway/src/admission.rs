@@ -180,10 +180,10 @@ impl Admission {
                 PolicyKey::User | PolicyKey::Global => address(128),
             })
             .collect();
-        let takes: Vec<Take<'_>> = policies
+        let takes: Option<Vec<Take<'_>>> = policies
             .iter()
             .zip(&networks)
-            .filter_map(|(policy, network)| {
+            .map(|(policy, network)| {
                 let limit = self.limits.get(&policy.name)?;
                 let key: &[u8] = match limit.key {
                     PolicyKey::User => identity.map_or(b"", |known| known.user_id_str().as_bytes()),
@@ -193,6 +193,8 @@ impl Admission {
                 Some(Take::new(&limit.quota, key))
             })
             .collect();
+        // A policy without its quota would be a limit that nobody enforces.
+        let takes = takes.ok_or_else(Refusal::internal)?;
         match self.limiter.take(&takes).await {
             Decision::Allowed(snapshots) => Ok(snapshots),
             Decision::Limited(snapshots) => Err(Refusal::rate_limited(&snapshots)),

@@ -30,7 +30,7 @@ pub mod ctx;
 pub mod drain;
 pub mod metrics;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
@@ -73,6 +73,11 @@ pub struct Gateway {
 
 /// Builds everything from a checked configuration. Does no I/O but binding the admin port.
 pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
+    if config.revocation.is_some() {
+        tracing::warn!(
+            "`revocation` is not followed by this version: access tokens are good until they expire"
+        );
+    }
     let lifecycle = Arc::new(Lifecycle::default());
     let tallies = Arc::new(Tallies::default());
     let registry = prometheus::Registry::new();
@@ -82,7 +87,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let access_log = Arc::new(AccessLog::new(config.access_log.sample));
     let admin = Arc::new(Admin {
         started_at: jiff::Timestamp::now(),
-        own_address: reachable(config.listen.http),
+        own_address: shared::worker::reachable(config.listen.http),
         lifecycle: lifecycle.clone(),
         clusters: clusters.clone(),
         verifier: verifier.clone(),
@@ -178,17 +183,6 @@ fn server(config: &Config, proxy: Proxy, background: Background) -> Server {
     server.add_service(service);
     server.add_service(background_service("background", background));
     server
-}
-
-/// An address of this machine for a listener on all of them.
-fn reachable(mut listener: SocketAddr) -> SocketAddr {
-    if listener.ip().is_unspecified() {
-        listener.set_ip(match listener {
-            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    listener
 }
 
 /// Pingora retries a taken port for 30 s and then panics; this says it at once.

@@ -110,12 +110,17 @@ pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
     let listen = source
         .get("LISTEN")
         .and_then(|text| text.parse::<SocketAddr>().ok());
-    let mut address = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], default_port)));
-    if address.ip().is_unspecified() {
-        address.set_ip(match address {
+    let address = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], default_port)));
+    format!("http://{}/readyz", reachable(address))
+}
+
+/// Where this machine reaches a listener, also one on all addresses.
+pub fn reachable(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener {
             SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    format!("http://{address}/readyz")
+    listener
 }
