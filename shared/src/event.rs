@@ -3,6 +3,10 @@
 //! An envelope is made once, by the domain, and stored with its change; the relay publishes what is
 //! stored. `schemas/` holds the JSON Schema of each type's `data`.
 
+mod user;
+
+pub use user::UserDeleted;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,10 +20,17 @@ pub enum EventType {
     TaskUpdated,
     #[serde(rename = "task.deleted.v1")]
     TaskDeleted,
+    #[serde(rename = "user.deleted.v1")]
+    UserDeleted,
 }
 
 impl EventType {
-    pub const ALL: [EventType; 3] = [Self::TaskCreated, Self::TaskUpdated, Self::TaskDeleted];
+    pub const ALL: [EventType; 4] = [
+        Self::TaskCreated,
+        Self::TaskUpdated,
+        Self::TaskDeleted,
+        Self::UserDeleted,
+    ];
 
     /// The `type` attribute; also the routing key.
     pub fn as_str(self) -> &'static str {
@@ -27,12 +38,16 @@ impl EventType {
             Self::TaskCreated => "task.created.v1",
             Self::TaskUpdated => "task.updated.v1",
             Self::TaskDeleted => "task.deleted.v1",
+            Self::UserDeleted => "user.deleted.v1",
         }
     }
 
     /// The exchange that events of this type go to.
     pub fn exchange(self) -> &'static str {
-        "tasks"
+        match self {
+            Self::TaskCreated | Self::TaskUpdated | Self::TaskDeleted => "tasks",
+            Self::UserDeleted => "users",
+        }
     }
 
     /// The JSON Schema (2020-12) of the whole envelope.
@@ -41,20 +56,41 @@ impl EventType {
             Self::TaskCreated => include_str!("../schemas/task.created.v1.json"),
             Self::TaskUpdated => include_str!("../schemas/task.updated.v1.json"),
             Self::TaskDeleted => include_str!("../schemas/task.deleted.v1.json"),
+            Self::UserDeleted => include_str!("../schemas/user.deleted.v1.json"),
         }
     }
+}
+
+/// No event of ours is larger.
+const MAX_BYTES: usize = 256 << 10;
+/// What a reason may take in the header of a dead letter.
+const MAX_REASON_CHARS: usize = 300;
+
+/// Why a message can never be used. A parser's complaint is cut: it may quote what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Poison {
+    #[error("it has {0} bytes, more than {MAX_BYTES}")]
+    TooLarge(usize),
+    #[error("it is not an event this version knows: {why:.MAX_REASON_CHARS$}", why = .0)]
+    Envelope(String),
+    #[error("its data is not what `{kind}` promises: {why:.MAX_REASON_CHARS$}", kind = .0.as_str(), why = .1)]
+    Data(EventType, String),
+    #[error("it is `{}` and came through the queue of `{}`", .found.as_str(), .queue.as_str())]
+    WrongQueue { found: EventType, queue: EventType },
+    #[error("its id, subject and data do not agree")]
+    Inconsistent,
 }
 
 /// One event. Attribute names are those of CloudEvents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     pub specversion: SpecVersion,
-    /// `task:version`: unique, and the same however often it is delivered.
+    /// `subject:version`: unique, and the same however often it is delivered.
     pub id: String,
     pub source: String,
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// The task's id.
+    /// The id of the task or user.
     pub subject: String,
     #[serde(with = "crate::time::millis")]
     pub time: Timestamp,
@@ -99,6 +135,22 @@ impl Envelope {
             datacontenttype: JsonContent::Json,
             traceparent: None,
             data,
+        }
+    }
+
+    /// Reads a message that came through the queue of this type. `data` is the reader's to check.
+    pub fn read(body: &[u8], queue: EventType) -> Result<Self, Poison> {
+        if body.len() > MAX_BYTES {
+            return Err(Poison::TooLarge(body.len()));
+        }
+        let event: Self =
+            serde_json::from_slice(body).map_err(|why| Poison::Envelope(why.to_string()))?;
+        match event.event_type == queue {
+            true => Ok(event),
+            false => Err(Poison::WrongQueue {
+                found: event.event_type,
+                queue,
+            }),
         }
     }
 

@@ -16,6 +16,7 @@ pub mod http;
 pub mod page;
 
 pub mod bus;
+pub mod consumer;
 pub mod event;
 pub mod outbox;
 pub mod relay;

@@ -1,6 +1,8 @@
 //! How workers reach MongoDB: bounded pools and waits, majority writes, and calls that a client's
 //! abort cannot cut in half.
 
+pub mod outbox;
+
 use std::future::Future;
 use std::time::Duration;
 

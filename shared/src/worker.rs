@@ -13,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 use crate::env::{Strings, Vars};
 use crate::http::Limits;
 use crate::http::client::Client;
+use crate::http::serve::Dependency;
 use crate::identity::SigningKeys;
 use crate::secret::Secret;
+use crate::store::chain;
+use crate::telemetry;
 
 /// The variables that every worker reads.
 #[derive(Debug, Clone)]
@@ -47,6 +50,46 @@ impl Settings {
             log,
             limits,
         })
+    }
+}
+
+/// What a worker runs on.
+pub struct Started {
+    pub listener: TcpListener,
+    /// Cancelled by SIGTERM or SIGINT.
+    pub shutdown: CancellationToken,
+}
+
+/// Logs, watches for signals and listens: what every worker does before it serves.
+pub async fn start(name: &str, settings: &Settings) -> anyhow::Result<Started> {
+    // Two providers may be linked, and the drivers refuse to choose. Nobody chose before.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
+    let shutdown = shutdown_on_signals()?;
+    let listener = bind(settings.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "the {name} worker listens");
+    Ok(Started { listener, shutdown })
+}
+
+/// Asks a dependency, for at most a second: readiness must answer soon whatever it depends on.
+pub async fn dependency<E: std::error::Error>(
+    name: &'static str,
+    required: bool,
+    asked: impl Future<Output = Result<(), E>>,
+) -> Dependency {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let detail = match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(chain(&error)),
+        Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+    };
+    Dependency {
+        name,
+        ok: detail.is_none(),
+        required,
+        detail,
     }
 }
 

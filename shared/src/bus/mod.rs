@@ -24,7 +24,7 @@ pub struct Queue {
     pub event_type: EventType,
 }
 
-/// The notification worker's queues.
+/// Everything that happens to tasks: the notification worker's.
 pub const TASK_QUEUES: [Queue; 3] = [
     Queue {
         name: "task_created",
@@ -38,6 +38,28 @@ pub const TASK_QUEUES: [Queue; 3] = [
         name: "task_deleted",
         event_type: EventType::TaskDeleted,
     },
+];
+
+/// Deleted accounts, for the task worker.
+pub const TASK_USER_DELETED: Queue = Queue {
+    name: "task.user_deleted",
+    event_type: EventType::UserDeleted,
+};
+
+/// Deleted accounts, for the notification worker.
+pub const NOTIFICATION_USER_DELETED: Queue = Queue {
+    name: "notification.user_deleted",
+    event_type: EventType::UserDeleted,
+};
+
+/// Every queue there is. All are declared by everybody, so no event is published before whoever
+/// consumes it has been started for the first time.
+pub const QUEUES: [Queue; 5] = [
+    TASK_QUEUES[0],
+    TASK_QUEUES[1],
+    TASK_QUEUES[2],
+    TASK_USER_DELETED,
+    NOTIFICATION_USER_DELETED,
 ];
 
 /// Why the broker did not do what was asked.

@@ -5,6 +5,7 @@
 //! signature is checked before any handler runs, and every refusal leaves as problem+json.
 
 pub mod client;
+pub mod idempotency;
 pub mod json;
 pub mod reply;
 pub mod request;
@@ -13,6 +14,7 @@ pub mod serve;
 pub mod sse;
 mod stall;
 
+pub use idempotency::{Idempotency, Once};
 pub use json::{Object, Patch};
 pub use reply::{Reply, ReplyBody};
 pub use request::{Anybody, IfMatch, Public, Query, Request};

@@ -82,14 +82,19 @@ impl<W> Request<W> {
 
     /// Reads the body as one JSON object: 415, 413, 408 or 400 where it is not one.
     pub async fn object(self) -> Result<(W, Object), Problem> {
-        if !is_json(&self.head) {
-            return Err(Problem::new(
-                Kind::UnsupportedMediaType,
-                "Send the body as JSON with `Content-Type: application/json`.",
-            ));
-        }
+        self.require_json()?;
         let body = read(self.body, MAX_JSON_BYTES).await?;
         Ok((self.who, Object::new(json::parse(&body)?)?))
+    }
+
+    pub(super) fn require_json(&self) -> Result<(), Problem> {
+        match is_json(&self.head) {
+            true => Ok(()),
+            false => Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "Send the body as JSON with `Content-Type: application/json`.",
+            )),
+        }
     }
 
     /// The whole body, at most `max` bytes.
@@ -105,7 +110,7 @@ impl Request<Caller> {
     }
 }
 
-async fn read(body: Incoming, max: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(body: Incoming, max: usize) -> Result<Bytes, Problem> {
     read_body(body, max, BODY_DEADLINE)
         .await
         .map_err(|error| match error {

@@ -1,208 +1,56 @@
-//! Takes events from the queues and applies them, in batches.
-//!
-//! Every delivery ends in exactly one way: applied (now or before) and acknowledged after the
-//! store's majority has it, or dead-lettered with its reason. While the store is away, deliveries
-//! are held: nothing is put back, so no outage uses up a message's delivery limit.
+//! What this worker does with events: tells people of tasks, and forgets people who are gone.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use prometheus::{Gauge, IntCounterVec, Opts, Registry};
-use shared::bus::{Bus, BusError, Delivery, Queue, Subscription, TASK_QUEUES};
-use shared::store::{StoreError, chain};
-use shared::supervise::CancellationToken;
-use shared::telemetry::register;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use prometheus::Registry;
+use shared::bus::{Queue, TASK_QUEUES};
+use shared::consumer::{Handler, Outcome};
+use shared::store::StoreError;
 use shared::time::Clock;
 
-use crate::domain::{Entry, Poison, TaskEvent};
-use crate::store::{NotificationStore, Outcome};
-
-/// Deliveries in one transaction, and unacknowledged at a time.
-pub const BATCH: u16 = 500;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+use crate::domain::{Entry, TaskEvent};
+use crate::store::NotificationStore;
 
 /// The only consumer of the notification queues.
-pub struct Consumer {
+pub type Consumer = shared::consumer::Consumer<Notifier>;
+
+pub struct Notifier {
     store: Arc<dyn NotificationStore>,
     clock: Arc<dyn Clock>,
-    metrics: Metrics,
 }
 
-/// What one step did.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    pub applied: usize,
-    pub duplicates: usize,
-    pub dead_lettered: usize,
+pub fn new(
+    store: Arc<dyn NotificationStore>,
+    clock: Arc<dyn Clock>,
+    registry: &Registry,
+) -> Consumer {
+    let notifier = Notifier {
+        store,
+        clock: clock.clone(),
+    };
+    Consumer::new(notifier, clock, registry)
 }
 
-/// A delivery that holds an event.
-struct Readable<'a> {
-    delivery: &'a Delivery,
-    event: TaskEvent,
-    entry: Entry,
-}
+#[async_trait]
+impl Handler for Notifier {
+    type Event = Entry;
 
-impl Consumer {
-    pub fn new(
-        store: Arc<dyn NotificationStore>,
-        clock: Arc<dyn Clock>,
-        registry: &Registry,
-    ) -> Self {
-        Self {
-            store,
-            clock,
-            metrics: Metrics::new(registry),
-        }
+    fn queues(&self) -> &'static [Queue] {
+        &TASK_QUEUES
     }
 
-    /// Consumes until `shutdown`, or until the broker fails: then everything unacknowledged comes
-    /// again to whoever subscribes next.
-    pub async fn run(
-        self: Arc<Self>,
-        bus: Arc<dyn Bus>,
-        shutdown: CancellationToken,
-    ) -> anyhow::Result<()> {
-        self.store.prepare().await?;
-        let mut subscription = bus.subscribe(&TASK_QUEUES, BATCH).await?;
-        tracing::info!("consuming");
-        while !shutdown.is_cancelled() {
-            self.consume_once(subscription.as_mut(), &shutdown).await?;
-        }
-        Ok(())
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.store.prepare().await
     }
 
-    /// Waits for deliveries and brings each to its end. On `shutdown` it returns early, and what is
-    /// not acknowledged comes again.
-    pub async fn consume_once(
-        &self,
-        subscription: &mut dyn Subscription,
-        shutdown: &CancellationToken,
-    ) -> Result<Step, BusError> {
-        let batch = tokio::select! {
-            () = shutdown.cancelled() => return Ok(Step::default()),
-            batch = subscription.next_batch(BATCH.into()) => batch?,
-        };
-        let now = self.clock.now();
-        let mut readable = Vec::with_capacity(batch.len());
-        let mut poison: Vec<(&Delivery, String)> = Vec::new();
-        for delivery in &batch {
-            match read(delivery) {
-                Ok(event) => readable.push(Readable {
-                    delivery,
-                    entry: Entry::new(&event, now),
-                    event,
-                }),
-                Err(why) => poison.push((delivery, why.to_string())),
-            }
-        }
-
-        let mut step = Step::default();
-        // Halves of a batch that the store cannot digest, the next one last.
-        let mut parts: Vec<&[Readable<'_>]> = vec![&readable];
-        while let Some(part) = parts.pop() {
-            if part.is_empty() {
-                continue;
-            }
-            match self.apply(part, shutdown).await {
-                None => return Ok(step),
-                Some(Ok(outcomes)) => {
-                    let done: Vec<Delivery> = part.iter().map(|r| r.delivery.clone()).collect();
-                    subscription.ack(&done).await?;
-                    self.count(part, &outcomes, &mut step);
-                }
-                Some(Err(error)) => match part {
-                    [one] => poison.push((one.delivery, chain(&error))),
-                    _ => {
-                        let (first, second) = part.split_at(part.len() / 2);
-                        parts.extend([second, first]);
-                    }
-                },
-            }
-        }
-
-        for (delivery, reason) in poison {
-            tracing::error!(
-                queue = delivery.queue,
-                reason,
-                "a message was dead-lettered: {reason}"
-            );
-            subscription.dead_letter(delivery, &reason).await?;
-            self.metrics.message(delivery.queue, "dead_lettered");
-            step.dead_lettered += 1;
-        }
-        Ok(step)
+    fn read(&self, queue: Queue, body: &[u8]) -> Result<(Timestamp, Entry), String> {
+        let event = TaskEvent::parse(body, queue.event_type).map_err(|why| why.to_string())?;
+        Ok((event.time, Entry::new(&event, self.clock.now())))
     }
 
-    /// Applies, as often as it takes for the store to answer. An error is the data's fault; `None`
-    /// means shutdown.
-    async fn apply(
-        &self,
-        part: &[Readable<'_>],
-        shutdown: &CancellationToken,
-    ) -> Option<Result<Vec<Outcome>, StoreError>> {
-        let entries: Vec<Entry> = part.iter().map(|r| r.entry.clone()).collect();
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.store.apply(&entries, self.clock.now()).await {
-                Err(error @ StoreError::Unavailable { .. }) => {
-                    let (held, error) = (entries.len(), chain(&error));
-                    tracing::warn!(held, error, "the store is away; holding {held} messages");
-                }
-                answer => return Some(answer),
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => return None,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            }
-        }
-    }
-
-    fn count(&self, part: &[Readable<'_>], outcomes: &[Outcome], step: &mut Step) {
-        for (readable, outcome) in part.iter().zip(outcomes) {
-            let (name, count) = match outcome {
-                Outcome::Applied => ("applied", &mut step.applied),
-                Outcome::Duplicate => ("duplicate", &mut step.duplicates),
-            };
-            *count += 1;
-            self.metrics.message(readable.delivery.queue, name);
-        }
-        if let Some(newest) = part.iter().map(|r| r.event.time).max() {
-            let lag = self.clock.now().duration_since(newest);
-            self.metrics.lag.set(lag.as_secs_f64().max(0.0));
-        }
-    }
-}
-
-fn read(delivery: &Delivery) -> Result<TaskEvent, Poison> {
-    let queue = |queue: &&Queue| queue.name == delivery.queue;
-    let queue = TASK_QUEUES.iter().find(queue).ok_or(Poison::UnknownQueue)?;
-    TaskEvent::parse(&delivery.body, queue.event_type)
-}
-
-struct Metrics {
-    messages: IntCounterVec,
-    lag: Gauge,
-}
-
-impl Metrics {
-    fn new(registry: &Registry) -> Self {
-        let messages = IntCounterVec::new(
-            Opts::new("consumer_messages_total", "Deliveries, by how they ended."),
-            &["queue", "outcome"],
-        );
-        let lag = Gauge::new(
-            "consumer_lag_seconds",
-            "Age of the newest event of the last batch when it was applied.",
-        );
-        Self {
-            messages: register(registry, messages),
-            lag: register(registry, lag),
-        }
-    }
-
-    fn message(&self, queue: &str, outcome: &str) {
-        self.messages.with_label_values(&[queue, outcome]).inc();
+    async fn apply(&self, entries: &[Entry]) -> Result<Vec<Outcome>, StoreError> {
+        self.store.apply(entries, self.clock.now()).await
     }
 }

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use shared::event::EventType;
 use shared::id::{NotificationId, TaskId, UserId};
 
-pub use event::{Poison, TaskEvent};
+pub use event::TaskEvent;
+pub use shared::event::Poison;
 
 /// How long a notification is kept, from its event's time.
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -41,18 +42,18 @@ impl Kind {
         }
     }
 
+    /// What such an event tells of a task, where it is about one.
+    pub fn of(event_type: EventType) -> Option<Self> {
+        match event_type {
+            EventType::TaskCreated => Some(Self::Created),
+            EventType::TaskUpdated => Some(Self::Updated),
+            EventType::TaskDeleted => Some(Self::Deleted),
+            EventType::UserDeleted => None,
+        }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
-    }
-}
-
-impl From<EventType> for Kind {
-    fn from(event_type: EventType) -> Self {
-        match event_type {
-            EventType::TaskCreated => Self::Created,
-            EventType::TaskUpdated => Self::Updated,
-            EventType::TaskDeleted => Self::Deleted,
-        }
     }
 }
 

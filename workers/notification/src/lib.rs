@@ -21,21 +21,18 @@ use prometheus::{IntGauge, Registry};
 use shared::bus::{Bus, rabbit::RabbitBus};
 use shared::http::serve::{Dependency, Readiness};
 use shared::http::{Service, serve};
-use shared::store::chain;
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::telemetry::register;
 use shared::time::{Clock, SystemClock};
+use shared::worker::dependency;
 use tokio::net::TcpListener;
 
 pub use config::Config;
 
-use consumer::Consumer;
 use http::App;
 use live::Hub;
 use store::{NotificationStore, mongo::MongoNotifications};
 
-/// Readiness must answer soon, whatever its dependencies do.
-const PING_DEADLINE: Duration = Duration::from_secs(1);
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 const PURGE_BATCH: usize = 500;
 
@@ -54,7 +51,7 @@ pub async fn run(
 
     let streams = IntGauge::new("sse_streams", "Live streams that are open.");
     let hub = Hub::new(register(&registry, streams));
-    let consumer = Arc::new(Consumer::new(store.clone(), clock.clone(), &registry));
+    let consumer = Arc::new(consumer::new(store.clone(), clock.clone(), &registry));
     let stopping = CancellationToken::new();
     let app = Arc::new(App {
         store: store.clone(),
@@ -131,28 +128,9 @@ struct Dependencies {
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
         let (store, bus) = tokio::join!(
-            within(async { self.store.ping().await.map_err(|error| chain(&error)) }),
-            within(async { self.bus.ping().await.map_err(|error| chain(&error)) }),
+            dependency("mongodb", true, self.store.ping()),
+            dependency("rabbitmq", false, self.bus.ping()),
         );
-        vec![
-            dependency("mongodb", true, store),
-            dependency("rabbitmq", false, bus),
-        ]
-    }
-}
-
-async fn within(ping: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    let late = |_| Err("it did not answer in time".to_owned());
-    tokio::time::timeout(PING_DEADLINE, ping)
-        .await
-        .unwrap_or_else(late)
-}
-
-fn dependency(name: &'static str, required: bool, answer: Result<(), String>) -> Dependency {
-    Dependency {
-        name,
-        ok: answer.is_ok(),
-        required,
-        detail: answer.err(),
+        vec![store, bus]
     }
 }

@@ -14,15 +14,9 @@ use shared::id::{NotificationId, UserId};
 use shared::page::PageRequest;
 use shared::store::StoreError;
 
-use crate::domain::{Entry, Kind, Notification};
+pub use shared::consumer::Outcome;
 
-/// What became of one entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Applied,
-    /// Its event was applied before.
-    Duplicate,
-}
+use crate::domain::{Entry, Kind, Notification};
 
 /// Which of a user's notifications are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -26,6 +26,7 @@ use shared::http::serve::{Dependency, Readiness, serve};
 use shared::relay::{Relay, RelayHandle};
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::time::{Clock, SystemClock};
+use shared::worker::dependency;
 use tokio::net::TcpListener;
 
 use store::TaskStore;
@@ -128,29 +129,10 @@ struct Dependencies {
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
         let (store, bus) = tokio::join!(
-            answers("mongodb", true, self.store.ready()),
+            dependency("mongodb", true, self.store.ready()),
             // Without the broker every request is answered, and the events wait.
-            answers("rabbitmq", false, self.bus.ping()),
+            dependency("rabbitmq", false, self.bus.ping()),
         );
         vec![store, bus]
-    }
-}
-
-async fn answers<E: std::error::Error>(
-    name: &'static str,
-    required: bool,
-    asked: impl Future<Output = Result<(), E>>,
-) -> Dependency {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let detail = match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no answer within {PATIENCE:?}")),
-    };
-    Dependency {
-        name,
-        ok: detail.is_none(),
-        required,
-        detail,
     }
 }

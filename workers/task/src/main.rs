@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use shared::env::ProcessEnv;
-use shared::{telemetry, worker};
+use shared::worker;
 use task_worker::Config;
 
 #[global_allocator]
@@ -42,14 +42,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve() -> anyhow::Result<()> {
-    // Two providers are linked, and the drivers refuse to choose. Nobody chose before.
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .ok();
     let config = Config::read(&ProcessEnv)?;
-    telemetry::init(&config.settings.log).map_err(anyhow::Error::msg)?;
-    let shutdown = worker::shutdown_on_signals()?;
-    let listener = worker::bind(config.settings.listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "the task worker listens");
-    task_worker::run(listener, config, shutdown).await
+    let started = worker::start("task", &config.settings).await?;
+    task_worker::run(started.listener, config, started.shutdown).await
 }

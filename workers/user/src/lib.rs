@@ -20,7 +20,6 @@ pub use config::{Config, DEFAULT_PORT};
 pub use passwords::Hashing;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -28,6 +27,7 @@ use shared::http::Service;
 use shared::http::serve::{Dependency, Readiness, serve};
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::time::{Clock, SystemClock};
+use shared::worker::dependency;
 use tokio::net::TcpListener;
 
 use passwords::{Argon2Hasher, Passwords};
@@ -98,17 +98,6 @@ struct Dependencies(Arc<dyn UserStore>);
 #[async_trait]
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let detail = match tokio::time::timeout(PATIENCE, self.0.ready()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
-        };
-        vec![Dependency {
-            name: "mongodb",
-            ok: detail.is_none(),
-            required: true,
-            detail,
-        }]
+        vec![dependency("mongodb", true, self.0.ready()).await]
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use shared::env::ProcessEnv;
 use shared::secret::Secret;
-use shared::{mongo, telemetry, worker};
+use shared::{mongo, worker};
 use user_worker::Config;
 
 #[global_allocator]
@@ -60,9 +60,6 @@ async fn main() -> ExitCode {
 
 async fn serve() -> anyhow::Result<()> {
     let config = Config::read(&ProcessEnv)?;
-    telemetry::init(&config.settings.log).map_err(anyhow::Error::msg)?;
-    let shutdown = worker::shutdown_on_signals()?;
-    let listener = worker::bind(config.settings.listen).await?;
-    tracing::info!(address = %listener.local_addr()?, "the user worker listens");
-    user_worker::run(listener, config, shutdown).await
+    let started = worker::start("user", &config.settings).await?;
+    user_worker::run(started.listener, config, started.shutdown).await
 }

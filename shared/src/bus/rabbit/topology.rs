@@ -8,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
 use super::link::Link;
-use crate::bus::{BusError, DEAD_LETTER, TASK_QUEUES};
+use crate::bus::{BusError, DEAD_LETTER, QUEUES, Queue};
 
 /// How often a message is delivered before the broker itself puts it into the dead letters. High,
 /// because every crash of a consumer counts against all messages it held.
@@ -24,18 +24,11 @@ pub(super) async fn declare(link: &Link) -> Result<(), BusError> {
     exchange(link, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
     queue(link, &channel, DEAD_LETTER, dead_letter_arguments()).await?;
     bind(link, &channel, DEAD_LETTER, DEAD_LETTER, "").await?;
-    for task_queue in TASK_QUEUES {
-        let event = task_queue.event_type;
-        exchange(link, &channel, event.exchange(), ExchangeKind::Topic).await?;
-        queue(link, &channel, task_queue.name, arguments()).await?;
-        bind(
-            link,
-            &channel,
-            task_queue.name,
-            event.exchange(),
-            event.as_str(),
-        )
-        .await?;
+    for Queue { name, event_type } in QUEUES {
+        let (from, key) = (event_type.exchange(), event_type.as_str());
+        exchange(link, &channel, from, ExchangeKind::Topic).await?;
+        queue(link, &channel, name, arguments()).await?;
+        bind(link, &channel, name, from, key).await?;
     }
     Ok(())
 }

@@ -3,32 +3,10 @@
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use shared::event::{Envelope, EventType};
+use shared::event::{Envelope, EventType, Poison};
 use shared::id::{TaskId, UserId};
 
 use super::Kind;
-
-/// No event of ours is larger.
-const MAX_BYTES: usize = 256 << 10;
-/// What a reason may take in the header of a dead letter.
-const MAX_REASON_CHARS: usize = 300;
-
-/// Why a message can never be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Poison {
-    #[error("it has {0} bytes, more than {MAX_BYTES}")]
-    TooLarge(usize),
-    #[error("it is not an event this version knows: {0}")]
-    Envelope(String),
-    #[error("its data is not what `{kind}` promises: {why}", kind = .0.as_str(), why = .1)]
-    Data(EventType, String),
-    #[error("it is `{}` and came through the queue of `{}`", .found.as_str(), .queue.as_str())]
-    WrongQueue { found: EventType, queue: EventType },
-    #[error("it came through a queue this version does not know")]
-    UnknownQueue,
-    #[error("its id, subject and data do not name one task and version")]
-    Inconsistent,
-}
 
 /// What happened to a task, as far as notifications tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,21 +50,9 @@ struct Snapshot {
 impl TaskEvent {
     /// Reads a message that came through the queue of this type.
     pub fn parse(body: &[u8], queue: EventType) -> Result<Self, Poison> {
-        if body.len() > MAX_BYTES {
-            return Err(Poison::TooLarge(body.len()));
-        }
-        let envelope: Envelope =
-            serde_json::from_slice(body).map_err(|why| Poison::Envelope(short(&why)))?;
-        let event_type = envelope.event_type;
-        if event_type != queue {
-            return Err(Poison::WrongQueue {
-                found: event_type,
-                queue,
-            });
-        }
-        let wrong = |why: &str| Poison::Data(event_type, why.to_owned());
-        let data = Data::deserialize(&envelope.data)
-            .map_err(|why| Poison::Data(event_type, short(&why)))?;
+        let envelope = Envelope::read(body, queue)?;
+        let wrong = |why: &str| Poison::Data(queue, why.to_owned());
+        let data = Data::deserialize(&envelope.data).map_err(|why| wrong(&why.to_string()))?;
         let task = data.task;
         let one =
             envelope.subject == task.id && envelope.id == format!("{}:{}", task.id, task.version);
@@ -96,7 +62,7 @@ impl TaskEvent {
         }
         let user = |text: &str, name| UserId::parse(text).ok_or_else(|| wrong(name));
         Ok(Self {
-            kind: event_type.into(),
+            kind: Kind::of(queue).ok_or_else(|| wrong("it is not about a task"))?,
             time: envelope.time,
             task_id: TaskId::parse(&task.id).ok_or_else(|| wrong("task.id is not an id"))?,
             version: task.version,
@@ -113,9 +79,4 @@ impl TaskEvent {
             id: envelope.id,
         })
     }
-}
-
-/// A parser's complaint, cut: it may quote what was sent.
-fn short(why: &serde_json::Error) -> String {
-    why.to_string().chars().take(MAX_REASON_CHARS).collect()
 }

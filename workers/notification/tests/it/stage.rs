@@ -8,13 +8,14 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use jiff::{SignedDuration, Timestamp};
-use notification_worker::consumer::{Consumer, Step};
+use notification_worker::consumer::{self, Consumer};
 use notification_worker::domain::{Entry, TaskEvent};
 use notification_worker::store::{NotificationStore, mongo::MongoNotifications};
 use notification_worker::{Config, run};
 use serde_json::{Value, json};
 use shared::bus::rabbit::RabbitBus;
 use shared::bus::{Bus, DEAD_LETTER, Outcome, Subscription, TASK_QUEUES};
+use shared::consumer::Step;
 use shared::event::{Envelope, EventType};
 use shared::id::{TaskId, UserId};
 use shared::mongo::MongoSettings;
@@ -158,7 +159,7 @@ impl Stage {
 
     pub(crate) async fn consumer(&self) -> Consumer {
         let registry = prometheus::Registry::new();
-        Consumer::new(self.store().await, Arc::new(SystemClock), &registry)
+        consumer::new(self.store().await, Arc::new(SystemClock), &registry)
     }
 
     /// What a worker of this stage finds in its environment.

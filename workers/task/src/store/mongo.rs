@@ -5,7 +5,6 @@
 //! events move to the collection of the history, and only then leave the document.
 
 mod document;
-mod events;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
@@ -15,12 +14,13 @@ use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Collection, Database, IndexModel};
 use shared::event::Envelope;
 use shared::id::TaskId;
+use shared::mongo::outbox::{self, EmbeddedOutbox, pending_bson};
 use shared::mongo::{MongoSettings, connect, ping, run, to_bson};
 use shared::outbox::{Backlog, Outbox, Pending};
 use shared::page::{Page, PageRequest};
 use shared::store::StoreError;
 
-use self::document::{TaskDocument, pending_bson, task_fields};
+use self::document::{TaskDocument, task_fields};
 use super::{Filter, Key, Role, TaskStore, Written};
 use crate::domain::Task;
 
@@ -38,6 +38,7 @@ pub struct MongoTaskStore {
     database: Database,
     tasks: Collection<Document>,
     events: Collection<Document>,
+    outbox: EmbeddedOutbox,
     /// See [`MAX_DOCUMENT_BYTES`].
     max_document_bytes: i32,
 }
@@ -48,6 +49,7 @@ impl MongoTaskStore {
         Ok(Self {
             tasks: database.collection(TASKS),
             events: database.collection(EVENTS),
+            outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
             database,
             max_document_bytes: MAX_DOCUMENT_BYTES,
         })
@@ -92,7 +94,7 @@ impl MongoTaskStore {
         })
         .await?;
         if let Some(document) = written {
-            let mut pending = document::pending(operation, &document)?;
+            let mut pending = outbox::pending(operation, &document)?;
             // A hint must be small and must not skip a version; the sweeper has the others.
             if pending.len() > HINTED as usize {
                 pending.clear();
@@ -135,23 +137,19 @@ impl TaskStore for MongoTaskStore {
             IndexModel::builder()
                 .keys(doc! {"members": 1, "created_at": -1, "_id": -1})
                 .build(),
-            partial(doc! {"pending.0.at": 1}, doc! {"pending.0": &exists}),
             partial(
                 doc! {"deleted_at": 1},
                 doc! {"deleted_at": {"$type": "date"}},
             ),
             idempotency,
         ];
-        let events = IndexModel::builder()
-            .keys(doc! {"task_id": 1, "version": 1})
-            .build();
-        let (tasks_collection, events_collection) = (self.tasks.clone(), self.events.clone());
-        run("prepare", async move {
-            tasks_collection.create_indexes(tasks).await?;
-            events_collection.create_index(events).await
-        })
+        let collection = self.tasks.clone();
+        run(
+            "prepare",
+            async move { collection.create_indexes(tasks).await },
+        )
         .await?;
-        Ok(())
+        self.outbox.prepare().await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -262,7 +260,7 @@ impl TaskStore for MongoTaskStore {
         id: &TaskId,
         page: &PageRequest<u64>,
     ) -> Result<Page<Envelope>, StoreError> {
-        events::history(self, id, page).await
+        self.outbox.history(id.as_str(), page).await
     }
 
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
@@ -286,7 +284,7 @@ impl TaskStore for MongoTaskStore {
                 return Ok(0);
             }
             // The history first: a crash in between leaves the task to be found again.
-            events.delete_many(doc! {"task_id": {"$in": &ids}}).await?;
+            events.delete_many(doc! {"subject": {"$in": &ids}}).await?;
             Ok(tasks
                 .delete_many(doc! {"_id": {"$in": ids}})
                 .await?
@@ -303,14 +301,14 @@ impl Outbox for MongoTaskStore {
         older_than: Timestamp,
         limit: usize,
     ) -> Result<Vec<Pending>, StoreError> {
-        events::pending(self, older_than, limit).await
+        self.outbox.pending(older_than, limit).await
     }
 
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
-        events::mark_published(self, published).await
+        self.outbox.mark_published(published).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
-        events::backlog(self).await
+        self.outbox.backlog().await
     }
 }

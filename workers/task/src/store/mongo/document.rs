@@ -1,10 +1,8 @@
-//! How a task and its events look in a document, and back.
+//! How a task looks in a document, and back.
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, Document, doc};
 use serde::{Deserialize, Serialize};
-use shared::event::Envelope;
 use shared::mongo::{from_bson, to_bson};
-use shared::outbox::Pending;
 use shared::store::StoreError;
 
 use crate::domain::{Attachment, Priority, Status, Task};
@@ -83,51 +81,4 @@ pub(super) fn task_fields(operation: &'static str, task: &Task) -> Result<Docume
     fields.remove("version");
     fields.insert("members", members);
     Ok(fields)
-}
-
-/// An unpublished event inside its task, or a published one of the history.
-#[derive(Serialize, Deserialize)]
-pub(super) struct PendingDocument {
-    version: i64,
-    event: Envelope,
-}
-
-impl From<PendingDocument> for Pending {
-    fn from(document: PendingDocument) -> Self {
-        Self {
-            version: document.version.unsigned_abs(),
-            event: document.event,
-        }
-    }
-}
-
-pub(super) fn pending_bson(
-    operation: &'static str,
-    event: &Envelope,
-    version: u64,
-) -> Result<Bson, StoreError> {
-    let corrupt = |why| StoreError::corrupt(operation, why);
-    let version = i64::try_from(version).map_err(|why| StoreError::corrupt(operation, why))?;
-    Ok(Bson::Document(doc! {
-        "version": version,
-        "type": event.event_type.as_str(),
-        "at": to_bson(event.time),
-        "event": bson::serialize_to_bson(event).map_err(corrupt)?,
-    }))
-}
-
-/// The unpublished events of a task's document, in version order.
-pub(super) fn pending(
-    operation: &'static str,
-    document: &Document,
-) -> Result<Vec<Pending>, StoreError> {
-    #[derive(Deserialize)]
-    struct Holder {
-        pending: Vec<PendingDocument>,
-    }
-    let holder: Holder = bson::deserialize_from_document(document.clone())
-        .map_err(|why| StoreError::corrupt(operation, why))?;
-    let mut pending: Vec<_> = holder.pending.into_iter().map(Pending::from).collect();
-    pending.sort_unstable_by_key(|one| one.version);
-    Ok(pending)
 }

@@ -1,0 +1,194 @@
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a client that does not know
+//! what became of its POST sends it again, and it happens once.
+//!
+//! A key belongs to one user and one path. It is kept with what the request made, in one write, so
+//! there is no moment at which one exists without the other.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::{HeaderName, HeaderValue, header};
+use serde_json::Value;
+
+use super::json::{self, Object};
+use super::reply::Reply;
+use super::request::{MAX_JSON_BYTES, Request, read};
+use crate::problem::{Kind, Problem};
+
+/// How long a key is remembered.
+pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// On an answer that was given before.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const MAX_KEY_BYTES: usize = 255;
+
+/// A client's name for one request, and what the request says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// Of the path and the client's key.
+    pub key: Digest,
+    /// Of the body.
+    pub body: Digest,
+}
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    fn of(bytes: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        Self(hash)
+    }
+
+    /// Of what a document says: neither the order of members nor white space matters.
+    fn of_json(value: &Value) -> Self {
+        // Objects are sorted by member: serde_json's `preserve_order` is off.
+        Self::of(value.to_string().as_bytes())
+    }
+
+    /// How a store keeps it.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0[..4]))
+    }
+}
+
+/// What became of a request with a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Once<New, Before> {
+    /// It happened now.
+    New(New),
+    /// It had happened before: what it answered then.
+    Before(Before),
+    /// The key was used for another body.
+    Mismatch,
+    /// The key's first request has not ended.
+    InFlight,
+}
+
+impl<W> Request<W> {
+    /// The body as one JSON object, and the client's `Idempotency-Key` with it. 400 where the key is
+    /// there twice, empty, longer than 255 bytes or not visible ASCII. Quotes around it are the
+    /// draft's spelling, and count like none.
+    pub async fn idempotent_object(self) -> Result<(W, Object, Option<Idempotency>), Problem> {
+        self.require_json()?;
+        let key = self.idempotency_key()?;
+        let body = read(self.body, MAX_JSON_BYTES).await?;
+        let value = json::parse(&body)?;
+        let body = Digest::of_json(&value);
+        let idempotency = key.map(|key| Idempotency { key, body });
+        Ok((self.who, Object::new(value)?, idempotency))
+    }
+
+    /// The key of a request without a body.
+    pub fn idempotency(&self) -> Result<Option<Idempotency>, Problem> {
+        let body = Digest::of_json(&Value::Null);
+        let key = self.idempotency_key()?;
+        Ok(key.map(|key| Idempotency { key, body }))
+    }
+
+    fn idempotency_key(&self) -> Result<Option<Digest>, Problem> {
+        let mut values = self.head.headers.get_all(&KEY).iter();
+        let key = match (values.next(), values.next()) {
+            (None, _) => return Ok(None),
+            (Some(key), None) => parse_key(key),
+            (Some(_), Some(_)) => None,
+        };
+        let key = key.ok_or_else(|| {
+            Problem::new(
+                Kind::MalformedRequest,
+                format!("`Idempotency-Key` must be there once, with 1 to {MAX_KEY_BYTES} visible ASCII characters, such as a UUID."),
+            )
+        })?;
+        let path = self.path().trim_end_matches('/');
+        // No path holds a line break.
+        let scoped = format!("{path}\n{key}");
+        Ok(Some(Digest::of(scoped.as_bytes())))
+    }
+}
+
+fn parse_key(value: &HeaderValue) -> Option<&str> {
+    let text = value.to_str().ok()?;
+    let text = match text.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"')?,
+        None => text,
+    };
+    let fits = (1..=MAX_KEY_BYTES).contains(&text.len());
+    (fits && text.bytes().all(|b| b.is_ascii_graphic())).then_some(text)
+}
+
+impl Reply {
+    /// Says that this answer was given before.
+    #[must_use]
+    pub fn replayed(self) -> Self {
+        self.header(REPLAYED, HeaderValue::from_static("true"))
+    }
+}
+
+impl Problem {
+    /// 422: the key stands for something else.
+    pub fn idempotency_mismatch() -> Self {
+        Self::new(
+            Kind::IdempotencyMismatch,
+            "This `Idempotency-Key` was used with another body. Send a new key with a new request.",
+        )
+    }
+
+    /// 409: nobody knows yet what becomes of the key's first request.
+    pub fn idempotency_in_flight() -> Self {
+        Self::new(
+            Kind::Conflict,
+            "The first request with this `Idempotency-Key` has not ended. Send it again in a moment.",
+        )
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_document_spelt_otherwise_is_the_same_request() {
+        let digest = |text: &str| Digest::of_json(&json::parse(text.as_bytes()).unwrap());
+        let one = digest(r#"{"a":1,"b":{"c":[1,2],"d":"\u00e9"}}"#);
+        assert_eq!(
+            one,
+            digest("{ \"b\": {\"d\":\"é\", \"c\":[1,2]}, \"a\": 1 }")
+        );
+        assert_ne!(one, digest(r#"{"a":1,"b":{"c":[2,1],"d":"\u00e9"}}"#));
+    }
+
+    #[test]
+    fn a_key_is_visible_ascii_with_or_without_the_quotes_of_a_structured_field() {
+        let parse = |text: &str| {
+            HeaderValue::from_bytes(text.as_bytes())
+                .map(|v| parse_key(&v).map(str::to_owned))
+                .unwrap()
+        };
+        assert_eq!(parse("8e03978e-40d5").as_deref(), Some("8e03978e-40d5"));
+        assert_eq!(parse("\"8e03978e-40d5\""), parse("8e03978e-40d5"));
+        let longest = "k".repeat(MAX_KEY_BYTES);
+        assert_eq!(parse(&longest).as_deref(), Some(longest.as_str()));
+        for bad in [
+            "",
+            "\"",
+            "\"\"",
+            "\"a",
+            "a b",
+            "ä",
+            &"k".repeat(MAX_KEY_BYTES + 1),
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The outbox inside the documents of a collection: what changed and the event that tells of it are
+//! one write of one document.
+//!
+//! A document keeps its unpublished events in `pending`. Once published, an event is kept in the
+//! collection of the history, and only then leaves its document: `_id` is the event's subject in the
+//! one, `subject` in the other.
+
+use std::collections::BTreeMap;
+
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::IndexOptions;
+use mongodb::{Collection, Database, IndexModel};
+use serde::{Deserialize, Serialize};
+
+use super::{from_bson, run, to_bson};
+use crate::event::Envelope;
+use crate::outbox::{Backlog, Pending};
+use crate::page::{Page, PageRequest};
+use crate::store::{StoreError, chain};
+
+/// One look into the outbox brings no more than this (and one document) into memory.
+const MAX_LOOK_BYTES: usize = 4 << 20;
+/// Documents in one batch from the server: each may be large.
+const LOOK_BATCH: u32 = 64;
+/// Counting further would cost more than anybody learns from it.
+const MAX_COUNT: u64 = 10_000;
+const DUPLICATE_KEY: i32 = 11000;
+
+/// The outbox of one collection. It has the methods of [`crate::outbox::Outbox`]: a store that
+/// embeds it passes them on.
+#[derive(Clone)]
+pub struct EmbeddedOutbox {
+    database: Database,
+    subjects: Collection<Document>,
+    history: Collection<Document>,
+}
+
+impl EmbeddedOutbox {
+    /// Events of the documents in `subjects`, once published, in `history`.
+    pub fn new(database: &Database, subjects: &str, history: &str) -> Self {
+        Self {
+            subjects: database.collection(subjects),
+            history: database.collection(history),
+            database: database.clone(),
+        }
+    }
+
+    /// Makes the indexes of both collections. Safe to repeat.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        let waiting = IndexOptions::builder()
+            .partial_filter_expression(doc! {"pending.0": {"$exists": true}})
+            .build();
+        let waiting = IndexModel::builder()
+            .keys(doc! {"pending.0.at": 1})
+            .options(waiting)
+            .build();
+        let versions = IndexModel::builder()
+            .keys(doc! {"subject": 1, "version": 1})
+            .build();
+        let (subjects, history) = (self.subjects.clone(), self.history.clone());
+        run("prepare outbox", async move {
+            subjects.create_index(waiting).await?;
+            history.create_index(versions).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub async fn pending(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        const OPERATION: &str = "read outbox";
+        let subjects = self.subjects.clone_with_type::<RawDocumentBuf>();
+        let old =
+            doc! {"pending.0": {"$exists": true}, "pending.0.at": {"$lte": to_bson(older_than)}};
+        run(OPERATION, async move {
+            let mut found = subjects
+                .find(old)
+                .sort(doc! {"pending.0.at": 1})
+                .projection(doc! {"pending": 1})
+                .limit(limit as i64)
+                .batch_size(LOOK_BATCH)
+                .await?;
+            let (mut events, mut bytes) = (Vec::new(), 0);
+            while events.len() < limit && bytes < MAX_LOOK_BYTES {
+                let Some(subject) = found.next().await.transpose()? else {
+                    break;
+                };
+                bytes += subject.as_bytes().len();
+                match Document::try_from(&subject)
+                    .map_err(|why| StoreError::corrupt(OPERATION, why))
+                    .and_then(|subject| pending(OPERATION, &subject))
+                {
+                    Ok(pending) => events.extend(pending),
+                    // Whoever wrote it, it must not stop the events of all others.
+                    Err(error) => {
+                        tracing::error!(error = chain(&error), "a document has unreadable events");
+                    }
+                }
+            }
+            events.truncate(limit);
+            Ok(events)
+        })
+        .await
+    }
+
+    pub async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
+        const OPERATION: &str = "mark published";
+        let mut kept = Vec::with_capacity(published.len());
+        let mut versions: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+        for Pending { version, event } in published {
+            let mut history = doc! {"_id": &event.id, "subject": &event.subject};
+            if let Bson::Document(fields) = pending_bson(OPERATION, event, *version)? {
+                history.extend(fields);
+            }
+            kept.push(history);
+            let version =
+                i64::try_from(*version).map_err(|why| StoreError::corrupt(OPERATION, why))?;
+            versions.entry(&event.subject).or_default().push(version);
+        }
+        let updates: Vec<Document> = versions
+            .into_iter()
+            .map(|(id, versions)| {
+                let exactly = doc! {"pending": {"version": {"$in": versions}}};
+                doc! {"q": {"_id": id}, "u": {"$pull": exactly}}
+            })
+            .collect();
+        let removal = doc! {
+            "update": self.subjects.name(),
+            "updates": updates,
+            "ordered": false,
+            // Not only for durability: the next look reads what a majority has, and must not find them.
+            "writeConcern": {"w": "majority"},
+        };
+        let (history, database) = (self.history.clone(), self.database.clone());
+        run(OPERATION, async move {
+            // The history first: once removed from the outbox, an event is nowhere else.
+            match history.insert_many(kept).ordered(false).await {
+                Ok(_) => {}
+                Err(error) if only_duplicates(&error) => {}
+                Err(error) => return Err(error),
+            }
+            let reply = database.run_command(removal).await?;
+            match reply.get_array("writeErrors") {
+                Ok(errors) if !errors.is_empty() => Err(Error::custom(format!(
+                    "the outbox was not cleared: {errors:?}"
+                ))),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
+        // The bound says nothing, but without it the index would not be used.
+        let some_time = doc! {"$gte": bson::DateTime::MIN};
+        let waiting = doc! {"pending.0": {"$exists": true}, "pending.0.at": some_time};
+        let subjects = self.subjects.clone();
+        run("measure outbox", async move {
+            let oldest = subjects
+                .find_one(waiting.clone())
+                .sort(doc! {"pending.0.at": 1})
+                .projection(doc! {"pending.at": 1})
+                .await?;
+            let Some(oldest) = oldest else {
+                return Ok(Backlog::default());
+            };
+            let first = oldest
+                .get_array("pending")
+                .ok()
+                .and_then(|all| all.first()?.as_document());
+            let count = subjects.count_documents(waiting).limit(MAX_COUNT).await?;
+            Ok(Backlog {
+                subjects: count,
+                oldest: first
+                    .and_then(|first| first.get_datetime("at").ok())
+                    .copied()
+                    .map(from_bson),
+            })
+        })
+        .await
+    }
+
+    /// A subject's events behind a version, in version order, published or not.
+    ///
+    /// Unpublished ones are read first: one that is published in between is then found twice, never
+    /// missed.
+    pub async fn history(
+        &self,
+        subject: &str,
+        page: &PageRequest<u64>,
+    ) -> Result<Page<Envelope>, StoreError> {
+        const OPERATION: &str = "read history";
+        let after = page
+            .after
+            .map_or(0, |version| i64::try_from(version).unwrap_or(i64::MAX));
+        let limit = page.limit;
+        let (subjects, history) = (
+            self.subjects.clone(),
+            self.history.clone_with_type::<PendingDocument>(),
+        );
+        let subject = subject.to_owned();
+        let (waiting, published) = run(OPERATION, async move {
+            let waiting = subjects
+                .find_one(doc! {"_id": &subject})
+                .projection(doc! {"pending": 1})
+                .await?;
+            let published: Vec<PendingDocument> = history
+                .find(doc! {"subject": subject, "version": {"$gt": after}})
+                .sort(doc! {"version": 1})
+                .limit(limit as i64 + 1)
+                .await?
+                .try_collect()
+                .await?;
+            Ok((waiting, published))
+        })
+        .await?;
+        let waiting = match waiting {
+            Some(document) => pending(OPERATION, &document)?,
+            None => Vec::new(),
+        };
+        let mut all: BTreeMap<u64, Envelope> = published
+            .into_iter()
+            .map(Pending::from)
+            .chain(waiting)
+            .map(|one| (one.version, one.event))
+            .filter(|(version, _)| i64::try_from(*version).is_ok_and(|version| version > after))
+            .collect();
+        let mut items = Vec::new();
+        while items.len() <= limit
+            && let Some(next) = all.pop_first()
+        {
+            items.push(next);
+        }
+        Ok(Page::new(items, limit, |(version, _)| *version).map(|(_, event)| event))
+    }
+}
+
+/// Whether all that failed was there already: published before, and not removed.
+fn only_duplicates(error: &Error) -> bool {
+    let ErrorKind::InsertMany(failed) = &*error.kind else {
+        return false;
+    };
+    let duplicate = |write: &mongodb::error::IndexedWriteError| write.code == DUPLICATE_KEY;
+    failed.write_concern_error.is_none()
+        && failed
+            .write_errors
+            .as_deref()
+            .is_some_and(|errors| errors.iter().all(duplicate))
+}
+
+/// An unpublished event inside its document, or a published one of the history.
+#[derive(Serialize, Deserialize)]
+struct PendingDocument {
+    version: i64,
+    event: Envelope,
+}
+
+impl From<PendingDocument> for Pending {
+    fn from(document: PendingDocument) -> Self {
+        Self {
+            version: document.version.unsigned_abs(),
+            event: document.event,
+        }
+    }
+}
+
+/// An event as an element of `pending`.
+pub fn pending_bson(
+    operation: &'static str,
+    event: &Envelope,
+    version: u64,
+) -> Result<Bson, StoreError> {
+    let corrupt = |why| StoreError::corrupt(operation, why);
+    let version = i64::try_from(version).map_err(|why| StoreError::corrupt(operation, why))?;
+    Ok(Bson::Document(doc! {
+        "version": version,
+        "type": event.event_type.as_str(),
+        "at": to_bson(event.time),
+        "event": bson::serialize_to_bson(event).map_err(corrupt)?,
+    }))
+}
+
+/// The unpublished events of a document, in version order.
+pub fn pending(operation: &'static str, document: &Document) -> Result<Vec<Pending>, StoreError> {
+    #[derive(Deserialize)]
+    struct Holder {
+        #[serde(default)]
+        pending: Vec<PendingDocument>,
+    }
+    let holder: Holder = bson::deserialize_from_document(document.clone())
+        .map_err(|why| StoreError::corrupt(operation, why))?;
+    let mut pending: Vec<_> = holder.pending.into_iter().map(Pending::from).collect();
+    pending.sort_unstable_by_key(|one| one.version);
+    Ok(pending)
+}
