@@ -87,6 +87,17 @@ impl<W> Request<W> {
         Ok((self.who, Object::new(json::parse(&body)?)?))
     }
 
+    /// The sender of a request that takes no members: it has no body, or an empty object.
+    pub async fn without_members(self) -> Result<W, Problem> {
+        let is_json = self.require_json();
+        let body = read(self.body, MAX_JSON_BYTES).await?;
+        if !body.is_empty() {
+            is_json?;
+            Object::new(json::parse(&body)?)?.finish(|| Some(()))?;
+        }
+        Ok(self.who)
+    }
+
     pub(super) fn require_json(&self) -> Result<(), Problem> {
         match is_json(&self.head) {
             true => Ok(()),
@@ -166,18 +177,27 @@ impl IfMatch {
         Self((!tags.is_empty()).then_some(tags))
     }
 
-    /// 412 where the object has another version. Weak tags never match.
+    /// 412 where the object has another version.
     pub fn check(&self, version: u64) -> Result<(), Problem> {
-        let wanted = format!("\"{version}\"");
-        match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == wanted) => {
-                Err(Problem::new(
-                    Kind::PreconditionFailed,
-                    format!("It has changed since: its ETag is {wanted} now. Read it again."),
-                ))
-            }
-            _ => Ok(()),
+        match self.accepts(version) {
+            true => Ok(()),
+            false => Err(Self::stale(version)),
         }
+    }
+
+    /// Whether an object of this version may be changed. Weak tags never match.
+    pub fn accepts(&self, version: u64) -> bool {
+        let wanted = format!("\"{version}\"");
+        let met = |tag: &String| tag == "*" || *tag == wanted;
+        self.0.as_ref().is_none_or(|tags| tags.iter().any(met))
+    }
+
+    /// 412: the object has this version now.
+    pub fn stale(version: u64) -> Problem {
+        Problem::new(
+            Kind::PreconditionFailed,
+            format!("It has changed since: its ETag is \"{version}\" now. Read it again."),
+        )
     }
 }
 
@@ -248,7 +268,8 @@ impl Query {
         }
     }
 
-    fn refuse(&mut self, name: &str, detail: impl Into<String>) {
+    /// Records a complaint about a parameter, or about how several fit together.
+    pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         if self.errors.len() >= json::MAX_ERRORS {
             return;
         }

@@ -146,11 +146,12 @@ impl EmbeddedOutbox {
                 Err(error) => return Err(error),
             }
             let reply = database.run_command(removal).await?;
-            match reply.get_array("writeErrors") {
-                Ok(errors) if !errors.is_empty() => Err(Error::custom(format!(
-                    "the outbox was not cleared: {errors:?}"
+            let errors = ["writeErrors", "writeConcernError"].map(|name| reply.get(name));
+            match errors.into_iter().flatten().next() {
+                Some(error) => Err(Error::custom(format!(
+                    "the outbox was not cleared: {error}"
                 ))),
-                _ => Ok(()),
+                None => Ok(()),
             }
         })
         .await

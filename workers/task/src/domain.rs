@@ -4,10 +4,12 @@
 //! nobody can keep one without the other. Times of one task strictly increase with its versions.
 
 mod change;
+mod erasure;
 #[cfg(test)]
 mod tests;
 
 pub use self::change::{Change, Refusal};
+pub use self::erasure::{Erased, Erasure};
 
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ macro_rules! words {
         pub enum $name { $(#[serde(rename = $word)] $variant,)* }
 
         impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
             pub const WORDS: &'static [&'static str] = &[$($word,)*];
 
             pub fn as_str(self) -> &'static str {
@@ -49,11 +52,14 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     Status { Todo = "todo", InProgress = "in_progress", Done = "done", Cancelled = "cancelled", }
 }
 
 words! {
+    /// From the least on.
     Priority { Low = "low", Normal = "normal", High = "high", Urgent = "urgent", }
 }
 
@@ -118,6 +124,11 @@ impl Task {
         };
         let event = task.event(EventType::TaskCreated, &actor, &[]);
         (task, event)
+    }
+
+    /// The task as an event of it shows it.
+    pub fn shown_by(event: &Envelope) -> Result<Self, serde_json::Error> {
+        Self::deserialize(&event.data["task"])
     }
 
     /// Whether the task exists as far as this user can tell.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use shared::event::Envelope;
-use shared::http::{IfMatch, Reply, Request, Routes};
+use shared::http::{IfMatch, Once, Reply, Request, Routes};
 use shared::id::{TaskId, UserId};
 use shared::identity::Caller;
 use shared::problem::{Kind, Problem};
@@ -32,20 +32,25 @@ pub(crate) fn routes() -> Routes<App> {
 
 async fn create(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let trace = request.traceparent().map(str::to_owned);
-    let (caller, body) = request.object().await?;
+    let (caller, body, key) = request.idempotent_object().await?;
     let new = input::new_task(body)?;
     let (task, event) = Task::create(caller.user_id, new, cx.clock.now());
-    let pending = cx
-        .store
-        .insert(&task, &event.traced(trace.as_deref()))
-        .await?;
-    cx.relay.hint(pending);
-    Ok(Reply::created(&format!("/api/tasks/{}", task.id), &task).etag(task.version))
+    let event = event.traced(trace.as_deref());
+    match cx.store.insert(&task, &event, key.as_ref()).await? {
+        Once::New(pending) => {
+            cx.relay.hint(pending);
+            Ok(created(&task))
+        }
+        Once::Before(first) => Ok(created(&first).replayed()),
+        Once::Mismatch => Err(Problem::idempotency_mismatch()),
+        Once::InFlight => Err(Problem::idempotency_in_flight()),
+    }
 }
 
 async fn list(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
-    let (filter, page) = input::list(request.query(), request.user_id())?;
-    Ok(Reply::ok(&cx.store.list(&filter, &page).await?))
+    let list = input::list(request.query(), request.user_id())?;
+    let page = cx.store.list(&list.filter, list.sort, &list.page).await?;
+    Ok(Reply::ok(&page))
 }
 
 async fn read(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
@@ -153,6 +158,10 @@ async fn visible(cx: &App, id: &str, user: &UserId) -> Result<Task, Problem> {
     let id = TaskId::parse(id).ok_or_else(missing)?;
     let task = cx.store.get(&id).await?.ok_or_else(missing)?;
     task.is_visible_to(user).then_some(task).ok_or_else(missing)
+}
+
+fn created(task: &Task) -> Reply {
+    Reply::created(&format!("/api/tasks/{}", task.id), task).etag(task.version)
 }
 
 fn rendered(task: &Task) -> Reply {

@@ -1,22 +1,26 @@
 //! The task worker: tasks, their history, and the relay of their events.
 //!
 //! `http` parses, `domain` decides, `store` keeps a task together with the event of its change, and
-//! the relay takes the events to the broker. What it must never do: publish from a handler, answer
-//! before a change is durable, or wait for the broker to answer. `main` and the composition root
-//! call [`run`].
+//! the relay takes the events to the broker. `consumer` hears of deleted users, and [`erasure`] takes
+//! them out of the tasks. What it must never do: publish from a handler, answer before a change is
+//! durable, or wait for the broker to answer. `main` and the composition root call [`run`].
 
 mod http;
+
+pub mod consumer;
+pub mod erasure;
 
 pub mod domain;
 
 pub mod store;
+
+mod upkeep;
 
 mod config;
 
 pub use config::{Config, DEFAULT_PORT};
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use shared::bus::Bus;
@@ -28,14 +32,11 @@ use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::time::{Clock, SystemClock};
 use shared::worker::dependency;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
+use erasure::Eraser;
 use store::TaskStore;
 use store::mongo::MongoTaskStore;
-
-/// How long a deleted task's document is kept after its last event was published. An
-/// `Idempotency-Key` lives in it for a day.
-const TOMBSTONE_GRACE: Duration = Duration::from_secs(25 * 3600);
-const PURGE_EVERY: Duration = Duration::from_secs(60);
 
 /// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
 struct App {
@@ -56,6 +57,9 @@ pub async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = prometheus::Registry::new();
     let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
+    let noted = Arc::new(Notify::new());
+    let consumer = consumer::new(store.clone(), clock.clone(), noted.clone(), &registry);
+    let eraser = Eraser::new(store.clone(), handle.clone(), clock.clone(), noted);
     let app = App {
         store: store.clone(),
         relay: handle,
@@ -69,24 +73,31 @@ pub async fn run(
         settings.signing_keys,
         Dependencies {
             store: store.clone(),
-            bus,
+            bus: bus.clone(),
         },
         registry,
     );
 
+    let tasks = TaskTracker::new();
     // The relay outlives the last request, whose event it is to publish.
     let served = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let token = served.clone();
+    let end = served.clone();
     tasks.spawn(keep_running("relay", served.clone(), move || {
-        relay.clone().run(token.clone())
+        relay.clone().run(end.clone())
     }));
-    let token = served.clone();
-    tasks.spawn(keep_running(
-        "keep the store in order",
-        served.clone(),
-        move || keep_in_order(store.clone(), clock.clone(), token.clone()),
-    ));
+    let (consumer, end) = (Arc::new(consumer), shutdown.clone());
+    tasks.spawn(keep_running("consumer", shutdown.clone(), move || {
+        consumer.clone().run(bus.clone(), end.clone())
+    }));
+    let (eraser, end) = (Arc::new(eraser), shutdown.clone());
+    tasks.spawn(keep_running("eraser", shutdown.clone(), move || {
+        eraser.clone().run(end.clone())
+    }));
+    let end = shutdown.clone();
+    tasks.spawn(keep_running("upkeep", shutdown.clone(), move || {
+        upkeep::run(store.clone(), clock.clone(), end.clone())
+    }));
+
     serve(
         listener,
         service,
@@ -99,25 +110,6 @@ pub async fn run(
     tasks.close();
     tasks.wait().await;
     Ok(())
-}
-
-/// Makes the store's indexes, whenever it can be reached, and then purges what was deleted long ago.
-async fn keep_in_order(
-    store: Arc<dyn TaskStore>,
-    clock: Arc<dyn Clock>,
-    ended: CancellationToken,
-) -> anyhow::Result<()> {
-    let work = async {
-        store.prepare().await?;
-        loop {
-            store.purge(clock.now() - TOMBSTONE_GRACE).await?;
-            tokio::time::sleep(PURGE_EVERY).await;
-        }
-    };
-    tokio::select! {
-        () = ended.cancelled() => Ok(()),
-        failed = work => failed,
-    }
 }
 
 struct Dependencies {

@@ -1,37 +1,49 @@
 //! The port to where tasks are kept. A task and the event of its change are one write.
 
+mod list;
 pub mod mongo;
+
+pub use self::list::{Filter, Key, Role, Sort};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use shared::consumer::Outcome;
 use shared::event::Envelope;
-use shared::id::{TaskId, UserId};
+use shared::http::{Idempotency, Once};
+use shared::id::TaskId;
 use shared::outbox::{Outbox, Pending};
 use shared::page::{Page, PageRequest};
 use shared::store::StoreError;
 
-use crate::domain::{Priority, Status, Task};
+use crate::domain::{Erasure, Task};
 
 /// Tasks with their events. Whoever stores tasks is the outbox of their events.
 #[async_trait]
-pub trait TaskStore: Outbox {
+pub trait TaskStore: Outbox + Erasures {
     /// Makes indexes and the like. Safe to repeat.
     async fn prepare(&self) -> Result<(), StoreError>;
 
-    /// Whether the store takes writes now, as far as a look can tell.
+    /// Whether the store is prepared and takes writes now, as far as a look can tell.
     async fn ready(&self) -> Result<(), StoreError>;
 
-    /// Keeps a new task with its first event. Gives what waits to be published.
-    async fn insert(&self, task: &Task, event: &Envelope) -> Result<Vec<Pending>, StoreError>;
+    /// Keeps a new task with its first event and the key of its request, and gives what waits to be
+    /// published. Where the owner's key has made a task within its lifetime, nothing is written:
+    /// that task is given, as it was at first, whatever has become of it.
+    async fn insert(
+        &self,
+        task: &Task,
+        event: &Envelope,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Once<Vec<Pending>, Task>, StoreError>;
 
     /// The task, unless it was deleted.
     async fn get(&self, id: &TaskId) -> Result<Option<Task>, StoreError>;
 
-    /// A user's tasks, newest first.
+    /// A user's tasks in the order of `sort`. A page costs the same at any depth.
     async fn list(
         &self,
         filter: &Filter,
+        sort: Sort,
         page: &PageRequest<Key>,
     ) -> Result<Page<Task>, StoreError>;
 
@@ -48,8 +60,26 @@ pub trait TaskStore: Outbox {
         page: &PageRequest<u64>,
     ) -> Result<Page<Envelope>, StoreError>;
 
-    /// Removes for good what was deleted before `before` and has no unpublished event.
+    /// Removes for good what was deleted before `before` and has no unpublished event: some of it,
+    /// until 0 is left.
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Forgets the keys of requests before `before`: some of them, until 0 is left.
+    async fn forget_keys(&self, before: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// Users who are gone, until their tasks are.
+#[async_trait]
+pub trait Erasures: Send + Sync + 'static {
+    /// Notes erasures, and leaves alone those that are under way: one outcome for each.
+    async fn note(&self, erasures: &[Erasure]) -> Result<Vec<Outcome>, StoreError>;
+
+    /// The erasure that has been due for longest.
+    async fn due(&self, now: Timestamp) -> Result<Option<Erasure>, StoreError>;
+
+    /// Sets when it is due again; with `None` it is over. Changes nothing where another worker has
+    /// done so since it was read.
+    async fn settle(&self, erasure: &Erasure, due_at: Option<Timestamp>) -> Result<(), StoreError>;
 }
 
 /// What became of a change.
@@ -61,47 +91,4 @@ pub enum Written {
     Stale,
     /// Too many of its events wait to be published. Nothing was written.
     Full,
-}
-
-/// The place of a task in its list: creation time in milliseconds, and id.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Key(pub i64, pub String);
-
-impl Key {
-    pub fn of(task: &Task) -> Self {
-        Self(
-            task.created_at.as_millisecond(),
-            task.id.as_str().to_owned(),
-        )
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Owner,
-    Assignee,
-}
-
-/// Which tasks a list shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// Owner or assignee, where `role` does not say which.
-    pub user: UserId,
-    pub role: Option<Role>,
-    pub status: Option<Status>,
-    pub priority: Option<Priority>,
-    pub tag: Option<String>,
-}
-
-impl Filter {
-    /// All of a user's tasks.
-    pub fn of(user: UserId) -> Self {
-        Self {
-            user,
-            role: None,
-            status: None,
-            priority: None,
-            tag: None,
-        }
-    }
 }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
@@ -40,9 +41,12 @@ fn each_event_is_what_its_schema_promises() {
         .change(title("x"), &user("owner"), at(2_000))
         .unwrap()
         .unwrap();
+    let Some(Erased::Unassigned((task, erased))) = task.erase(&user("assignee"), at(2_500)) else {
+        panic!()
+    };
     let (_, deleted) = task.delete(&user("owner"), at(3_000)).unwrap();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    for (version, event) in (1..).zip([created, updated.traced(Some(trace)), deleted]) {
+    for (version, event) in (1..).zip([created, updated.traced(Some(trace)), erased, deleted]) {
         let schema: Value = serde_json::from_str(event.event_type.schema()).unwrap();
         let validator = jsonschema::options()
             .should_validate_formats(true)
@@ -118,4 +122,86 @@ fn only_the_owner_deletes_and_reassigns() {
         .unwrap();
     assert_eq!(event.data["changed"], json!(["assignee_id"]));
     assert!(task.is_visible_to(&user("other")) && !task.is_visible_to(&user("assignee")));
+}
+
+#[test]
+fn who_is_gone_leaves_its_own_tasks_deleted_and_those_of_others_unassigned() {
+    let task = task();
+    let Some(Erased::Deleted((gone, event))) = task.erase(&user("owner"), at(2_000)) else {
+        panic!()
+    };
+    assert_eq!(gone.version, 2);
+    assert_eq!(event.event_type, EventType::TaskDeleted);
+    assert_eq!(event.data["actor_id"], "owner");
+
+    let Some(Erased::Unassigned((left, event))) = task.erase(&user("assignee"), at(2_000)) else {
+        panic!()
+    };
+    assert_eq!((left.version, &left.assignee_id), (2, &None));
+    assert_eq!(event.event_type, EventType::TaskUpdated);
+    assert_eq!(event.data["task"], serde_json::to_value(&left).unwrap());
+    assert_eq!(event.data["changed"], json!(["assignee_id"]));
+    assert_eq!(event.data["actor_id"], "assignee");
+
+    assert_eq!(left.erase(&user("assignee"), at(3_000)), None);
+    assert_eq!(task.erase(&user("other"), at(2_000)), None);
+}
+
+/// Every look of an erasure that is looked at when it is due, as long as `clean` says each was.
+fn looks(clean: impl Fn(Timestamp) -> bool, up_to: usize) -> Vec<Timestamp> {
+    let erasure = Erasure::new(user("gone"), at(0));
+    std::iter::successors(Some(erasure.due_at), |look| {
+        erasure.next(*look, clean(*look))
+    })
+    .take(up_to)
+    .collect()
+}
+
+#[test]
+fn an_erasure_takes_a_dozen_looks_and_lasts_longer_than_any_token() {
+    let looks = looks(|_| true, 100);
+    assert!(looks.len() <= 12, "{looks:?}");
+    assert_eq!(looks.last(), Some(&at(15 * 60 * 1_000)));
+}
+
+#[test]
+fn an_erasure_is_not_over_before_a_look_was_clean() {
+    let mended = at(3_600_000);
+    let looks = looks(|look| look >= mended, 1_000);
+    let last = *looks.last().unwrap();
+    assert!(last >= mended && last < mended + Duration::from_secs(61));
+}
+
+#[test]
+fn a_clock_that_is_behind_ends_no_erasure() {
+    let erasure = Erasure::new(user("gone"), at(60_000));
+    assert_eq!(erasure.next(at(0), true), Some(at(1_000)));
+}
+
+proptest! {
+    #[test]
+    fn what_comes_late_is_there_no_longer_than_it_was_late(late in 0..15 * 60 * 1_000_i64) {
+        let next = looks(|_| true, 100).into_iter().find(|look| *look >= at(late));
+        prop_assert!(next.unwrap() <= at(2 * late + 1_000));
+    }
+
+    #[test]
+    fn an_event_shows_the_very_task(
+        title in ".{1,40}",
+        description in ".{0,80}",
+        tags in proptest::collection::vec(".{1,9}", 0..4),
+        due_at in proptest::option::of(0..4_000_000_000_000_i64),
+        assigned in any::<bool>(),
+        now in 0..4_000_000_000_000_i64,
+    ) {
+        let new = NewTask {
+            title, description, tags, due_at: due_at.map(at),
+            assignee_id: assigned.then(|| user("assignee")),
+            ..new()
+        };
+        let (task, event) = Task::create(user("owner"), new, at(now));
+        let bytes = |task: &Task| serde_json::to_vec(task).unwrap();
+        let kept: Envelope = serde_json::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
+        prop_assert_eq!(bytes(&Task::shown_by(&kept).unwrap()), bytes(&task));
+    }
 }

@@ -11,7 +11,17 @@ use crate::domain::{
     Change, MAX_DESCRIPTION_CHARS, MAX_TAG_CHARS, MAX_TAGS, MAX_TITLE_CHARS, NewTask, Priority,
     Status,
 };
-use crate::store::{Filter, Key, Role};
+use crate::store::{Filter, Key, Role, Sort};
+
+const MAX_SEARCH_CHARS: usize = 100;
+
+/// A page of a list, as it was asked for.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) filter: Filter,
+    pub(super) sort: Sort,
+    pub(super) page: PageRequest<Key>,
+}
 
 pub(super) fn new_task(mut body: Object) -> Result<NewTask, Problem> {
     let title = body.required("title", title);
@@ -56,8 +66,9 @@ pub(super) fn change(mut body: Object) -> Result<Change, Problem> {
     })
 }
 
-pub(super) fn list(mut query: Query, user: &UserId) -> Result<(Filter, PageRequest<Key>), Problem> {
-    let page = query.page();
+pub(super) fn list(mut query: Query, user: &UserId) -> Result<Listing, Problem> {
+    let page: PageRequest<Key> = query.page();
+    let sort = query.optional("sort", Sort::parse);
     let filter = Filter {
         user: user.clone(),
         role: query.optional("role", |word| match word {
@@ -68,9 +79,26 @@ pub(super) fn list(mut query: Query, user: &UserId) -> Result<(Filter, PageReque
         status: query.optional("status", Status::parse),
         priority: query.optional("priority", Priority::parse),
         tag: query.optional("tag", |text| tag(Value::from(text))),
+        due_after: query.optional("due_after", |text| time(Value::from(text))),
+        due_before: query.optional("due_before", |text| time(Value::from(text))),
+        words: query.optional("q", words).unwrap_or_default(),
     };
+    let sort = sort.unwrap_or_default();
+    if page.after.as_ref().is_some_and(|key| key.sort != sort) {
+        query.refuse("cursor", "is of a list with another `sort`");
+    }
     query.finish()?;
-    Ok((filter, page))
+    Ok(Listing { filter, sort, page })
+}
+
+/// The words of a search. Each is looked for as it is: no character means something else.
+fn words(text: &str) -> Result<Vec<String>, String> {
+    let text = text_of(1, MAX_SEARCH_CHARS)(Value::from(text))?;
+    let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
+    match words.is_empty() {
+        true => Err("must have a word".to_owned()),
+        false => Ok(words),
+    }
 }
 
 /// A member that a task always has.

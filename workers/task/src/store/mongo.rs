@@ -5,6 +5,11 @@
 //! events move to the collection of the history, and only then leave the document.
 
 mod document;
+mod erasures;
+mod idempotency;
+mod list;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
@@ -13,23 +18,28 @@ use jiff::Timestamp;
 use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Collection, Database, IndexModel};
 use shared::event::Envelope;
+use shared::http::{Idempotency, Once};
 use shared::id::TaskId;
 use shared::mongo::outbox::{self, EmbeddedOutbox, pending_bson};
 use shared::mongo::{MongoSettings, connect, ping, run, to_bson};
 use shared::outbox::{Backlog, Outbox, Pending};
 use shared::page::{Page, PageRequest};
 use shared::store::StoreError;
+use tokio::sync::{OnceCell, Semaphore};
 
 use self::document::{TaskDocument, task_fields};
-use super::{Filter, Key, Role, TaskStore, Written};
+use self::erasures::ErasureDocument;
+use super::{Filter, Key, Sort, TaskStore, Written};
 use crate::domain::Task;
 
 const TASKS: &str = "tasks";
 const EVENTS: &str = "task_events";
 /// Events that one hint may carry: while the broker hangs, hints wait in memory.
 const HINTED: i32 = 8;
-/// Tombstones in one purge.
-const PURGED_AT_ONCE: i64 = 500;
+/// Tombstones that are purged, or keys that are forgotten, in one call.
+const AT_ONCE: i64 = 500;
+/// Searches for words under way at a time.
+const SEARCHES: usize = 8;
 /// A document takes no more events beyond this, far below the 16 MB where no write would fit.
 const MAX_DOCUMENT_BYTES: i32 = 4 << 20;
 
@@ -38,7 +48,12 @@ pub struct MongoTaskStore {
     database: Database,
     tasks: Collection<Document>,
     events: Collection<Document>,
+    erasures: Collection<ErasureDocument>,
     outbox: EmbeddedOutbox,
+    /// Whether the indexes are there.
+    prepared: Arc<OnceCell<()>>,
+    /// Words have no index: a search may read all tasks of its user, and must not take every turn.
+    searches: Arc<Semaphore>,
     /// See [`MAX_DOCUMENT_BYTES`].
     max_document_bytes: i32,
 }
@@ -49,7 +64,10 @@ impl MongoTaskStore {
         Ok(Self {
             tasks: database.collection(TASKS),
             events: database.collection(EVENTS),
+            erasures: erasures::collection(&database),
             outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
+            prepared: Arc::default(),
+            searches: Arc::new(Semaphore::new(SEARCHES)),
             database,
             max_document_bytes: MAX_DOCUMENT_BYTES,
         })
@@ -62,6 +80,28 @@ impl MongoTaskStore {
             max_document_bytes,
             ..self
         }
+    }
+
+    fn is_prepared(&self, operation: &'static str) -> Result<(), StoreError> {
+        let missing = || StoreError::unavailable(operation, "the indexes are not there yet");
+        self.prepared.get().copied().ok_or_else(missing)
+    }
+
+    async fn make_indexes(&self) -> Result<(), StoreError> {
+        let gone = IndexOptions::builder()
+            .partial_filter_expression(doc! {"deleted_at": {"$type": "date"}})
+            .build();
+        let index = |keys| IndexModel::builder().keys(keys);
+        let mut indexes = vec![index(doc! {"deleted_at": 1}).options(gone).build()];
+        indexes.extend(list::indexes());
+        indexes.extend(idempotency::indexes());
+        let (tasks, erasures) = (self.tasks.clone(), self.erasures.clone());
+        run("prepare", async move {
+            erasures.create_index(erasures::index()).await?;
+            tasks.create_indexes(indexes).await
+        })
+        .await?;
+        self.outbox.prepare().await
     }
 
     /// One conditional write: the version before, a `$set` and its event.
@@ -118,63 +158,44 @@ impl MongoTaskStore {
 #[async_trait]
 impl TaskStore for MongoTaskStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let partial = |keys: Document, filter: Document| {
-            let options = IndexOptions::builder()
-                .partial_filter_expression(filter)
-                .build();
-            IndexModel::builder().keys(keys).options(options).build()
-        };
-        let exists = doc! {"$exists": true};
-        let mut idempotency = partial(
-            doc! {"owner_id": 1, "idempotency.key": 1},
-            doc! {"idempotency.key": &exists},
-        );
-        if let Some(options) = &mut idempotency.options {
-            options.unique = Some(true);
-        }
-        let tasks = vec![
-            // `members` are owner and assignee; what is deleted has none.
-            IndexModel::builder()
-                .keys(doc! {"members": 1, "created_at": -1, "_id": -1})
-                .build(),
-            partial(
-                doc! {"deleted_at": 1},
-                doc! {"deleted_at": {"$type": "date"}},
-            ),
-            idempotency,
-        ];
-        let collection = self.tasks.clone();
-        run(
-            "prepare",
-            async move { collection.create_indexes(tasks).await },
-        )
-        .await?;
-        self.outbox.prepare().await
+        let prepared = self.prepared.get_or_try_init(|| self.make_indexes());
+        prepared.await.copied()
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
+        self.is_prepared("ready")?;
         ping(&self.database).await
     }
 
-    async fn insert(&self, task: &Task, event: &Envelope) -> Result<Vec<Pending>, StoreError> {
-        let mut document = task_fields("insert task", task)?;
+    async fn insert(
+        &self,
+        task: &Task,
+        event: &Envelope,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Once<Vec<Pending>, Task>, StoreError> {
+        let operation = "insert task";
+        // Invariant: no task before the unique index that decides between two of one key.
+        self.is_prepared(operation)?;
+        let mut document = task_fields(operation, task)?;
         document.insert("version", 1_i64);
         document.insert(
             "pending",
-            vec![pending_bson("insert task", event, task.version)?],
+            vec![pending_bson(operation, event, task.version)?],
         );
         document.insert("deleted_at", Bson::Null);
         document.insert("schema", document::SCHEMA);
-        let tasks = self.tasks.clone();
-        run(
-            "insert task",
-            async move { tasks.insert_one(document).await },
-        )
-        .await?;
-        Ok(vec![Pending {
+        if let Some(idempotency) = idempotency {
+            if let Some(other) = self.insert_keyed(task, document, idempotency).await? {
+                return Ok(other);
+            }
+        } else {
+            let tasks = self.tasks.clone();
+            run(operation, async move { tasks.insert_one(document).await }).await?;
+        }
+        Ok(Once::New(vec![Pending {
             version: task.version,
             event: event.clone(),
-        }])
+        }]))
     }
 
     async fn get(&self, id: &TaskId) -> Result<Option<Task>, StoreError> {
@@ -193,50 +214,10 @@ impl TaskStore for MongoTaskStore {
     async fn list(
         &self,
         filter: &Filter,
+        sort: Sort,
         page: &PageRequest<Key>,
     ) -> Result<Page<Task>, StoreError> {
-        let user = filter.user.as_str();
-        let mut query = doc! {"members": user};
-        match filter.role {
-            Some(Role::Owner) => query.insert("owner_id", user),
-            Some(Role::Assignee) => query.insert("assignee_id", user),
-            None => None,
-        };
-        if let Some(status) = filter.status {
-            query.insert("status", status.as_str());
-        }
-        if let Some(priority) = filter.priority {
-            query.insert("priority", priority.as_str());
-        }
-        if let Some(tag) = &filter.tag {
-            query.insert("tags", tag);
-        }
-        if let Some(Key(created_at, id)) = &page.after {
-            let created_at = bson::DateTime::from_millis(*created_at);
-            let earlier = doc! {"created_at": {"$lt": created_at}};
-            let same = doc! {"created_at": created_at, "_id": {"$lt": id}};
-            // The first bound is what the index starts from; the second decides within a moment.
-            query.insert("created_at", doc! {"$lte": created_at});
-            query.insert("$or", vec![earlier, same]);
-        }
-        let limit = page.limit;
-        let tasks = self.tasks.clone_with_type::<TaskDocument>();
-        let found: Vec<TaskDocument> = run("list tasks", async move {
-            tasks
-                .find(query)
-                .sort(doc! {"created_at": -1, "_id": -1})
-                .projection(document::projection())
-                .limit(limit as i64 + 1)
-                .await?
-                .try_collect()
-                .await
-        })
-        .await?;
-        Ok(Page::new(
-            found.into_iter().map(Task::from).collect(),
-            limit,
-            Key::of,
-        ))
+        self.page(filter, sort, page).await
     }
 
     async fn update(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
@@ -271,10 +252,7 @@ impl TaskStore for MongoTaskStore {
         };
         let (tasks, events) = (self.tasks.clone(), self.events.clone());
         run("purge tasks", async move {
-            let found = tasks
-                .find(gone)
-                .projection(doc! {"_id": 1})
-                .limit(PURGED_AT_ONCE);
+            let found = tasks.find(gone).projection(doc! {"_id": 1}).limit(AT_ONCE);
             let found: Vec<Document> = found.await?.try_collect().await?;
             let ids: Vec<Bson> = found
                 .iter()
@@ -291,6 +269,10 @@ impl TaskStore for MongoTaskStore {
                 .deleted_count)
         })
         .await
+    }
+
+    async fn forget_keys(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.release_before(before).await
     }
 }
 

@@ -1,15 +1,24 @@
 //! What every `TaskStore` must do, whatever is behind it: one test per fact and adapter.
 
+mod erasures;
+mod idempotency;
+mod lists;
+
+pub(crate) use self::erasures::*;
+pub(crate) use self::idempotency::*;
+pub(crate) use self::lists::*;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::event::Envelope;
+use shared::http::Once;
 use shared::id::UserId;
 use shared::outbox::{Backlog, Pending};
 use shared::page::{PageRequest, decode};
 use task_worker::domain::{Change, NewTask, Priority, Status, Task};
-use task_worker::store::{Filter, Key, Role, TaskStore, Written};
+use task_worker::store::{Filter, Sort, TaskStore, Written};
 
 /// Turns the facts into tests of `$fresh`, an `async fn() -> impl TaskStore` with nothing in it.
 macro_rules! task_store_conformance {
@@ -22,6 +31,9 @@ macro_rules! task_store_conformance {
             a_deleted_task_is_gone_but_its_events_are_not
             a_list_shows_what_one_owns_or_is_assigned_newest_first
             a_list_filters
+            a_list_finds_what_is_due_in_a_time
+            a_list_finds_words_as_they_are_in_upper_or_lower_case
+            every_order_is_kept_through_pages_of_any_size
             pages_neither_repeat_nor_miss_while_tasks_come_and_go
             young_events_are_left_to_the_fast_path
             the_oldest_subjects_come_first_and_each_from_its_oldest_event
@@ -29,6 +41,17 @@ macro_rules! task_store_conformance {
             the_history_is_whole_before_during_and_after_publishing
             only_tombstones_without_events_are_purged
             preparing_twice_is_harmless
+            a_key_gives_its_first_task_whatever_has_become_of_it
+            a_key_that_was_used_for_another_body_writes_nothing
+            a_key_belongs_to_its_owner
+            of_parallel_inserts_with_one_key_one_is_kept
+            a_key_is_free_again_after_its_lifetime
+            of_parallel_inserts_over_an_expired_key_one_is_kept
+            only_old_keys_are_forgotten
+            an_erasure_is_noted_once_and_left_alone_until_it_is_settled
+            of_parallel_notes_of_a_user_one_is_new
+            the_erasure_that_has_been_due_for_longest_comes_first
+            an_erasure_that_another_worker_settled_is_left_alone
         );
     };
     ($fresh:path: $($fact:ident)*) => {$(
@@ -63,8 +86,8 @@ pub(crate) fn new(title: &str) -> NewTask {
 /// A stored task of `owner`, with its unpublished event.
 pub(crate) async fn insert(store: &impl TaskStore, owner: &str, new: NewTask, ms: i64) -> Task {
     let (task, event) = Task::create(user(owner), new, at(ms));
-    let pending = store.insert(&task, &event).await.unwrap();
-    assert_eq!(pending, [Pending { version: 1, event }]);
+    let inserted = store.insert(&task, &event, None).await.unwrap();
+    assert_eq!(inserted, Once::New(vec![Pending { version: 1, event }]));
     task
 }
 
@@ -91,7 +114,10 @@ fn ids(pending: &[Pending]) -> Vec<&str> {
 }
 
 async fn titles(store: &impl TaskStore, filter: Filter) -> Vec<String> {
-    let page = store.list(&filter, &first_page(100)).await.unwrap();
+    let page = store
+        .list(&filter, Sort::default(), &first_page(100))
+        .await
+        .unwrap();
     page.items.into_iter().map(|task| task.title).collect()
 }
 
@@ -99,7 +125,7 @@ pub(crate) async fn a_task_is_kept_as_it_is_with_its_event(store: impl TaskStore
     let (task, event) = Task::create(user("owner"), new("x"), at(0));
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let event = event.traced(Some(trace));
-    store.insert(&task, &event).await.unwrap();
+    store.insert(&task, &event, None).await.unwrap();
     assert_eq!(store.get(&task.id).await.unwrap(), Some(task));
     assert_eq!(all_pending(&store).await, [Pending { version: 1, event }]);
 }
@@ -204,105 +230,6 @@ pub(crate) async fn a_deleted_task_is_gone_but_its_events_are_not(store: impl Ta
     let (after, event) = retitled(&gone, "y", 2);
     assert_eq!(store.update(&after, &event).await.unwrap(), Written::Stale);
     assert_eq!(store.delete(&after, &event).await.unwrap(), Written::Stale);
-}
-
-pub(crate) async fn a_list_shows_what_one_owns_or_is_assigned_newest_first(store: impl TaskStore) {
-    let to = |title: &str, id: Option<&str>| NewTask {
-        assignee_id: id.map(user),
-        ..new(title)
-    };
-    insert(&store, "ann", to("mine", None), 1).await;
-    insert(&store, "ann", to("given", Some("bob")), 3).await;
-    insert(&store, "bob", to("got", Some("ann")), 2).await;
-    insert(&store, "bob", to("both", Some("bob")), 4).await;
-    assert_eq!(
-        titles(&store, Filter::of(user("ann"))).await,
-        ["given", "got", "mine"]
-    );
-    assert_eq!(
-        titles(&store, Filter::of(user("bob"))).await,
-        ["both", "given", "got"]
-    );
-    assert!(titles(&store, Filter::of(user("eve"))).await.is_empty());
-}
-
-pub(crate) async fn a_list_filters(store: impl TaskStore) {
-    let done = NewTask {
-        status: Status::Done,
-        priority: Priority::High,
-        ..new("done")
-    };
-    let tagged = NewTask {
-        tags: vec!["c".into()],
-        assignee_id: None,
-        ..new("tagged")
-    };
-    insert(&store, "owner", done, 1).await;
-    insert(&store, "owner", tagged, 2).await;
-    insert(
-        &store,
-        "other",
-        NewTask {
-            assignee_id: Some(user("owner")),
-            ..new("given")
-        },
-        3,
-    )
-    .await;
-    let all = || Filter::of(user("owner"));
-    let status = Filter {
-        status: Some(Status::Done),
-        ..all()
-    };
-    assert_eq!(titles(&store, status).await, ["done"]);
-    let priority = Filter {
-        priority: Some(Priority::High),
-        ..all()
-    };
-    assert_eq!(titles(&store, priority).await, ["done"]);
-    assert_eq!(
-        titles(
-            &store,
-            Filter {
-                tag: Some("c".into()),
-                ..all()
-            }
-        )
-        .await,
-        ["tagged"]
-    );
-    let owner = Filter {
-        role: Some(Role::Owner),
-        ..all()
-    };
-    assert_eq!(titles(&store, owner).await, ["tagged", "done"]);
-    let assignee = Filter {
-        role: Some(Role::Assignee),
-        ..all()
-    };
-    assert_eq!(titles(&store, assignee).await, ["given"]);
-}
-
-pub(crate) async fn pages_neither_repeat_nor_miss_while_tasks_come_and_go(store: impl TaskStore) {
-    // Four moments for nine tasks: the id decides within a moment.
-    let mut wanted = Vec::new();
-    for n in 0..9 {
-        let task = insert(&store, "owner", new(&n.to_string()), n / 3).await;
-        wanted.push(task);
-    }
-    wanted.sort_by_key(|task| std::cmp::Reverse(Key::of(task)));
-    let mut seen = Vec::new();
-    let mut page = first_page(2);
-    loop {
-        let found = store.list(&Filter::of(user("owner")), &page).await.unwrap();
-        seen.extend(found.items);
-        insert(&store, "owner", new("newer"), 100).await;
-        let Some(cursor) = found.next_cursor else {
-            break;
-        };
-        page.after = Some(decode(&cursor).unwrap());
-    }
-    assert_eq!(seen, wanted);
 }
 
 pub(crate) async fn young_events_are_left_to_the_fast_path(store: impl TaskStore) {

@@ -5,6 +5,7 @@ use shared::bus::TASK_QUEUES;
 use shared::event::EventType;
 use shared::outbox::Outbox;
 use shared::testing::{RabbitMq, shared_mongodb, shared_rabbitmq};
+use task_worker::store::TaskStore;
 
 use crate::support::{Worker, create_titled, path};
 
@@ -154,6 +155,7 @@ async fn what_a_crash_left_behind_is_published_by_the_next_worker() {
     let database = mongo.fresh_database();
     // Committed by a worker that never came to publish.
     let store = crate::support::store(&mongo.url(), &database).await;
+    store.prepare().await.unwrap();
     let task = crate::conformance::insert(&store, "ann", crate::conformance::new("x"), 0).await;
     let worker = Worker::with(&mongo.url(), &database, &rabbit.url()).await;
     let events = worker.events().await;

@@ -286,10 +286,60 @@ async fn a_list_is_read_page_by_page_and_filtered() {
     assert_eq!(items(&ann, "/api/tasks?status=done").await.len(), 2);
     assert_eq!(items(&ann, "/api/tasks?role=assignee").await.len(), 0);
     let wrong = ann
-        .get("/api/tasks?status=x&role=y&cursor=z&limit=0&sort=?")
+        .get("/api/tasks?status=x&role=y&cursor=z&limit=0&sort=?&q=%20&due_after=now&page=2")
         .send()
         .await;
-    assert_eq!(pointers(&wrong.expect(422)).len(), 5);
+    assert_eq!(pointers(&wrong.expect(422)).len(), 8);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_is_sorted_and_searched() {
+    let worker = Worker::start().await;
+    let ann = worker.as_user("ann");
+    for (title, due_at, priority) in [
+        ("Äpfel", Some("2026-01-02T00:00:00Z"), "low"),
+        ("Birnen", None, "urgent"),
+        ("Kirschen", Some("2026-01-01T01:00:00+01:00"), "normal"),
+    ] {
+        let body = json!({"title": title, "due_at": due_at, "priority": priority});
+        create(&ann, body).await;
+    }
+    let titles = async |query: &str| {
+        let found = items(&ann, &format!("/api/tasks?{query}")).await;
+        let titles = found
+            .iter()
+            .map(|task| task["title"].as_str().unwrap().to_owned());
+        titles.collect::<Vec<_>>().join(" ")
+    };
+    for (query, wanted) in [
+        ("", "Kirschen Birnen Äpfel"),
+        ("sort=-created_at", "Kirschen Birnen Äpfel"),
+        ("sort=created_at", "Äpfel Birnen Kirschen"),
+        ("sort=due_at", "Kirschen Äpfel Birnen"),
+        ("sort=-due_at", "Äpfel Kirschen Birnen"),
+        ("sort=priority", "Äpfel Kirschen Birnen"),
+        ("sort=-priority", "Birnen Kirschen Äpfel"),
+        ("q=%C3%A4PF", "Äpfel"),
+        ("q=en&sort=created_at", "Birnen Kirschen"),
+        ("q=en+sch", "Kirschen"),
+        (
+            "due_after=2026-01-01T00:00:00Z&sort=due_at",
+            "Kirschen Äpfel",
+        ),
+        ("due_before=2026-01-02T00:00:00Z", "Kirschen"),
+    ] {
+        assert_eq!(titles(query).await, wanted, "{query}");
+    }
+    let page = ann.get("/api/tasks?sort=priority&limit=1").send().await;
+    let cursor = page.expect(200).json()["next_cursor"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let next = format!("limit=1&sort=priority&cursor={cursor}");
+    assert_eq!(titles(&next).await, "Kirschen");
+    let other = ann.get(&format!("/api/tasks?sort=due_at&cursor={cursor}"));
+    assert_eq!(pointers(&other.send().await.expect(422)), ["?cursor"]);
     worker.stop().await;
 }
 
@@ -317,7 +367,7 @@ async fn without_mongodb_the_worker_lives_and_answers_503() {
         shared::testing::free_port()
     );
     let amqp = format!("amqp://127.0.0.1:{}/%2f", shared::testing::free_port());
-    let worker = Worker::with(&url, "sluice", &amqp).await;
+    let worker = Worker::launch(&url, "sluice", &amqp).await;
     let open = worker.http.unsigned();
     open.get("/livez").send().await.expect(200);
     let ready = open.get("/readyz").send().await.expect(503).json();

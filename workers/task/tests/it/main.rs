@@ -1,7 +1,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod conditions;
 mod conformance;
+mod erasure;
 mod events;
 mod http;
+mod idempotency;
 mod mongo;
+mod process;
 mod support;

@@ -1,11 +1,18 @@
 //! MongoDB as a `TaskStore`: the conformance suite, and what only this adapter promises.
 
-use bson::{Document, doc};
-use shared::testing::shared_mongodb;
-use task_worker::store::mongo::MongoTaskStore;
-use task_worker::store::{TaskStore, Written};
+use std::time::Duration;
 
-use crate::conformance::{insert, new, retitled, task_store_conformance};
+use bson::{Document, doc};
+use futures_util::TryStreamExt;
+use shared::http::idempotency::{Digest, Idempotency, Once};
+use shared::page::{PageRequest, decode};
+use shared::store::StoreError;
+use shared::testing::{eventually, shared_mongodb};
+use task_worker::domain::{NewTask, Priority, Task};
+use task_worker::store::mongo::MongoTaskStore;
+use task_worker::store::{Filter, Sort, TaskStore, Written};
+
+use crate::conformance::{at, insert, new, retitled, task_store_conformance, user};
 use crate::support;
 
 async fn fresh() -> MongoTaskStore {
@@ -16,6 +23,68 @@ async fn fresh() -> MongoTaskStore {
 }
 
 task_store_conformance!(fresh);
+
+#[tokio::test]
+async fn nothing_is_created_before_the_indexes_that_keep_keys_unique() {
+    let mongo = shared_mongodb().await;
+    let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
+    assert!(store.ready().await.is_err());
+    let (task, event) = Task::create(user("owner"), new("x"), at(0));
+    let refused = store.insert(&task, &event, None).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable { .. }));
+    store.prepare().await.unwrap();
+    store.ready().await.unwrap();
+    store.insert(&task, &event, None).await.unwrap();
+}
+
+fn key(name: &str) -> Idempotency {
+    let key = Digest::of(name.as_bytes());
+    Idempotency { key, body: key }
+}
+
+#[tokio::test]
+async fn a_key_whose_first_write_is_under_way_is_waited_for() {
+    let mongo = shared_mongodb().await;
+    let name = mongo.fresh_database();
+    let store = support::store(&mongo.url(), &name).await;
+    store.prepare().await.unwrap();
+    let (first, event) = Task::create(user("owner"), new("first"), at(0));
+    store.insert(&first, &event, Some(&key("k"))).await.unwrap();
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let tasks = client.database(&name).collection::<Document>("tasks");
+    let document = tasks.find_one_and_delete(doc! {}).await.unwrap().unwrap();
+
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    tasks
+        .insert_one(document)
+        .session(&mut session)
+        .await
+        .unwrap();
+    let second = tokio::spawn(async move {
+        let (task, event) = Task::create(user("owner"), new("second"), at(1));
+        store.insert(&task, &event, Some(&key("k"))).await.unwrap()
+    });
+    // It waits for whoever has the key, in the server.
+    eventually(Duration::from_secs(30), async || {
+        let running = doc! {"currentOp": 1, "ns": format!("{name}.tasks"), "op": "insert"};
+        let running = client.database("admin").run_command(running).await.unwrap();
+        !running.get_array("inprog").unwrap().is_empty()
+    })
+    .await;
+    session.commit_transaction().await.unwrap();
+    assert_eq!(second.await.unwrap(), Once::Before(first));
+}
+
+#[tokio::test]
+async fn an_insert_that_can_neither_succeed_nor_be_explained_is_in_flight() {
+    let store = fresh().await;
+    let (task, event) = Task::create(user("owner"), new("x"), at(0));
+    store.insert(&task, &event, Some(&key("k"))).await.unwrap();
+    // The same id: refused as a duplicate, though nothing has this key.
+    let other = store.insert(&task, &event, Some(&key("other"))).await;
+    assert_eq!(other.unwrap(), Once::InFlight);
+}
 
 #[tokio::test]
 async fn a_task_with_too_many_unpublished_events_takes_no_more_until_they_are_published() {
@@ -60,7 +129,7 @@ async fn a_hint_is_small_however_much_waits() {
 }
 
 #[tokio::test]
-async fn lists_the_outbox_and_the_purge_go_by_index() {
+async fn the_outbox_the_purge_and_keys_go_by_index() {
     let mongo = shared_mongodb().await;
     let name = mongo.fresh_database();
     let store = support::store(&mongo.url(), &name).await;
@@ -71,16 +140,17 @@ async fn lists_the_outbox_and_the_purge_go_by_index() {
     let outbox =
         doc! {"pending.0": {"$exists": true}, "pending.0.at": {"$lte": bson::DateTime::MAX}};
     for (filter, sort) in [
-        (
-            doc! {"members": "owner"},
-            doc! {"created_at": -1, "_id": -1},
-        ),
         (outbox, doc! {"pending.0.at": 1}),
         (
             doc! {
                 "deleted_at": {"$lt": bson::DateTime::MAX, "$type": "date"},
                 "pending.0": {"$exists": false},
             },
+            doc! {},
+        ),
+        (doc! {"owner_id": "owner", "idempotency.key": "k"}, doc! {}),
+        (
+            doc! {"idempotency.at": {"$lt": bson::DateTime::MAX}},
             doc! {},
         ),
     ] {
@@ -90,5 +160,56 @@ async fn lists_the_outbox_and_the_purge_go_by_index() {
         let plan = plan.get_document("queryPlanner").unwrap().to_string();
         assert!(plan.contains("IXSCAN"), "{plan}");
         assert!(!plan.contains("\"stage\": \"SORT\""), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_costs_the_same_at_any_depth_in_every_order() {
+    const TASKS: i64 = 240;
+    const LIMIT: usize = 5;
+    let mongo = shared_mongodb().await;
+    let name = mongo.fresh_database();
+    let store = support::store(&mongo.url(), &name).await;
+    store.prepare().await.unwrap();
+    for n in 0..TASKS {
+        let task = NewTask {
+            due_at: (n % 2 == 0).then(|| at(n)),
+            priority: Priority::ALL[(n % 4) as usize],
+            ..new(&n.to_string())
+        };
+        let owner = if n % 3 == 0 { "other" } else { "owner" };
+        insert(&store, owner, task, n).await;
+    }
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let database = client.database(&name);
+    database.run_command(doc! {"profile": 2}).await.unwrap();
+    for sort in Sort::ALL.iter().copied() {
+        let mut page = PageRequest {
+            limit: LIMIT,
+            after: None,
+        };
+        while let Some(cursor) = {
+            let filter = Filter::of(user("owner"));
+            store.list(&filter, sort, &page).await.unwrap().next_cursor
+        } {
+            page.after = Some(decode(&cursor).unwrap());
+        }
+    }
+    let profile = database.collection::<Document>("system.profile");
+    let finds = doc! {"command.find": "tasks"};
+    let finds: Vec<Document> = profile
+        .find(finds)
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    // 160 tasks in pages of five, in six orders; some pages take two or more runs.
+    assert!(finds.len() >= 6 * 32, "{}", finds.len());
+    for find in finds {
+        let cost = |name: &str| find.get_i32(name).unwrap();
+        assert!(cost("keysExamined") <= LIMIT as i32 + 4, "{find}");
+        assert!(cost("docsExamined") <= LIMIT as i32 + 2, "{find}");
+        assert!(find.get("hasSortStage").is_none(), "{find}");
     }
 }

@@ -1,8 +1,11 @@
 //! A task worker in this process, on real servers.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::bus::conformance::event;
 use shared::bus::rabbit::RabbitBus;
@@ -13,6 +16,7 @@ use shared::outbox::Outbox;
 use shared::secret::Secret;
 use shared::supervise::CancellationToken;
 use shared::testing::{GATEWAY_KEYS, Reply, Signed, eventually, shared_mongodb, shared_rabbitmq};
+use shared::time::Clock;
 use task_worker::store::mongo::MongoTaskStore;
 use task_worker::{Config, run};
 use tokio::net::TcpListener;
@@ -23,7 +27,8 @@ const MARKER: &str = "marker";
 pub(crate) struct Worker {
     pub(crate) http: Signed,
     pub(crate) store: MongoTaskStore,
-    amqp_url: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) amqp_url: String,
     shutdown: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -36,7 +41,14 @@ impl Worker {
         Self::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await
     }
 
+    /// Returns when it is ready.
     pub(crate) async fn with(mongo_url: &str, database: &str, amqp_url: &str) -> Self {
+        let worker = Self::launch(mongo_url, database, amqp_url).await;
+        ready(&worker.http).await;
+        worker
+    }
+
+    pub(crate) async fn launch(mongo_url: &str, database: &str, amqp_url: &str) -> Self {
         let variables = [
             ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS),
             ("MONGODB_URI", mongo_url),
@@ -49,10 +61,12 @@ impl Worker {
             .into();
         let config = Config::read(&variables).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let http = Signed::new(format!("http://{}", listener.local_addr().unwrap()));
+        let address = listener.local_addr().unwrap();
+        let http = Signed::new(format!("http://{address}"));
         let shutdown = CancellationToken::new();
         Self {
             http,
+            address,
             store: store(mongo_url, database).await,
             amqp_url: amqp_url.to_owned(),
             running: tokio::spawn(run(listener, config, shutdown.clone())),
@@ -104,6 +118,34 @@ impl Worker {
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
+    }
+}
+
+pub(crate) async fn ready(worker: &Signed) {
+    eventually(Duration::from_secs(30), async || {
+        let reply = worker.unsigned().get("/readyz").try_send().await;
+        let reply = reply.map_err(|error| error.to_string())?;
+        reply.status.is_success().then_some(()).ok_or(reply.text())
+    })
+    .await;
+}
+
+/// A clock that a test sets.
+pub(crate) struct ByHand(Mutex<Timestamp>);
+
+impl ByHand {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    pub(crate) fn set(&self, now: Timestamp) {
+        *self.0.lock().unwrap() = now;
+    }
+}
+
+impl Clock for ByHand {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
     }
 }
 

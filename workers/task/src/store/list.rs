@@ -1,0 +1,91 @@
+//! Which tasks a list shows, in which order, and where a page of it begins.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::id::{TaskId, UserId};
+
+use crate::domain::{Priority, Status, Task, words};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Owner,
+    Assignee,
+}
+
+/// Which tasks a list shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Owner or assignee, where `role` does not say which.
+    pub user: UserId,
+    pub role: Option<Role>,
+    pub status: Option<Status>,
+    pub priority: Option<Priority>,
+    pub tag: Option<String>,
+    /// Due at this time or later.
+    pub due_after: Option<Timestamp>,
+    /// Due earlier than this.
+    pub due_before: Option<Timestamp>,
+    /// Each of them occurs in the title or the description, in upper or lower case.
+    pub words: Vec<String>,
+}
+
+impl Filter {
+    /// All of a user's tasks.
+    pub fn of(user: UserId) -> Self {
+        Self {
+            user,
+            role: None,
+            status: None,
+            priority: None,
+            tag: None,
+            due_after: None,
+            due_before: None,
+            words: Vec::new(),
+        }
+    }
+}
+
+words! {
+    /// By what a list is ordered; `-` is downwards. Equal ones are ordered by id, the same way. What
+    /// is never due comes last either way.
+    Sort {
+        CreatedUp = "created_at",
+        CreatedDown = "-created_at",
+        DueUp = "due_at",
+        DueDown = "-due_at",
+        PriorityUp = "priority",
+        PriorityDown = "-priority",
+    }
+}
+
+/// Newest first.
+impl Default for Sort {
+    fn default() -> Self {
+        Self::CreatedDown
+    }
+}
+
+/// The place of a task in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Another order has other places.
+    pub sort: Sort,
+    /// What the order goes by: a time in milliseconds, or the rank of a priority. `None`: never due.
+    pub value: Option<i64>,
+    pub id: TaskId,
+}
+
+impl Key {
+    pub fn of(task: &Task, sort: Sort) -> Self {
+        let value = match sort {
+            Sort::CreatedUp | Sort::CreatedDown => Some(task.created_at.as_millisecond()),
+            Sort::DueUp | Sort::DueDown => task.due_at.map(Timestamp::as_millisecond),
+            Sort::PriorityUp | Sort::PriorityDown => Some(task.priority as i64),
+        };
+        Self {
+            sort,
+            value,
+            id: task.id.clone(),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Lists in MongoDB. Each order is one index, or a few runs of one, read one after the other: so a
+//! page is read from where it begins, and nothing is sorted.
+
+use bson::{DateTime, Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::IndexModel;
+use mongodb::options::Hint;
+use shared::mongo::{DEADLINE, run, to_bson};
+use shared::page::{Page, PageRequest};
+use shared::store::{BoxError, StoreError};
+use tokio::sync::SemaphorePermit;
+
+use super::MongoTaskStore;
+use super::document::{TaskDocument, projection};
+use crate::domain::{Priority, Task};
+use crate::store::{Filter, Key, Role, Sort};
+
+/// `members` are owner and assignee; what is deleted has none.
+fn keys(sort: Sort) -> Document {
+    match sort {
+        Sort::CreatedUp | Sort::CreatedDown => doc! {"members": 1, "created_at": -1, "_id": -1},
+        Sort::DueUp | Sort::DueDown => doc! {"members": 1, "due_at": 1, "_id": 1},
+        Sort::PriorityUp | Sort::PriorityDown => doc! {"members": 1, "priority": 1, "_id": 1},
+    }
+}
+
+pub(super) fn indexes() -> [IndexModel; 3] {
+    [Sort::CreatedUp, Sort::DueUp, Sort::PriorityUp]
+        .map(|sort| IndexModel::builder().keys(keys(sort)).build())
+}
+
+/// A stretch of an index that is in order, seen from one user.
+enum Run {
+    /// Ordered by this time, where there is one, and by id.
+    Time(&'static str),
+    /// All the same, ordered by id.
+    NeverDue,
+    Priority(Priority),
+}
+
+fn runs(sort: Sort) -> Vec<Run> {
+    let priorities = || Priority::ALL.iter().copied().map(Run::Priority);
+    match sort {
+        Sort::CreatedUp | Sort::CreatedDown => vec![Run::Time("created_at")],
+        Sort::DueUp | Sort::DueDown => vec![Run::Time("due_at"), Run::NeverDue],
+        Sort::PriorityUp => priorities().collect(),
+        Sort::PriorityDown => priorities().rev().collect(),
+    }
+}
+
+impl Run {
+    fn condition(&self) -> Document {
+        match self {
+            Self::Time(field) => doc! {*field: {"$type": "date"}},
+            Self::NeverDue => doc! {"due_at": null},
+            Self::Priority(priority) => doc! {"priority": priority.as_str()},
+        }
+    }
+
+    fn holds(&self, key: &Key) -> bool {
+        match self {
+            Self::Time(_) => key.value.is_some(),
+            Self::NeverDue => key.value.is_none(),
+            Self::Priority(priority) => key.value == Some(*priority as i64),
+        }
+    }
+
+    /// What stands behind a place that the run holds.
+    fn behind(&self, key: &Key, down: bool) -> Document {
+        let (beyond, from) = if down {
+            ("$lt", "$lte")
+        } else {
+            ("$gt", "$gte")
+        };
+        let id = doc! {"_id": {beyond: key.id.as_str()}};
+        match (self, key.value) {
+            (Self::Time(field), Some(value)) => {
+                let at = DateTime::from_millis(value);
+                let mut same = id;
+                same.insert(*field, at);
+                // The first bound is where the index is entered; the second decides within a moment.
+                doc! {*field: {from: at}, "$or": [{*field: {beyond: at}}, same]}
+            }
+            (Self::Time(_), None) | (Self::NeverDue | Self::Priority(_), _) => id,
+        }
+    }
+
+    fn order(&self, down: bool) -> Document {
+        let direction = if down { -1 } else { 1 };
+        match self {
+            Self::Time(field) => doc! {*field: direction, "_id": direction},
+            Self::NeverDue | Self::Priority(_) => doc! {"_id": direction},
+        }
+    }
+}
+
+impl MongoTaskStore {
+    pub(super) async fn page(
+        &self,
+        filter: &Filter,
+        sort: Sort,
+        page: &PageRequest<Key>,
+    ) -> Result<Page<Task>, StoreError> {
+        let down = sort.as_str().starts_with('-');
+        let conditions = conditions(filter);
+        let mut queries = Vec::new();
+        let mut after = page.after.as_ref();
+        for run in runs(sort) {
+            let mut all = conditions.clone();
+            match after {
+                Some(key) if !run.holds(key) => continue,
+                Some(key) => all.push(run.behind(key, down)),
+                None => {}
+            }
+            after = None;
+            all.push(run.condition());
+            let query = doc! {"members": filter.user.as_str(), "$and": all};
+            queries.push((query, run.order(down)));
+        }
+        // Held until the page is there.
+        let _turn = match filter.words.is_empty() {
+            true => None,
+            false => Some(self.turn_to_search().await?),
+        };
+        let (tasks, limit) = (self.tasks.clone_with_type::<TaskDocument>(), page.limit);
+        let found = run("list tasks", async move {
+            let mut found: Vec<TaskDocument> = Vec::new();
+            for (query, order) in queries {
+                let missing = limit + 1 - found.len();
+                if missing == 0 {
+                    break;
+                }
+                let run = tasks
+                    .find(query)
+                    .sort(order)
+                    // Left to choose, the server might walk through everybody's tasks by id.
+                    .hint(Hint::Keys(keys(sort)))
+                    .projection(projection())
+                    .limit(missing as i64)
+                    .max_time(DEADLINE);
+                found.extend(run.await?.try_collect::<Vec<_>>().await?);
+            }
+            Ok(found)
+        })
+        .await?;
+        let found = found.into_iter().map(Task::from).collect();
+        Ok(Page::new(found, limit, |task| Key::of(task, sort)))
+    }
+
+    async fn turn_to_search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let late = |why| StoreError::unavailable("search tasks", why);
+        let turn = tokio::time::timeout(DEADLINE, self.searches.acquire());
+        let turn = turn.await.map_err(|why| late(BoxError::from(why)))?;
+        turn.map_err(|why| late(why.into()))
+    }
+}
+
+fn conditions(filter: &Filter) -> Vec<Document> {
+    let user = filter.user.as_str();
+    let role = filter.role.map(|role| match role {
+        Role::Owner => doc! {"owner_id": user},
+        Role::Assignee => doc! {"assignee_id": user},
+    });
+    let status = filter.status.map(|one| doc! {"status": one.as_str()});
+    let priority = filter.priority.map(|one| doc! {"priority": one.as_str()});
+    let tag = filter.tag.as_ref().map(|tag| doc! {"tags": tag});
+    let after = filter
+        .due_after
+        .map(|time| doc! {"due_at": {"$gte": to_bson(time)}});
+    let before = filter
+        .due_before
+        .map(|time| doc! {"due_at": {"$lt": to_bson(time)}});
+    let words = filter.words.iter().map(|word| {
+        let found = doc! {"$regex": literally(word), "$options": "i"};
+        doc! {"$or": [{"title": &found}, {"description": &found}]}
+    });
+    [role, status, priority, tag, after, before]
+        .into_iter()
+        .flatten()
+        .chain(words)
+        .collect()
+}
+
+/// A regular expression that means the text itself.
+fn literally(text: &str) -> String {
+    let mut pattern = String::new();
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
