@@ -46,7 +46,7 @@ case $name in
     exec "$(find_mongod)" --config "$ROOT/infra/mongo/mongod.conf" --bind_ip 127.0.0.1 --port "${PORT[mongod]}" --dbpath "$RUN/mongod"
     ;;
   user-worker-*)
-    export LISTEN=$address MONGODB_URI GATEWAY_SIGNING_KEYS TOKEN_SIGNING_KEYS
+    export LISTEN=$address MONGODB_URI AMQP_URL GATEWAY_SIGNING_KEYS TOKEN_SIGNING_KEYS
     exec "$program"
     ;;
   task-worker-* | notification-worker-*)

@@ -1,5 +1,6 @@
 //! The worker's configuration: read from the environment once, every complaint at once.
 
+use shared::bus::rabbit;
 use shared::env::{EnvErrors, Strings, Vars};
 use shared::mongo::MongoSettings;
 use shared::secret::Secret;
@@ -16,18 +17,20 @@ pub const DEFAULT_PORT: u16 = 4001;
 pub struct Config {
     pub settings: Settings,
     pub mongo: MongoSettings,
+    pub amqp_url: Secret,
     pub tokens: Tokens,
     /// Fixed by the product; tests make it cheap.
     pub hashing: Hashing,
 }
 
 impl Config {
-    /// Reads the variables of every worker and of the store, `TOKEN_SIGNING_KEYS`, `TOKEN_ISSUER`
-    /// and `TOKEN_AUDIENCE`.
+    /// Reads the variables of every worker, of the store and of the broker, `TOKEN_SIGNING_KEYS`,
+    /// `TOKEN_ISSUER` and `TOKEN_AUDIENCE`.
     pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
         let settings = Settings::read(&mut vars, DEFAULT_PORT);
         let mongo = MongoSettings::read(&mut vars);
+        let amqp_url = rabbit::url(&mut vars);
         let keys = vars.required("TOKEN_SIGNING_KEYS", |text| {
             TokenKeys::parse(&Secret::new(text))
         });
@@ -37,6 +40,7 @@ impl Config {
             Some(Self {
                 settings: settings?,
                 mongo: mongo?,
+                amqp_url: amqp_url?,
                 tokens: Tokens::new(keys?, issuer, audience),
                 hashing: Hashing::default(),
             })
@@ -58,7 +62,12 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["GATEWAY_SIGNING_KEYS", "MONGODB_URI", "TOKEN_SIGNING_KEYS"]
+            [
+                "GATEWAY_SIGNING_KEYS",
+                "MONGODB_URI",
+                "AMQP_URL",
+                "TOKEN_SIGNING_KEYS"
+            ]
         );
     }
 }

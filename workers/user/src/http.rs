@@ -1,9 +1,16 @@
 //! The worker's HTTP surface: the route table, and handlers that parse, decide, store and render.
 
+mod alive;
+
 mod account;
 mod login;
+mod password;
+mod refresh;
+mod register;
+mod sessions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, header};
 use jiff::Timestamp;
@@ -12,15 +19,35 @@ use shared::http::{Anybody, Reply, Request, Routes};
 use shared::id::UserId;
 use shared::problem::{Kind, Problem};
 
+use self::alive::alive;
 use crate::App;
 use crate::domain::User;
+
+/// How often a change that nobody made conditional is tried over others that come first.
+const ATTEMPTS: usize = 32;
 
 /// Everything that can be asked of this worker, and by whom.
 pub(crate) fn routes() -> Routes<App> {
     Routes::new()
-        .public(Method::POST, "/api/users/register", account::register)
+        .public(Method::POST, "/api/users/register", register::register)
         .public(Method::POST, "/api/users/login", login::login)
-        .caller(Method::GET, "/api/users/me", account::me)
+        .public(Method::POST, "/api/users/refresh", refresh::refresh)
+        .caller(Method::POST, "/api/users/logout", alive(sessions::logout))
+        .caller(Method::GET, "/api/users/me", alive(account::me))
+        .caller(Method::PATCH, "/api/users/me", alive(account::patch))
+        .caller(Method::DELETE, "/api/users/me", alive(account::delete))
+        .caller(
+            Method::PUT,
+            "/api/users/me/password",
+            alive(password::change),
+        )
+        .caller(Method::GET, "/api/users/me/sessions", alive(sessions::list))
+        .caller(
+            Method::DELETE,
+            "/api/users/me/sessions/{id}",
+            alive(sessions::end),
+        )
+        .caller(Method::GET, "/api/users/{id}", alive(account::profile))
         .anybody(Method::GET, "/.well-known/jwks.json", jwks)
 }
 
@@ -61,4 +88,29 @@ impl<'a> From<&'a User> for UserView<'a> {
 fn unauthenticated(detail: &'static str) -> Problem {
     Problem::new(Kind::Unauthenticated, detail)
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
+
+/// 401 for a token, access or refresh, that is no longer good or never was.
+fn invalid_token(detail: &'static str) -> Problem {
+    let challenge = r#"Bearer error="invalid_token", error_description="the session has ended""#;
+    Problem::new(Kind::Unauthenticated, detail).with_header(
+        header::WWW_AUTHENTICATE,
+        HeaderValue::from_static(challenge),
+    )
+}
+
+/// 409: the client's next step is to look again.
+fn contended() -> Problem {
+    let detail = "Somebody changes this account at the same time. Read it again, then try again.";
+    Problem::new(Kind::Conflict, detail)
+}
+
+/// 429: there were too many wrong passwords. Whoever is alone in trying and waits so long may try.
+fn too_many_attempts(wait: Duration) -> Problem {
+    let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+    let detail = format!(
+        "There were too many attempts with a wrong password. Try again in {seconds} seconds."
+    );
+    Problem::new(Kind::RateLimited, detail)
+        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }

@@ -1,14 +1,16 @@
-//! The user worker: accounts, logins, sessions and the public keys of access tokens.
+//! The user worker: accounts, logins, sessions, the public keys of access tokens, and the relay of
+//! what others must know of accounts.
 //!
 //! `http` parses, `domain` decides, `passwords` and `tokens` do the cryptography, `store` keeps.
 //! What it must never do: answer a request that the gateway did not sign (public keys, health and
-//! metrics excepted), store a secret that it could read back, or log who a person is. `main` and the
-//! composition root call [`run`].
+//! metrics excepted), store a secret that it could read back, log who a person is, or publish from a
+//! handler. `main` and the composition root call [`run`].
 
 mod http;
 
 pub mod domain;
 
+mod flights;
 pub mod passwords;
 pub mod tokens;
 
@@ -20,44 +22,79 @@ pub use config::{Config, DEFAULT_PORT};
 pub use passwords::Hashing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use shared::bus::Bus;
+use shared::bus::rabbit::RabbitBus;
 use shared::http::Service;
+use shared::http::idempotency::Digest;
 use shared::http::serve::{Dependency, Readiness, serve};
+use shared::problem::Problem;
+use shared::relay::{Relay, RelayHandle};
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::time::{Clock, SystemClock};
 use shared::worker::dependency;
 use tokio::net::TcpListener;
 
+use domain::{EmailKey, User};
+use flights::Flights;
 use passwords::{Argon2Hasher, Passwords};
 use store::UserStore;
 use store::mongo::MongoUserStore;
 use tokens::Tokens;
 
-/// What the handlers share.
+/// How long a deleted account's tombstone is kept after all that follows from it is done. The
+/// history keeps its event as long: a lost queue is refilled with that of the last 24 hours.
+const TOMBSTONE_GRACE: Duration = Duration::from_secs(25 * 3600);
+const KEEP_IN_ORDER_EVERY: Duration = Duration::from_secs(60);
+/// Accounts whose sessions are looked after in one go.
+const ACCOUNTS_AT_ONCE: usize = 100;
+
+/// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
 struct App {
     store: Arc<dyn UserStore>,
+    relay: RelayHandle,
     passwords: Passwords,
     tokens: Tokens,
-    clock: Box<dyn Clock>,
+    registrations: Registrations,
+    clock: Arc<dyn Clock>,
 }
 
-/// Serves until `shutdown`, and returns when everything has ended. A store that is away ends
-/// nothing: the worker is live, not ready, and tries again.
+/// Registrations with an `Idempotency-Key`, by address, key and body.
+type Registrations = Flights<(EmailKey, Digest, Digest), Result<(User, bool), Problem>>;
+
+/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
+/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
 pub async fn run(
     listener: TcpListener,
     config: Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store: Arc<dyn UserStore> = Arc::new(MongoUserStore::connect(&config.mongo).await?);
+    run_at(listener, config, Arc::new(SystemClock), shutdown).await
+}
+
+/// The same by another clock.
+pub async fn run_at(
+    listener: TcpListener,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let store = Arc::new(MongoUserStore::connect(&config.mongo).await?);
+    let bus = Arc::new(RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?);
+    let registry = prometheus::Registry::new();
+    let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
     let hasher =
         Argon2Hasher::new(&config.hashing).context("the Argon2 parameters are not usable")?;
     let app = App {
         store: store.clone(),
+        relay: handle,
         passwords: Passwords::new(hasher, &config.hashing),
         tokens: config.tokens,
-        clock: Box::new(SystemClock),
+        registrations: Flights::new(),
+        clock: clock.clone(),
     };
     let settings = config.settings;
     let service = Service::new(
@@ -65,39 +102,76 @@ pub async fn run(
         http::routes(),
         Arc::new(app),
         settings.signing_keys,
-        Dependencies(store.clone()),
-        prometheus::Registry::new(),
+        Dependencies {
+            store: store.clone(),
+            bus,
+        },
+        registry,
     );
 
-    let stopping = CancellationToken::new();
+    // The relay outlives the last request, whose event it is to publish.
+    let served = CancellationToken::new();
     let tasks = TaskTracker::new();
-    let token = stopping.clone();
+    let token = served.clone();
+    tasks.spawn(keep_running("relay", served.clone(), move || {
+        relay.clone().run(token.clone())
+    }));
+    let token = served.clone();
     tasks.spawn(keep_running(
-        "prepare the store",
-        stopping.clone(),
-        move || prepare(store.clone(), token.clone()),
+        "keep the store in order",
+        served.clone(),
+        move || keep_in_order(store.clone(), clock.clone(), token.clone()),
     ));
-    serve(listener, service, settings.limits, shutdown, stopping).await;
+    serve(
+        listener,
+        service,
+        settings.limits,
+        shutdown,
+        CancellationToken::new(),
+    )
+    .await;
+    served.cancel();
     tasks.close();
     tasks.wait().await;
     Ok(())
 }
 
-/// Makes the store's indexes, whenever it can be reached, and then has nothing left to do.
-async fn prepare(store: Arc<dyn UserStore>, stopping: CancellationToken) -> anyhow::Result<()> {
+/// Makes the store's indexes, whenever it can be reached, and then finishes what a crash left undone
+/// and purges what was deleted long ago.
+async fn keep_in_order(
+    store: Arc<dyn UserStore>,
+    clock: Arc<dyn Clock>,
+    ended: CancellationToken,
+) -> anyhow::Result<()> {
+    let work = async {
+        store.prepare().await?;
+        loop {
+            for user in store.with_dead_sessions(ACCOUNTS_AT_ONCE).await? {
+                store.end_dead_sessions(&user, clock.now()).await?;
+            }
+            store.purge(clock.now() - TOMBSTONE_GRACE).await?;
+            tokio::time::sleep(KEEP_IN_ORDER_EVERY).await;
+        }
+    };
     tokio::select! {
-        () = stopping.cancelled() => return Ok(()),
-        prepared = store.prepare() => prepared?,
+        () = ended.cancelled() => Ok(()),
+        failed = work => failed,
     }
-    stopping.cancelled().await;
-    Ok(())
 }
 
-struct Dependencies(Arc<dyn UserStore>);
+struct Dependencies {
+    store: Arc<dyn UserStore>,
+    bus: Arc<dyn Bus>,
+}
 
 #[async_trait]
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
-        vec![dependency("mongodb", true, self.0.ready()).await]
+        let (store, bus) = tokio::join!(
+            dependency("mongodb", true, self.store.ready()),
+            // Without the broker every request is answered, and the events wait.
+            dependency("rabbitmq", false, self.bus.ping()),
+        );
+        vec![store, bus]
     }
 }

@@ -6,11 +6,13 @@ use http::{HeaderValue, header};
 use serde::Serialize;
 use shared::http::json::text;
 use shared::http::{Public, Reply, Request};
+use shared::id::{SessionId, UserId};
 use shared::problem::Problem;
 
+use super::password::prove;
 use super::{UserView, unauthenticated};
 use crate::App;
-use crate::domain::{Email, Password, RefreshToken, Session};
+use crate::domain::{Email, RefreshToken, Session, User};
 use crate::passwords::Verdict;
 use crate::tokens;
 
@@ -35,19 +37,17 @@ pub(super) async fn login(app: Arc<App>, request: Request<Public>) -> Result<Rep
 
     // Invariant: an unknown address and a wrong password cost the same work and get the same answer,
     // so that nobody learns who has an account. (What is no address cannot have one.)
-    let user = match Email::parse(&email) {
-        Ok(email) => app.store.find_by_email(&email.key()).await?,
+    let key = Email::parse(&email).map(|email| email.key());
+    let user = match &key {
+        Ok(key) => app.store.find_by_email(key).await?,
         Err(_) => None,
     };
+    let account = key.as_ref().map_or(email.as_str(), |key| key.as_str());
     let hash = user.as_ref().map(|user| user.password.clone());
-    let verdict = app
-        .passwords
-        .verify(Password::attempt(&password), hash)
-        .await?;
+    let verdict = prove(&app, account, &address, &password, hash).await?;
+    let wrong = || unauthenticated("The e-mail address or the password is wrong.");
     let (Some(user), Verdict::Right { rehashed }) = (user, verdict) else {
-        return Err(unauthenticated(
-            "The e-mail address or the password is wrong.",
-        ));
+        return Err(wrong());
     };
     if let Some(rehashed) = rehashed {
         app.store
@@ -55,22 +55,32 @@ pub(super) async fn login(app: Arc<App>, request: Request<Public>) -> Result<Rep
             .await?;
     }
 
-    let now = app.clock.now();
-    let refresh = RefreshToken::generate().ok_or_else(|| failed(&user.id, "no random bytes"))?;
-    let session = Session::new(user.id.clone(), &refresh, &device, &address, now);
+    let started = Session::start(&user, &device, &address, app.clock.now());
+    let (session, refresh) = started.ok_or_else(|| failed(&user.id, "no random bytes"))?;
+    if !app.store.create_session(&session).await? {
+        return Err(wrong());
+    }
+    tracing::info!(user.id = %user.id, session.id = %session.id, "`{}` logged in", user.id);
+    tokens(&app, &user, &session.id, &refresh)
+}
+
+/// The pair of tokens that a session gives.
+pub(super) fn tokens(
+    app: &App,
+    user: &User,
+    session: &SessionId,
+    refresh: &RefreshToken,
+) -> Result<Reply, Problem> {
     let access_token = app
         .tokens
-        .issue(&user.id, &session.id, now)
+        .issue(&user.id, session, app.clock.now())
         .map_err(|error| failed(&user.id, &format!("{error:#}")))?;
-    app.store.create_session(&session).await?;
-    tracing::info!(user.id = %user.id, session.id = %session.id, "`{}` logged in", user.id);
-
     let view = TokensView {
         access_token,
         token_type: "Bearer",
         expires_in: tokens::LIFETIME.as_secs(),
         refresh_token: refresh.expose(),
-        user: UserView::from(&user),
+        user: UserView::from(user),
     };
     // RFC 6749 §5.1
     let reply =
@@ -78,7 +88,7 @@ pub(super) async fn login(app: Arc<App>, request: Request<Public>) -> Result<Rep
     Ok(reply)
 }
 
-fn failed(user: &shared::id::UserId, error: &str) -> Problem {
+fn failed(user: &UserId, error: &str) -> Problem {
     tracing::error!(user.id = %user, error, "no tokens could be made for `{user}`");
     Problem::internal()
 }

@@ -1,6 +1,7 @@
 use super::*;
 use shared::problem::Kind;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A hasher whose every call waits until the test lets it go on.
@@ -149,4 +150,45 @@ async fn a_right_password_with_an_old_hash_is_hashed_again() {
             rehashed: Some(PasswordHash::new("a"))
         }
     );
+}
+
+/// A hasher that counts what it is asked to do.
+#[derive(Default)]
+struct Counting {
+    hashed: AtomicUsize,
+    verified: AtomicUsize,
+}
+
+impl Hasher for Arc<Counting> {
+    fn hash(&self, password: &Password) -> Result<PasswordHash, BoxError> {
+        self.hashed.fetch_add(1, Ordering::SeqCst);
+        Ok(PasswordHash::new(password.expose()))
+    }
+
+    fn verify(&self, password: &Password, hash: &PasswordHash) -> Result<bool, BoxError> {
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        Ok(password.expose() == hash.as_str())
+    }
+
+    fn needs_rehash(&self, _: &PasswordHash) -> bool {
+        false
+    }
+
+    fn nobodys_hash(&self) -> PasswordHash {
+        PasswordHash::new("nobody")
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_user_costs_the_same_hashes_as_a_wrong_password() {
+    let counting = Arc::new(Counting::default());
+    let passwords = Passwords::new(counting.clone(), &Hashing::cheap());
+    let mut work = Vec::new();
+    for hash in [Some(PasswordHash::new("a")), None] {
+        let verdict = passwords.verify(Password::attempt("b"), hash).await;
+        assert_eq!(verdict.unwrap(), Verdict::Wrong);
+        let count = |counter: &AtomicUsize| counter.swap(0, Ordering::SeqCst);
+        work.push((count(&counting.hashed), count(&counting.verified)));
+    }
+    assert_eq!(work, [(0, 1), (0, 1)]);
 }

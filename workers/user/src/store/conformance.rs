@@ -1,117 +1,98 @@
 //! What every [`UserStore`] does: one suite for all adapters. Each fact gets a fresh, empty store.
 #![expect(clippy::unwrap_used, reason = "in a test suite a failure is a panic")]
 
+mod accounts;
+mod attempts;
+mod endings;
+mod sessions;
+
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future::join_all;
 use jiff::Timestamp;
-use shared::id::UserId;
+use shared::id::SessionId;
 
-use super::{CreateUserError, UserStore};
-use crate::domain::{Email, Name, PasswordHash, RefreshToken, Session, User};
+use super::UserStore;
+use crate::domain::{Email, Name, PasswordHash, Registration, Session, User};
+
+/// Runs a list of facts, each on a store of its own.
+macro_rules! facts {
+    ($fresh:ident: $($module:ident::$fact:ident,)*) => {
+        $($module::$fact($fresh().await).await;)*
+    };
+}
 
 /// Runs the whole suite on the stores that `fresh` makes.
 pub async fn every_fact(fresh: impl AsyncFn() -> Arc<dyn UserStore>) {
-    an_account_is_found_as_it_was_created(fresh().await).await;
-    nobody_is_found_in_an_empty_store(fresh().await).await;
-    one_address_in_two_spellings_is_one_account(fresh().await).await;
-    of_parallel_creations_of_one_address_exactly_one_succeeds(fresh().await).await;
-    preparing_twice_and_at_once_changes_nothing(fresh().await).await;
-    a_password_is_replaced_only_while_it_is_the_one_that_was_read(fresh().await).await;
-    a_user_has_any_number_of_sessions(fresh().await).await;
-}
-
-async fn an_account_is_found_as_it_was_created(store: Arc<dyn UserStore>) {
-    let user = user("Ada.Lovelace@example.org");
-    store.create_user(&user).await.unwrap();
-    assert_eq!(
-        store.find_by_id(&user.id).await.unwrap().as_ref(),
-        Some(&user)
-    );
-    let key = Email::parse("ada.lovelace@EXAMPLE.org").unwrap().key();
-    assert_eq!(store.find_by_email(&key).await.unwrap(), Some(user));
-}
-
-async fn nobody_is_found_in_an_empty_store(store: Arc<dyn UserStore>) {
-    let user = user("ada@example.org");
-    assert_eq!(store.find_by_id(&user.id).await.unwrap(), None);
-    assert_eq!(store.find_by_email(&user.email.key()).await.unwrap(), None);
-}
-
-async fn one_address_in_two_spellings_is_one_account(store: Arc<dyn UserStore>) {
-    let first = user("ada@bücher.example");
-    store.create_user(&first).await.unwrap();
-    let second = store.create_user(&user("ADA@xn--bcher-kva.example")).await;
-    assert!(
-        matches!(second, Err(CreateUserError::EmailTaken)),
-        "{second:?}"
-    );
-    store.create_user(&user("ada@example.org")).await.unwrap();
-    assert_eq!(
-        store.find_by_email(&first.email.key()).await.unwrap(),
-        Some(first)
+    facts!(fresh:
+        accounts::an_account_is_found_as_it_was_created,
+        accounts::nobody_is_found_in_an_empty_store,
+        accounts::one_address_in_two_spellings_is_one_account,
+        accounts::of_parallel_creations_of_one_address_exactly_one_succeeds,
+        accounts::preparing_twice_and_at_once_changes_nothing,
+        accounts::a_password_is_rehashed_only_while_it_is_the_one_that_was_read,
+        accounts::a_change_is_kept_over_the_version_before_and_no_other,
+        accounts::an_address_is_taken_until_its_account_has_another,
+        accounts::of_parallel_password_changes_exactly_one_succeeds,
+        accounts::a_deleted_account_is_gone_and_its_event_waits,
+        accounts::an_account_is_deleted_once,
+        accounts::a_tombstone_is_purged_when_nothing_is_left_to_be_done,
+        sessions::a_session_is_found_as_it_was_created_by_its_id_and_its_tokens,
+        sessions::a_session_of_another_time_is_not_kept,
+        sessions::of_parallel_refreshes_with_one_token_exactly_one_is_kept,
+        sessions::an_ended_session_is_gone_and_ends_once,
+        sessions::a_session_ends_only_while_its_token_is_the_one_that_was_read,
+        sessions::the_list_shows_what_is_alive_newest_first_in_pages,
+        endings::another_password_ends_every_session_but_the_one_that_is_kept,
+        endings::a_deletion_ends_every_session,
+        endings::no_session_slips_through_between_a_login_and_a_new_password,
+        attempts::of_parallel_attempts_exactly_a_burst_is_admitted,
+        attempts::an_attempt_that_is_given_back_was_never_made,
+        attempts::somebody_who_is_known_stays_so_for_a_while,
     );
 }
 
-async fn of_parallel_creations_of_one_address_exactly_one_succeeds(store: Arc<dyn UserStore>) {
-    let users: Vec<_> = (0..20).map(|_| user("ada@example.org")).collect();
-    let created = join_all(users.iter().map(|user| store.create_user(user))).await;
-    let mut winner = None;
-    for (user, created) in users.iter().zip(created) {
-        match created {
-            Ok(()) => assert!(
-                winner.replace(user).is_none(),
-                "two accounts with one address"
-            ),
-            Err(CreateUserError::EmailTaken) => {}
-            Err(error) => panic!("{error}"),
-        }
-    }
-    let found = store.find_by_email(&users[0].email.key()).await.unwrap();
-    assert_eq!(found.as_ref(), winner);
-    assert!(found.is_some());
-}
-
-async fn preparing_twice_and_at_once_changes_nothing(store: Arc<dyn UserStore>) {
-    for prepared in join_all((0..4).map(|_| store.prepare())).await {
-        prepared.unwrap();
-    }
-    store.ready().await.unwrap();
-    store.create_user(&user("ada@example.org")).await.unwrap();
-    store.prepare().await.unwrap();
-}
-
-async fn a_password_is_replaced_only_while_it_is_the_one_that_was_read(store: Arc<dyn UserStore>) {
-    let user = user("ada@example.org");
-    store.create_user(&user).await.unwrap();
-    let password = async || store.find_by_id(&user.id).await.unwrap().unwrap().password;
-    let (stronger, late) = (PasswordHash::new("$stronger"), PasswordHash::new("$late"));
-    store
-        .replace_password(&user.id, &user.password, &stronger)
-        .await
-        .unwrap();
-    assert_eq!(password().await, stronger);
-    store
-        .replace_password(&user.id, &user.password, &late)
-        .await
-        .unwrap();
-    assert_eq!(password().await, stronger);
-}
-
-async fn a_user_has_any_number_of_sessions(store: Arc<dyn UserStore>) {
-    let (id, now) = (UserId::new(), Timestamp::now());
-    for _ in 0..3 {
-        let token = RefreshToken::generate().unwrap();
-        let session = Session::new(id.clone(), &token, "curl/8", "203.0.113.7", now);
-        store.create_session(&session).await.unwrap();
-    }
+fn now() -> Timestamp {
+    shared::time::whole_millis(Timestamp::now())
 }
 
 fn user(email: &str) -> User {
+    let (email, name) = (Email::parse(email).unwrap(), Name::parse("Ada").unwrap());
+    let registration = Registration::new("key".to_owned(), &email, &name);
     User::new(
-        Email::parse(email).unwrap(),
-        Name::parse("Ada").unwrap(),
+        email,
+        name,
         PasswordHash::new("$first"),
-        shared::time::whole_millis(Timestamp::now()),
+        Some(registration),
+        now(),
     )
+}
+
+/// A new account in the store.
+async fn ada(store: &Arc<dyn UserStore>) -> User {
+    let ada = user("ada@example.org");
+    store.create_user(&ada).await.unwrap();
+    ada
+}
+
+async fn find(store: &Arc<dyn UserStore>, user: &User) -> User {
+    store.find_by_id(&user.id).await.unwrap().unwrap()
+}
+
+/// A new session in the store, `age` old.
+async fn session(store: &Arc<dyn UserStore>, user: &User, age: Duration) -> Session {
+    let started = Session::start(user, "curl/8", "203.0.113.7", now() - age);
+    let session = started.unwrap().0;
+    assert!(store.create_session(&session).await.unwrap());
+    session
+}
+
+async fn is_kept(store: &Arc<dyn UserStore>, session: &Session) -> bool {
+    store.find_session(&session.id).await.unwrap().is_some()
+}
+
+/// Whether the user's password could be changed.
+async fn another_password(store: &Arc<dyn UserStore>, user: &User, kept: &SessionId) -> bool {
+    let hash = PasswordHash::new("$another");
+    store.change_password(user, &hash, kept).await.unwrap()
 }

@@ -1,28 +1,44 @@
-//! Accounts and sessions in MongoDB: collections `users` and `sessions`.
+//! Accounts and sessions in MongoDB: collections `users`, `user_events`, `sessions`, `attempts`.
+//!
+//! Every decision is one conditional write of one document, acknowledged by a majority and
+//! journaled. Where an account's change kills sessions, the account's document says so from that
+//! write on; marking the sessions comes after, and is done again until it is done.
+
+mod attempts;
+mod sessions;
+mod users;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bson::doc;
-use bson::spec::BinarySubtype;
+use bson::{Bson, Document, doc};
+use jiff::Timestamp;
 use mongodb::options::IndexOptions;
-use mongodb::{Collection, Database, IndexModel};
-use serde::{Deserialize, Serialize};
+use mongodb::{Database, IndexModel};
+use shared::event::Envelope;
 use shared::id::{SessionId, UserId};
-use shared::mongo::{self, MongoSettings, from_bson, to_bson};
+use shared::mongo::outbox::EmbeddedOutbox;
+use shared::mongo::{self, MongoSettings};
+use shared::outbox::{Backlog, Outbox, Pending};
+use shared::page::{Page, PageRequest};
 use shared::store::StoreError;
 use tokio::sync::OnceCell;
 
-use super::{CreateUserError, UserStore};
-use crate::domain::{Email, EmailKey, Name, PasswordHash, Session, TokenHash, User};
+use self::attempts::Attempts;
+use self::sessions::Sessions;
+use self::users::Users;
+use super::{SaveUserError, SessionKey, Taken, UserStore};
+use crate::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
 
-/// The version of the documents' layout.
-const SCHEMA: i32 = 1;
+/// The version of the documents' layout. Documents of version 1 are read as well.
+const SCHEMA: i32 = 2;
 
 pub struct MongoUserStore {
     database: Database,
-    users: Collection<UserDocument>,
-    sessions: Collection<SessionDocument>,
+    users: Users,
+    sessions: Sessions,
+    attempts: Attempts,
+    outbox: EmbeddedOutbox,
     prepared: OnceCell<()>,
 }
 
@@ -31,36 +47,28 @@ impl MongoUserStore {
     pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Self> {
         let database = mongo::connect(settings).await?;
         Ok(Self {
-            users: database.collection("users"),
-            sessions: database.collection("sessions"),
+            users: Users::of(&database),
+            sessions: Sessions::of(&database),
+            attempts: Attempts::of(&database),
+            outbox: EmbeddedOutbox::new(&database, users::COLLECTION, users::HISTORY),
             prepared: OnceCell::new(),
             database,
         })
     }
 
-    async fn find(
-        &self,
-        operation: &'static str,
-        filter: bson::Document,
-    ) -> Result<Option<User>, StoreError> {
-        let users = self.users.clone();
-        let found = mongo::run(operation, async move { users.find_one(filter).await }).await?;
-        Ok(found.map(User::from))
+    async fn prepare_all(&self) -> Result<(), StoreError> {
+        self.users.prepare().await?;
+        self.sessions.prepare().await?;
+        self.attempts.prepare().await?;
+        self.outbox.prepare().await
     }
 }
 
 #[async_trait]
 impl UserStore for MongoUserStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let (users, sessions) = (self.users.clone(), self.sessions.clone());
-        let indexes = || {
-            mongo::run("create indexes", async move {
-                users.create_index(unique("email_key")).await?;
-                sessions.create_index(expiry("expires_at")).await?;
-                Ok(())
-            })
-        };
-        self.prepared.get_or_try_init(indexes).await.copied()
+        let all = || self.prepare_all();
+        self.prepared.get_or_try_init(all).await.copied()
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -73,31 +81,26 @@ impl UserStore for MongoUserStore {
         mongo::ping(&self.database).await
     }
 
-    async fn create_user(&self, user: &User) -> Result<(), CreateUserError> {
+    async fn create_user(&self, user: &User) -> Result<(), SaveUserError> {
         // Invariant: no account before the unique index that decides between two.
         self.prepare().await?;
-        let (users, document) = (self.users.clone(), UserDocument::from(user));
-        let created = mongo::run("create user", async move {
-            match users.insert_one(document).await {
-                Ok(_) => Ok(true),
-                // Its text would hold the address: it goes no further.
-                Err(error) if mongo::is_duplicate_key(&error) => Ok(false),
-                Err(error) => Err(error),
-            }
-        });
-        match created.await? {
-            true => Ok(()),
-            false => Err(CreateUserError::EmailTaken),
-        }
+        self.users.create(user).await
     }
 
     async fn find_by_email(&self, key: &EmailKey) -> Result<Option<User>, StoreError> {
-        self.find("find user by e-mail", doc! {"email_key": key.as_str()})
+        self.users
+            .find("find user by e-mail", doc! {"email_key": key.as_str()})
             .await
     }
 
     async fn find_by_id(&self, id: &UserId) -> Result<Option<User>, StoreError> {
-        self.find("find user", doc! {"_id": id.as_str()}).await
+        self.users
+            .find("find user", doc! {"_id": id.as_str()})
+            .await
+    }
+
+    async fn update_user(&self, user: &User) -> Result<bool, SaveUserError> {
+        self.users.update(user).await
     }
 
     async fn replace_password(
@@ -106,28 +109,153 @@ impl UserStore for MongoUserStore {
         old: &PasswordHash,
         new: &PasswordHash,
     ) -> Result<(), StoreError> {
-        let users = self.users.clone();
-        let filter = doc! {"_id": id.as_str(), "password": old.as_str()};
-        let update = doc! {"$set": {"password": new.as_str()}};
-        mongo::run("replace password", async move {
-            users.update_one(filter, update).await
-        })
-        .await?;
-        Ok(())
+        self.users.replace_password(id, old, new).await
     }
 
-    async fn create_session(&self, session: &Session) -> Result<(), StoreError> {
-        let (sessions, document) = (self.sessions.clone(), SessionDocument::from(session));
-        mongo::run("create session", async move {
-            sessions.insert_one(document).await
-        })
-        .await?;
-        Ok(())
+    async fn change_password(
+        &self,
+        user: &User,
+        new: &PasswordHash,
+        kept: &SessionId,
+    ) -> Result<bool, StoreError> {
+        self.users.change_password(user, new, kept).await
     }
+
+    async fn delete_user(
+        &self,
+        user: &User,
+        event: &Envelope,
+    ) -> Result<Option<Vec<Pending>>, StoreError> {
+        self.users.delete(user, event).await
+    }
+
+    async fn with_dead_sessions(&self, limit: usize) -> Result<Vec<UserId>, StoreError> {
+        self.users.with_dead_sessions(limit).await
+    }
+
+    async fn end_dead_sessions(&self, id: &UserId, now: Timestamp) -> Result<(), StoreError> {
+        let Some(seen) = self.users.reason(id).await? else {
+            return Ok(());
+        };
+        self.sessions.end_dead(id, &seen, now).await?;
+        self.users.dead_sessions_ended(id, &seen).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.users.purge(before).await
+    }
+
+    async fn create_session(&self, session: &Session) -> Result<bool, StoreError> {
+        self.sessions.create(session).await?;
+        // The session first: a password that changes after this look ends it.
+        let user = doc! {
+            "_id": session.user_id.as_str(),
+            "generation": in_generation(session.generation),
+        };
+        let current = self.users.find("look at user again", user).await?.is_some();
+        if !current {
+            self.sessions.remove(&session.id).await?;
+        }
+        Ok(current)
+    }
+
+    async fn find_session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        self.sessions.find(doc! {"_id": id.as_str()}).await
+    }
+
+    async fn find_session_by_family(
+        &self,
+        family: &TokenHash,
+    ) -> Result<Option<Session>, StoreError> {
+        let family = sessions::binary(family.as_bytes());
+        self.sessions.find(doc! {"family_hash": family}).await
+    }
+
+    async fn refresh_session(&self, before: &Chain, after: &Session) -> Result<bool, StoreError> {
+        self.sessions.refresh(before, after).await
+    }
+
+    async fn end_session(
+        &self,
+        id: &SessionId,
+        only_while: Option<&Chain>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.sessions.end(id, only_while, now).await
+    }
+
+    async fn list_sessions(
+        &self,
+        user: &User,
+        page: &PageRequest<SessionKey>,
+        now: Timestamp,
+    ) -> Result<Page<Session>, StoreError> {
+        self.sessions.list(user, page, now).await
+    }
+
+    async fn take_attempt(
+        &self,
+        key: &CounterKey,
+        quota: &Quota,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        self.attempts.take(key, quota, now).await
+    }
+
+    async fn return_attempt(
+        &self,
+        key: &CounterKey,
+        quota: &Quota,
+        known_until: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        self.attempts.give_back(key, quota, known_until).await
+    }
+}
+
+#[async_trait]
+impl Outbox for MongoUserStore {
+    async fn pending(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.outbox.pending(older_than, limit).await
+    }
+
+    async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
+        self.outbox.mark_published(published).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.outbox.backlog().await
+    }
+}
+
+/// Documents of version 1 do not name their generation; it is the first one.
+fn in_generation(generation: u64) -> Document {
+    match generation {
+        0 => doc! {"$in": [0_i64, Bson::Null]},
+        later => doc! {"$in": [later.cast_signed()]},
+    }
+}
+
+fn index(keys: Document) -> IndexModel {
+    IndexModel::builder().keys(keys).build()
 }
 
 fn unique(field: &str) -> IndexModel {
     let options = IndexOptions::builder().unique(true).build();
+    IndexModel::builder()
+        .keys(doc! {field: 1})
+        .options(options)
+        .build()
+}
+
+/// Of the few documents that match.
+fn partial(field: &str, filter: Document) -> IndexModel {
+    let options = IndexOptions::builder()
+        .partial_filter_expression(filter)
+        .build();
     IndexModel::builder()
         .keys(doc! {field: 1})
         .options(options)
@@ -141,87 +269,4 @@ fn expiry(field: &str) -> IndexModel {
         .keys(doc! {field: 1})
         .options(options)
         .build()
-}
-
-#[derive(Serialize, Deserialize)]
-struct UserDocument {
-    #[serde(rename = "_id")]
-    id: UserId,
-    email_key: String,
-    email: String,
-    name: String,
-    password: String,
-    version: i64,
-    created_at: bson::DateTime,
-    updated_at: bson::DateTime,
-    schema: i32,
-}
-
-impl From<&User> for UserDocument {
-    fn from(user: &User) -> Self {
-        Self {
-            id: user.id.clone(),
-            email_key: user.email.key().as_str().to_owned(),
-            email: user.email.as_str().to_owned(),
-            name: user.name.as_str().to_owned(),
-            password: user.password.as_str().to_owned(),
-            version: user.version.cast_signed(),
-            created_at: to_bson(user.created_at),
-            updated_at: to_bson(user.updated_at),
-            schema: SCHEMA,
-        }
-    }
-}
-
-impl From<UserDocument> for User {
-    fn from(document: UserDocument) -> Self {
-        Self {
-            id: document.id,
-            email: Email::stored(document.email),
-            name: Name::stored(document.name),
-            password: PasswordHash::new(document.password),
-            version: document.version.cast_unsigned(),
-            created_at: from_bson(document.created_at),
-            updated_at: from_bson(document.updated_at),
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct SessionDocument {
-    #[serde(rename = "_id")]
-    id: SessionId,
-    user_id: UserId,
-    family_hash: bson::Binary,
-    refresh_hash: bson::Binary,
-    device: String,
-    address: String,
-    created_at: bson::DateTime,
-    last_used_at: bson::DateTime,
-    expires_at: bson::DateTime,
-    schema: i32,
-}
-
-impl From<&Session> for SessionDocument {
-    fn from(session: &Session) -> Self {
-        Self {
-            id: session.id.clone(),
-            user_id: session.user_id.clone(),
-            family_hash: binary(&session.family),
-            refresh_hash: binary(&session.refresh),
-            device: session.device.clone(),
-            address: session.address.clone(),
-            created_at: to_bson(session.created_at),
-            last_used_at: to_bson(session.last_used_at),
-            expires_at: to_bson(session.expires_at),
-            schema: SCHEMA,
-        }
-    }
-}
-
-fn binary(hash: &TokenHash) -> bson::Binary {
-    bson::Binary {
-        subtype: BinarySubtype::Generic,
-        bytes: hash.as_bytes().to_vec(),
-    }
 }

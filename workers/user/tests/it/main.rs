@@ -2,8 +2,16 @@
 //! gateway signs them.
 
 mod accounts;
+mod attempts;
 mod availability;
+mod changes;
+mod deletion;
+mod lifecycle;
 mod logins;
+mod passwords;
 mod platform;
 mod process;
+mod refreshes;
+mod registrations;
+mod sessions;
 mod store;

@@ -2,25 +2,58 @@
 #![expect(clippy::unwrap_used, reason = "in a test suite a failure is a panic")]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
+use shared::identity;
 use shared::secret::Secret;
 use shared::supervise::CancellationToken;
 use shared::testing::{GATEWAY_KEYS, Reply, Signed, eventually, shared_mongodb};
+use shared::time::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use user_worker::{Config, Hashing};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
-/// A configuration with cheap hashes.
+/// The system's clock, set forward or held by a test.
+#[derive(Default)]
+pub(crate) struct TestClock {
+    ahead_ms: AtomicU64,
+    held: OnceLock<Timestamp>,
+}
+
+impl TestClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        let ms = by.as_millis() as u64;
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// From now on it goes forward by [`TestClock::advance`] only.
+    pub(crate) fn hold(&self) {
+        self.held.get_or_init(|| SystemClock.now());
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let held = self.held.get().copied();
+        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::SeqCst));
+        held.unwrap_or_else(|| SystemClock.now()) + ahead
+    }
+}
+
+/// A configuration with cheap hashes, and no broker: nothing but announcing a deletion needs one.
 pub(crate) fn config(mongodb_uri: &str, database: &str) -> Config {
     let variables = [
         ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS),
         ("TOKEN_SIGNING_KEYS", &format!("t1:{}", "07".repeat(32))),
         ("MONGODB_URI", mongodb_uri),
         ("MONGODB_DATABASE", database),
+        ("AMQP_URL", "amqp://127.0.0.1:1"),
         ("DRAIN_LAME_DUCK", "1ms"),
     ];
     let variables: HashMap<String, String> = variables
@@ -41,6 +74,7 @@ pub(crate) struct Worker {
     /// Signs requests for nobody in particular.
     pub(crate) gateway: Signed,
     pub(crate) config: Config,
+    pub(crate) clock: Arc<TestClock>,
     shutdown: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -55,16 +89,28 @@ impl Worker {
 
     /// A worker that listens.
     pub(crate) async fn with(config: Config) -> Self {
+        Self::at(config, Arc::default()).await
+    }
+
+    /// Another one on the same data and clock.
+    pub(crate) async fn replica(&self) -> Self {
+        let replica = Self::at(copy(&self.config), self.clock.clone()).await;
+        eventually(Duration::from_secs(10), || replica.is_ready()).await;
+        replica
+    }
+
+    async fn at(config: Config, clock: Arc<TestClock>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gateway = Signed::new(format!("http://{}", listener.local_addr().unwrap()));
         let shutdown = CancellationToken::new();
         let copy = copy(&config);
-        let running = tokio::spawn(user_worker::run(listener, config, shutdown.clone()));
+        let run = user_worker::run_at(listener, config, clock.clone(), shutdown.clone());
         Self {
             gateway,
             config: copy,
+            clock,
             shutdown,
-            running,
+            running: tokio::spawn(run),
         }
     }
 
@@ -97,6 +143,37 @@ impl Worker {
             .await
     }
 
+    /// The tokens of a new account.
+    pub(crate) async fn join(&self, email: &str) -> Value {
+        self.register(email).await.expect(201);
+        self.login(email, PASSWORD).await.expect(200).json()
+    }
+
+    /// Requests that carry the access token of this pair.
+    pub(crate) fn caller(&self, tokens: &Value) -> Signed {
+        let claims = claims(&tokens["access_token"]);
+        self.gateway
+            .as_user(claims["sub"].as_str().unwrap())
+            .with(&identity::SESSION_ID, claims["sid"].as_str().unwrap())
+    }
+
+    /// Requests from somewhere else.
+    pub(crate) fn from(&self, address: &str) -> Signed {
+        self.gateway.with(&identity::CLIENT_ADDRESS, address)
+    }
+
+    pub(crate) async fn refresh(&self, tokens: &Value) -> Reply {
+        let body = json!({"refresh_token": tokens["refresh_token"]});
+        let request = self.gateway.post("/api/users/refresh");
+        request.json(&body).send().await
+    }
+
+    /// The status of `GET /me` with the access token of this pair.
+    pub(crate) async fn me(&self, tokens: &Value) -> u16 {
+        let caller = self.caller(tokens);
+        caller.get("/api/users/me").send().await.status.as_u16()
+    }
+
     /// The documents of a collection, as they lie in the database.
     pub(crate) async fn documents(&self, collection: &str) -> Vec<bson::Document> {
         use futures_util::TryStreamExt;
@@ -123,5 +200,27 @@ pub(crate) fn claims(token: &Value) -> Value {
 fn copy(config: &Config) -> Config {
     let mut copy = self::config(Secret::expose(&config.mongo.uri), &config.mongo.database);
     copy.hashing = config.hashing.clone();
+    copy.amqp_url = config.amqp_url.clone();
     copy
+}
+
+/// A refusal without what is different in each answer.
+pub(crate) fn problem(reply: &Reply) -> Value {
+    let mut problem = reply.json();
+    problem["request_id"] = Value::Null;
+    problem["headers"] = json!([
+        reply.header("www-authenticate"),
+        reply.header("content-type")
+    ]);
+    problem
+}
+
+/// What a refusal complains of.
+pub(crate) fn pointers(reply: &Reply) -> Vec<String> {
+    let problem = reply.json();
+    let errors = problem["errors"].as_array().unwrap().iter();
+    let pointers = errors.map(|error| error["pointer"].as_str().unwrap().to_owned());
+    let mut pointers: Vec<_> = pointers.collect();
+    pointers.sort();
+    pointers
 }

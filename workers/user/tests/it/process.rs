@@ -74,6 +74,7 @@ async fn the_binary_prepares_a_mongod_serves_on_it_and_drains() {
             .env("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS)
             .env("TOKEN_SIGNING_KEYS", format!("t1:{}", "07".repeat(32)))
             .env("MONGODB_URI", format!("mongodb://{host}/?replicaSet=rs0"))
+            .env("AMQP_URL", "amqp://127.0.0.1:1")
             .env("DRAIN_LAME_DUCK", "1ms")
     };
     let mut process = worker("serve").start();
@@ -132,7 +133,12 @@ async fn an_unusable_environment_is_reported_whole() {
         .env("TOKEN_SIGNING_KEYS", "t1:00");
     let (served, said) = finished(serve).await;
     assert!(!served);
-    for name in ["GATEWAY_SIGNING_KEYS", "MONGODB_URI", "TOKEN_SIGNING_KEYS"] {
+    for name in [
+        "GATEWAY_SIGNING_KEYS",
+        "MONGODB_URI",
+        "AMQP_URL",
+        "TOKEN_SIGNING_KEYS",
+    ] {
         assert!(said.contains(name), "{said}");
     }
 }

@@ -1,7 +1,15 @@
 //! The MongoDB adapter passes the suite of all adapters.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bson::doc;
+use futures_util::TryStreamExt;
+use shared::id::{SessionId, UserId};
+use shared::page::PageRequest;
+use shared::time::{Clock, SystemClock};
+use user_worker::domain::{PasswordHash, Session};
 use user_worker::store::mongo::MongoUserStore;
 use user_worker::store::{UserStore, conformance};
 
@@ -18,7 +26,7 @@ async fn the_mongodb_store_does_what_every_user_store_does() {
 }
 
 #[tokio::test]
-async fn expired_sessions_and_second_accounts_are_left_to_the_indexes() {
+async fn expiry_uniqueness_and_what_is_looked_for_are_left_to_indexes() {
     let mongo = fresh_config().await.mongo;
     MongoUserStore::connect(&mongo)
         .await
@@ -27,26 +35,94 @@ async fn expired_sessions_and_second_accounts_are_left_to_the_indexes() {
         .await
         .unwrap();
     let database = shared::mongo::connect(&mongo).await.unwrap();
-    let index = async |collection: &str| {
-        use futures_util::TryStreamExt;
+    let indexes = async |collection: &str| {
         let collection = database.collection::<bson::Document>(collection);
-        let indexes: Vec<_> = collection
-            .list_indexes()
-            .await
-            .unwrap()
-            .try_collect()
+        let indexes = collection.list_indexes().await.unwrap();
+        let indexes: Vec<_> = indexes.try_collect().await.unwrap();
+        let described = indexes.into_iter().map(|index| {
+            let options = index.options.unwrap();
+            let kind = match (options.unique, options.expire_after) {
+                (Some(true), _) => "unique ",
+                (_, Some(after)) if after.is_zero() => "expiring ",
+                _ => "",
+            };
+            let first = index.keys.keys().next().unwrap().clone();
+            format!("{kind}{first}")
+        });
+        BTreeSet::from_iter(described)
+    };
+    let expected = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let users = [
+        "_id",
+        "unique email_key",
+        "dead_sessions",
+        "deleted_at",
+        "pending.0.at",
+    ];
+    assert_eq!(indexes("users").await, expected(&users));
+    let sessions = [
+        "_id",
+        "unique family_hash",
+        "expiring expires_at",
+        "user_id",
+        "ended_at",
+    ];
+    assert_eq!(indexes("sessions").await, expected(&sessions));
+    assert_eq!(
+        indexes("attempts").await,
+        expected(&["_id", "expiring expires_at"])
+    );
+}
+
+#[tokio::test]
+async fn documents_of_version_one_are_read() {
+    let mongo = fresh_config().await.mongo;
+    let store = MongoUserStore::connect(&mongo).await.unwrap();
+    store.prepare().await.unwrap();
+    let database = shared::mongo::connect(&mongo).await.unwrap();
+    let now = SystemClock.now();
+    let time = shared::mongo::to_bson(now);
+    let users = database.collection::<bson::Document>("users");
+    let user = doc! {
+        "_id": "u", "email_key": "ada@example.org", "email": "ada@example.org", "name": "Ada",
+        "password": "$first", "version": 1_i64, "created_at": time, "updated_at": time, "schema": 1,
+    };
+    users.insert_one(user).await.unwrap();
+    let hash = bson::Binary {
+        subtype: bson::spec::BinarySubtype::Generic,
+        bytes: vec![7; 32],
+    };
+    let session = doc! {
+        "_id": "s", "user_id": "u", "family_hash": &hash, "refresh_hash": &hash, "device": "",
+        "address": "", "created_at": time, "last_used_at": time,
+        "expires_at": shared::mongo::to_bson(now + Duration::from_secs(60)), "schema": 1,
+    };
+    let sessions = database.collection::<bson::Document>("sessions");
+    sessions.insert_one(session).await.unwrap();
+
+    let find = async || {
+        let user = store
+            .find_by_id(&UserId::parse("u").unwrap())
             .await
             .unwrap();
-        indexes
-            .into_iter()
-            .find_map(|index| index.options.filter(|o| o.name.as_deref() != Some("_id_")))
+        let session = store.find_session(&SessionId::parse("s").unwrap()).await;
+        (user.unwrap(), session.unwrap())
     };
-    assert_eq!(index("users").await.unwrap().unique, Some(true));
-    assert!(
-        index("sessions")
-            .await
-            .unwrap()
-            .expire_after
-            .is_some_and(|after| after.is_zero())
-    );
+    let (user, session) = find().await;
+    let session = session.unwrap();
+    assert!(session.is_alive(&user, now));
+    let page = PageRequest {
+        limit: 10,
+        after: None,
+    };
+    let listed = store.list_sessions(&user, &page, now).await.unwrap();
+    assert_eq!(listed.items, [session]);
+    let new = Session::start(&user, "", "", now).unwrap().0;
+    assert!(store.create_session(&new).await.unwrap());
+    let password = PasswordHash::new("$second");
+    let changed = store.change_password(&user, &password, &new.id).await;
+    assert!(changed.unwrap());
+    store.end_dead_sessions(&user.id, now).await.unwrap();
+    assert_eq!(find().await.1, None);
+    assert!(store.find_session(&new.id).await.unwrap().is_some());
 }
