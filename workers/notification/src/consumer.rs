@@ -5,13 +5,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::Registry;
-use shared::bus::{Queue, TASK_QUEUES};
+use shared::bus::{NOTIFICATION_USER_DELETED, Queue, TASK_QUEUES};
 use shared::consumer::{Handler, Outcome};
+use shared::event::{EventType, Poison, UserDeleted};
 use shared::store::StoreError;
 use shared::time::Clock;
 
-use crate::domain::{Entry, TaskEvent};
+use crate::domain::{Entry, Event, TaskEvent};
 use crate::store::NotificationStore;
+
+/// What this worker consumes.
+pub const QUEUES: [Queue; 4] = [
+    TASK_QUEUES[0],
+    TASK_QUEUES[1],
+    TASK_QUEUES[2],
+    NOTIFICATION_USER_DELETED,
+];
 
 /// The only consumer of the notification queues.
 pub type Consumer = shared::consumer::Consumer<Notifier>;
@@ -35,22 +44,34 @@ pub fn new(
 
 #[async_trait]
 impl Handler for Notifier {
-    type Event = Entry;
+    type Event = Event;
 
     fn queues(&self) -> &'static [Queue] {
-        &TASK_QUEUES
+        &QUEUES
     }
 
     async fn prepare(&self) -> Result<(), StoreError> {
         self.store.prepare().await
     }
 
-    fn read(&self, queue: Queue, body: &[u8]) -> Result<(Timestamp, Entry), String> {
-        let event = TaskEvent::parse(body, queue.event_type).map_err(|why| why.to_string())?;
-        Ok((event.time, Entry::new(&event, self.clock.now())))
+    fn read(&self, queue: Queue, body: &[u8]) -> Result<(Timestamp, Event), String> {
+        read(queue.event_type, body, self.clock.now()).map_err(|why| why.to_string())
     }
 
-    async fn apply(&self, entries: &[Entry]) -> Result<Vec<Outcome>, StoreError> {
-        self.store.apply(entries, self.clock.now()).await
+    async fn apply(&self, events: &[Event]) -> Result<Vec<Outcome>, StoreError> {
+        self.store.apply(events, self.clock.now()).await
+    }
+}
+
+fn read(queue: EventType, body: &[u8], now: Timestamp) -> Result<(Timestamp, Event), Poison> {
+    match queue {
+        EventType::TaskCreated | EventType::TaskUpdated | EventType::TaskDeleted => {
+            let event = TaskEvent::parse(body, queue)?;
+            Ok((event.time, Event::Task(Entry::new(&event, now))))
+        }
+        EventType::UserDeleted => {
+            let event = UserDeleted::read(body)?;
+            Ok((event.at, Event::UserDeleted(event.user_id)))
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a notification is, who gets one, and what it says.
 //!
-//! Pure: no clock, no I/O. The consumer makes an [`Entry`] of every event and hands it to the store;
+//! Pure: no clock, no I/O. The consumer makes an [`Event`] of every message and hands it to the store;
 //! the HTTP side only renders what the store holds.
 
 mod event;
@@ -87,7 +87,27 @@ pub struct Notification {
     pub read: bool,
 }
 
-/// One event as the store applies it: once, however often it is delivered.
+impl Notification {
+    pub fn version(&self) -> u64 {
+        Self::version_of(self.read)
+    }
+
+    /// `read` is all that ever changes, so it is the version.
+    pub fn version_of(read: bool) -> u64 {
+        u64::from(read)
+    }
+}
+
+/// An event as the store applies it: once, however often it is delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Something happened to a task: people are told.
+    Task(Entry),
+    /// Somebody is gone: nothing of theirs is kept, and they are told nothing any more.
+    UserDeleted(UserId),
+}
+
+/// What one event of a task tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub event_id: String,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::stream;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
-use shared::http::{Reply, Request, Routes, json};
+use shared::http::{IfMatch, Once, Reply, Request, Routes, json};
 use shared::id::NotificationId;
 use shared::identity::Caller;
 use shared::page::Page;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::domain::{Kind, Notification};
 use crate::live::{Hub, MAX_STREAMS_PER_USER, Stream};
-use crate::store::{Filter, Key, NotificationStore};
+use crate::store::{Change, Expected, Filter, Key, NotificationStore};
 
 /// A stream whose token has no end (none of ours) lives as long as a token of ours.
 const LONGEST_STREAM: Duration = Duration::from_secs(600);
@@ -71,26 +71,32 @@ async fn get(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
 }
 
 async fn patch(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
-    let id = id(&request)?;
+    let (id, expected) = (id(&request)?, expected(&request.if_match()));
     let (caller, mut body) = request.object().await?;
     let read = body.required("read", json::boolean);
     let read = body.finish(|| read)?;
-    let marked = cx.store.set_read(&caller.user_id, &id, read).await?;
-    marked.map(|marked| render(&marked)).ok_or_else(unknown)
+    let change = cx.store.set_read(&caller.user_id, &id, read, expected);
+    done(change.await?).map(|marked| render(&marked))
 }
 
 async fn delete(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
-    let id = id(&request)?;
-    match cx.store.delete(request.user_id(), &id).await? {
-        true => Ok(Reply::empty(StatusCode::NO_CONTENT)),
-        false => Err(unknown()),
-    }
+    let (id, expected) = (id(&request)?, expected(&request.if_match()));
+    let change = cx.store.delete(request.user_id(), &id, expected);
+    done(change.await?).map(|_| Reply::empty(StatusCode::NO_CONTENT))
 }
 
 async fn read_all(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     request.query().finish()?;
-    let updated = cx.store.set_all_read(request.user_id()).await?;
-    Ok(Reply::ok(&json!({"updated": updated})))
+    let key = request.idempotency()?;
+    let caller = request.without_members().await?;
+    let (user, now) = (&caller.user_id, cx.clock.now());
+    let answer = |updated| Reply::ok(&json!({"updated": updated}));
+    match cx.store.set_all_read(user, key.as_ref(), now).await? {
+        Once::New(updated) => Ok(answer(updated)),
+        Once::Before(updated) => Ok(answer(updated).replayed()),
+        Once::Mismatch => Err(Problem::idempotency_mismatch()),
+        Once::InFlight => Err(Problem::idempotency_in_flight()),
+    }
 }
 
 async fn live(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
@@ -133,9 +139,25 @@ fn remaining(caller: &Caller, clock: &dyn Clock) -> Duration {
     Duration::from_millis(u64::try_from(left).unwrap_or_default())
 }
 
-/// `read` is all that ever changes, so it is the version.
 fn render(notification: &Notification) -> Reply {
-    Reply::ok(notification).etag(u64::from(notification.read))
+    Reply::ok(notification).etag(notification.version())
+}
+
+/// The states that a request's `If-Match` allows.
+fn expected(if_match: &IfMatch) -> Expected {
+    let accepts = |read| if_match.accepts(Notification::version_of(read));
+    Expected {
+        read: accepts(true),
+        unread: accepts(false),
+    }
+}
+
+fn done(change: Change) -> Result<Notification, Problem> {
+    match change {
+        Change::Done(notification) => Ok(notification),
+        Change::Unexpected(now) => Err(IfMatch::stale(now.version())),
+        Change::Missing => Err(unknown()),
+    }
 }
 
 fn id(request: &Request<Caller>) -> Result<NotificationId, Problem> {

@@ -1,5 +1,5 @@
 //! The notification worker: consumes task events, keeps each user's notifications, and serves them
-//! as lists and as live streams.
+//! as lists and as live streams. What deleted users were told it removes.
 //!
 //! [`consumer`] takes events from the broker and [`domain`] decides who is told what; the
 //! [`store`] keeps it. [`http`] reads the store, and [`live`] sends what it gains. The HTTP side
@@ -21,6 +21,7 @@ use prometheus::{IntGauge, Registry};
 use shared::bus::{Bus, rabbit::RabbitBus};
 use shared::http::serve::{Dependency, Readiness};
 use shared::http::{Service, serve};
+use shared::store::StoreError;
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::telemetry::register;
 use shared::time::{Clock, SystemClock};
@@ -34,7 +35,10 @@ use live::Hub;
 use store::{NotificationStore, mongo::MongoNotifications};
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
-const PURGE_BATCH: usize = 500;
+/// A look costs an empty index.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
+/// What one step removes: some milliseconds of work, and nobody's events wait for it.
+const AT_ONCE: usize = 500;
 
 /// Serves on `listener` until `shutdown`, then drains. Starts with every server away.
 pub async fn run(
@@ -82,9 +86,21 @@ pub async fn run(
         let (hub, store, end) = (hub.clone(), hints.clone(), end.clone());
         async move { hub.follow(store, end).await }
     }));
-    let end = shutdown.clone();
+    let (old, end) = (store.clone(), shutdown.clone());
     tasks.spawn(keep_running("purge", shutdown.clone(), move || {
-        purge(store.clone(), clock.clone(), end.clone())
+        let (store, clock) = (old.clone(), clock.clone());
+        repeat(PURGE_EVERY, end.clone(), move || {
+            let (store, now) = (store.clone(), clock.now());
+            async move { Ok(store.purge(now, AT_ONCE).await? == AT_ONCE) }
+        })
+    }));
+    let end = shutdown.clone();
+    tasks.spawn(keep_running("forget", shutdown.clone(), move || {
+        let store = store.clone();
+        repeat(FORGET_EVERY, end.clone(), move || {
+            let store = store.clone();
+            async move { store.forget(AT_ONCE).await }
+        })
     }));
 
     serve(
@@ -100,19 +116,19 @@ pub async fn run(
     Ok(())
 }
 
-/// Removes what is beyond its retention, now and then.
-async fn purge(
-    store: Arc<dyn NotificationStore>,
-    clock: Arc<dyn Clock>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+/// Repeats a step until `shutdown`: at once while it says that there is more, else now and then.
+async fn repeat<F, Fut>(every: Duration, shutdown: CancellationToken, step: F) -> anyhow::Result<()>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<bool, StoreError>>,
+{
     while !shutdown.is_cancelled() {
-        if store.purge(clock.now(), PURGE_BATCH).await? == PURGE_BATCH {
+        if step().await? {
             continue;
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(PURGE_EVERY) => {}
+            () = tokio::time::sleep(every) => {}
         }
     }
     Ok(())

@@ -3,20 +3,22 @@
 //!
 //! Invariants of every adapter, which the conformance suite checks: an event is applied once however
 //! often and wherever in parallel it comes; a user's `unread` is exactly the number of their unread
-//! notifications; their sequence numbers become visible in order, each once.
+//! notifications; their sequence numbers become visible in order, each once; who was deleted is told
+//! nothing any more, whatever comes later or at the same moment.
 
 pub mod mongo;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use shared::http::{Idempotency, Once};
 use shared::id::{NotificationId, UserId};
 use shared::page::PageRequest;
 use shared::store::StoreError;
 
 pub use shared::consumer::Outcome;
 
-use crate::domain::{Entry, Kind, Notification};
+use crate::domain::{Event, Kind, Notification};
 
 /// Which of a user's notifications are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,7 +27,8 @@ pub struct Filter {
     pub kind: Option<Kind>,
 }
 
-/// Where a list goes on: behind the notification with this time and id, latest first.
+/// Where a list goes on: behind the notification with this time and id, latest first. All filters
+/// share one order, and the notification need not be there any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     #[serde(with = "shared::time::millis")]
@@ -41,6 +44,36 @@ pub struct Counter {
     pub unread: u64,
     /// Retention has removed notifications up to here: not all that follow an older number are left.
     pub purged: u64,
+    /// The user is gone.
+    pub deleted: bool,
+}
+
+/// The states in which a notification may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    pub read: bool,
+    pub unread: bool,
+}
+
+impl Expected {
+    pub const ANY: Self = Self {
+        read: true,
+        unread: true,
+    };
+
+    pub fn includes(self, read: bool) -> bool {
+        if read { self.read } else { self.unread }
+    }
+}
+
+/// What became of a change to one notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is this now; or was, where it was deleted.
+    Done(Notification),
+    /// It is in another state than expected, and stays in it.
+    Unexpected(Notification),
+    Missing,
 }
 
 /// Where notifications are.
@@ -52,9 +85,9 @@ pub trait NotificationStore: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Applies events, each once, with everything that follows from it or not at all; durable when
-    /// it returns. One outcome per entry, in order. After an error any of them may be applied:
-    /// repeat it.
-    async fn apply(&self, entries: &[Entry], now: Timestamp) -> Result<Vec<Outcome>, StoreError>;
+    /// it returns. One outcome per event, in order. After an error any of them may be applied:
+    /// repeat it. Deleted users are remembered, their unread count is 0 and [`Self::forget`] has to do.
+    async fn apply(&self, events: &[Event], now: Timestamp) -> Result<Vec<Outcome>, StoreError>;
 
     /// One more than the page's limit where there are more; latest first.
     async fn list(
@@ -70,19 +103,31 @@ pub trait NotificationStore: Send + Sync + 'static {
         id: &NotificationId,
     ) -> Result<Option<Notification>, StoreError>;
 
-    /// Marks one, counts it, and returns it as it then is.
+    /// Marks one, and counts it.
     async fn set_read(
         &self,
         user: &UserId,
         id: &NotificationId,
         read: bool,
-    ) -> Result<Option<Notification>, StoreError>;
+        expected: Expected,
+    ) -> Result<Change, StoreError>;
 
-    /// Marks all that are there, and returns how many were unread.
-    async fn set_all_read(&self, user: &UserId) -> Result<u64, StoreError>;
+    /// Marks all that are there, and returns how many were unread. With a key that is known it goes
+    /// on where the first call stopped, and returns what both marked; nothing is marked twice.
+    async fn set_all_read(
+        &self,
+        user: &UserId,
+        key: Option<&Idempotency>,
+        now: Timestamp,
+    ) -> Result<Once<u64, u64>, StoreError>;
 
-    /// Whether there was one to delete. It never comes back: its event stays applied.
-    async fn delete(&self, user: &UserId, id: &NotificationId) -> Result<bool, StoreError>;
+    /// Deletes one. It never comes back: its event stays applied.
+    async fn delete(
+        &self,
+        user: &UserId,
+        id: &NotificationId,
+        expected: Expected,
+    ) -> Result<Change, StoreError>;
 
     async fn counter(&self, user: &UserId) -> Result<Counter, StoreError>;
 
@@ -94,15 +139,19 @@ pub trait NotificationStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Notification>, StoreError>;
 
-    /// Starts to tell who got something new, whichever replica applied it.
+    /// Starts to tell who got something new or is gone, whichever replica applied it.
     async fn hints(&self) -> Result<Box<dyn Hints>, StoreError>;
 
     /// Removes what is beyond its retention, with its counts; at most `limit` at a time. Returns how
     /// many.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+
+    /// Removes notifications of one deleted user, at most `limit`. Whether there was such a user:
+    /// call it again.
+    async fn forget(&self, limit: usize) -> Result<bool, StoreError>;
 }
 
-/// Who got something new. A hint may be late, doubled or missing: the store is the truth.
+/// Who got something new, or is gone. A hint may be late, doubled or missing: the store is the truth.
 #[async_trait]
 pub trait Hints: Send {
     async fn next(&mut self) -> Result<UserId, StoreError>;

@@ -18,6 +18,14 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What is read from the store, and held for a client, at a time.
 const PAGE: usize = 50;
 
+/// What the store had for a stream.
+enum News {
+    Events(Bytes),
+    Nothing,
+    /// The user is gone.
+    Over,
+}
+
 /// A stream, pulled by whoever writes to the client: the next piece is made when the last is gone.
 pub struct Stream {
     store: Arc<dyn NotificationStore>,
@@ -32,7 +40,7 @@ pub struct Stream {
 
 impl Stream {
     /// Starts behind the last event the client says it has, or now. It ends at `ends` (the token's
-    /// end) or when `stopping`.
+    /// end), when `stopping`, or with its user's account.
     pub async fn open(
         store: Arc<dyn NotificationStore>,
         ticket: Ticket,
@@ -41,6 +49,11 @@ impl Stream {
         stopping: CancellationToken,
     ) -> Result<Self, StoreError> {
         let counter = store.counter(&ticket.user).await?;
+        let ends = if counter.deleted {
+            Instant::now()
+        } else {
+            ends
+        };
         let resumed = last_event_id.map(|id| resume(id, &counter));
         let sent = match resumed {
             Some(Some(sequence)) => sequence,
@@ -74,8 +87,10 @@ impl Stream {
         while !self.stopping.is_cancelled() && Instant::now() < self.ends {
             // Before the store is asked: a hint that comes meanwhile asks again.
             self.ticket.wake.mark_unchanged();
-            if let Some(events) = self.news().await {
-                return Some(events);
+            match self.news().await {
+                News::Events(events) => return Some(events),
+                News::Over => return None,
+                News::Nothing => {}
             }
             tokio::select! {
                 () = self.stopping.cancelled() => return None,
@@ -90,18 +105,25 @@ impl Stream {
         None
     }
 
-    async fn news(&mut self) -> Option<Bytes> {
-        match self.store.since(&self.ticket.user, self.sent, PAGE).await {
-            Ok(found) => {
-                self.sent = found.last()?.sequence;
-                Some(render(&found))
-            }
-            Err(error) => {
-                // The client waits; what it missed is in the store when that is back.
-                tracing::warn!(error = chain(&error), "a stream could not ask the store");
-                None
-            }
+    async fn news(&mut self) -> News {
+        self.ask().await.unwrap_or_else(|error| {
+            // The client waits; what it missed is in the store when that is back.
+            tracing::warn!(error = chain(&error), "a stream could not ask the store");
+            News::Nothing
+        })
+    }
+
+    async fn ask(&mut self) -> Result<News, StoreError> {
+        let user = &self.ticket.user;
+        let found = self.store.since(user, self.sent, PAGE).await?;
+        if let Some(last) = found.last() {
+            self.sent = last.sequence;
+            return Ok(News::Events(render(&found)));
         }
+        Ok(match self.store.counter(user).await?.deleted {
+            true => News::Over,
+            false => News::Nothing,
+        })
     }
 }
 
@@ -138,6 +160,7 @@ mod tests {
             sequence: 9,
             unread: 0,
             purged: 4,
+            deleted: false,
         };
         for (id, resumed) in [
             ("9", Some(9)),

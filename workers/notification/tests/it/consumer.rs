@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use notification_worker::domain::{Entry, TaskEvent};
+use notification_worker::domain::{Entry, Event, TaskEvent};
 use notification_worker::store::{Filter, NotificationStore, Outcome};
 use serde_json::json;
 use shared::event::EventType;
 use shared::id::UserId;
 use shared::page::PageRequest;
+use shared::supervise::CancellationToken;
 use shared::testing::{MongoDb, eventually};
 
-use crate::stage::{SOON, Stage, Task, drain, events};
+use crate::stage::{SOON, Stage, Task, deleted, drain, events, left};
 
 #[tokio::test]
 async fn an_event_that_is_delivered_twice_is_applied_once() {
@@ -30,37 +32,14 @@ async fn an_event_that_is_delivered_twice_is_applied_once() {
 async fn two_consumers_in_parallel_apply_each_event_once() {
     const EVENTS: u64 = 150;
     let stage = Stage::new().await;
-    let (one, two) = (stage.consumer().await, stage.consumer().await);
-    let (mut from_one, mut from_two) = (stage.subscribe().await, stage.subscribe().await);
     let owner = UserId::new();
     let (first, second) = (Task::of(&owner), Task::of(&owner));
     for _ in 0..2 {
         stage.publish(&events(&first, 1..=EVENTS)).await;
         stage.publish(&events(&second, 1..=EVENTS)).await;
     }
-    // Everything is in a queue: the two share it however they do, and stop when both are idle.
-    let total = 4 * EVENTS as usize;
-    let ended = std::sync::atomic::AtomicUsize::new(0);
-    let done = shared::supervise::CancellationToken::new();
-    let work = async |consumer: &notification_worker::consumer::Consumer,
-                      from: &mut dyn shared::bus::Subscription| {
-        let mut applied = 0;
-        while !done.is_cancelled() {
-            let step = consumer.consume_once(from, &done).await.unwrap();
-            applied += step.applied;
-            let count = step.applied + step.duplicates;
-            let before = ended.fetch_add(count, std::sync::atomic::Ordering::Relaxed);
-            if before + count == total {
-                done.cancel();
-            }
-        }
-        applied
-    };
-    let both = async { tokio::join!(work(&one, from_one.as_mut()), work(&two, from_two.as_mut())) };
-    let (by_one, by_two) = tokio::time::timeout(SOON, both)
-        .await
-        .expect("drained within 30 s");
-    assert_eq!(by_one + by_two, 2 * EVENTS as usize);
+    let applied = drain_both(&stage, 4 * EVENTS as usize).await;
+    assert_eq!(applied, 2 * EVENTS as usize);
     let store = stage.store().await;
     let counter = store.counter(&owner).await.unwrap();
     assert_eq!((counter.sequence, counter.unread), (2 * EVENTS, 2 * EVENTS));
@@ -75,6 +54,97 @@ async fn two_consumers_in_parallel_apply_each_event_once() {
     );
 }
 
+/// Two consumers share the queues however they do, until `total` deliveries have ended. How many
+/// were applied.
+async fn drain_both(stage: &Stage, total: usize) -> usize {
+    let ended = AtomicUsize::new(0);
+    let done = CancellationToken::new();
+    let work = async || {
+        let (consumer, mut from) = (stage.consumer().await, stage.subscribe().await);
+        let mut applied = 0;
+        while !done.is_cancelled() {
+            let step = consumer.consume_once(from.as_mut(), &done).await;
+            let step = step.expect("the bus is there");
+            applied += step.applied;
+            let count = step.applied + step.duplicates;
+            if ended.fetch_add(count, Ordering::Relaxed) + count == total {
+                done.cancel();
+            }
+        }
+        applied
+    };
+    let both = async { tokio::join!(work(), work()) };
+    let (by_one, by_two) = tokio::time::timeout(SOON, both)
+        .await
+        .expect("drained within 30 s");
+    by_one + by_two
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_deleted_in_a_storm_is_told_nothing_and_everybody_else_everything() {
+    const EVENTS: u64 = 150;
+    let stage = Stage::new().await;
+    let mut task = Task::new();
+    let (leaver, reader) = (task.owner.clone(), UserId::new());
+    task.assignee = Some(reader.clone());
+    task.actor = UserId::new();
+    for _ in 0..2 {
+        stage.publish(&events(&task, 1..=EVENTS / 2)).await;
+        stage.publish(&[deleted(&leaver)]).await;
+        stage.publish(&events(&task, EVENTS / 2 + 1..=EVENTS)).await;
+    }
+    let applied = drain_both(&stage, 2 * (EVENTS as usize + 1)).await;
+    assert_eq!(applied, EVENTS as usize + 1);
+    let (store, database) = (stage.store().await, stage.database().await);
+    while store.forget(500).await.unwrap() {}
+    assert_eq!(left(&database, &leaver).await, 0);
+    assert_eq!(store.counter(&leaver).await.unwrap().unread, 0);
+    let kept = store.since(&reader, 0, 10_000).await.unwrap();
+    let versions: BTreeSet<_> = kept.iter().map(|n| n.notice.task_version).collect();
+    assert_eq!(versions, (1..=EVENTS).collect());
+    assert_eq!(kept.len(), EVENTS as usize);
+    assert_eq!(store.counter(&reader).await.unwrap().unread, EVENTS);
+    assert!(stage.dead_letters().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_while_it_forgets_keeps_nobody_waiting_and_goes_on() {
+    const ALL: u64 = 20_000;
+    let stage = Stage::new().await;
+    let (store, database) = (stage.store().await, stage.database().await);
+    let mut task = Task::new();
+    task.actor = UserId::new();
+    let (leaver, other) = (task.owner.clone(), Task::new());
+    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    stage.multiply(&leaver, ALL.cast_signed()).await;
+    let mut worker = stage.process();
+    stage.publish(&[other.event(1)]).await;
+    applied(&store, &other.owner, 1).await;
+
+    stage.publish(&[deleted(&leaver), other.event(2)]).await;
+    applied(&store, &other.owner, 2).await;
+    eventually(SOON, async || left(&database, &leaver).await < ALL).await;
+    // Others are told while it forgets.
+    stage.publish(&[task.event(2), other.event(3)]).await;
+    applied(&store, &other.owner, 3).await;
+    worker.kill9();
+    let some = left(&database, &leaver).await;
+    assert!(some > 0, "it forgot {ALL} before anybody was told anything");
+    let counter = store.counter(&leaver).await.unwrap();
+    assert_eq!((counter.unread, counter.deleted), (0, true));
+
+    // What waited, and what comes late, brings nothing back.
+    stage.publish(&[task.event(3), deleted(&leaver)]).await;
+    worker.start_again();
+    eventually(SOON, async || left(&database, &leaver).await == 0).await;
+    stage.publish(&[task.event(4), other.event(4)]).await;
+    applied(&store, &other.owner, 4).await;
+    while store.forget(500).await.unwrap() {}
+    assert_eq!(left(&database, &leaver).await, 0);
+    assert_eq!(store.counter(&other.owner).await.unwrap().unread, 4);
+    assert!(stage.dead_letters().await.is_empty());
+}
+
 #[tokio::test]
 async fn a_consumer_that_died_between_commit_and_acknowledgement_leaves_no_second_notification() {
     let stage = Stage::new().await;
@@ -85,7 +155,7 @@ async fn a_consumer_that_died_between_commit_and_acknowledgement_leaves_no_secon
     let batch = dies.next_batch(10).await.unwrap();
     let event = TaskEvent::parse(&batch[0].body, EventType::TaskCreated).unwrap();
     let outcomes = store
-        .apply(&[Entry::new(&event, event.time)], event.time)
+        .apply(&[Event::Task(Entry::new(&event, event.time))], event.time)
         .await
         .unwrap();
     assert_eq!(outcomes, [Outcome::Applied]);
@@ -193,10 +263,15 @@ async fn poison_goes_to_the_dead_letters_with_its_reason_and_blocks_nothing() {
     stage
         .publish_raw(EventType::TaskCreated, &vec![b' '; 300 << 10])
         .await;
+    let mut somebody_else = serde_json::to_value(deleted(&task.owner)).unwrap();
+    somebody_else["data"]["user_id"] = json!(UserId::new());
+    stage
+        .publish_raw(EventType::UserDeleted, somebody_else.to_string().as_bytes())
+        .await;
     stage.publish(&[task.event(1)]).await;
 
-    let step = drain(&consumer, from.as_mut(), 4).await;
-    assert_eq!((step.applied, step.dead_lettered), (1, 3));
+    let step = drain(&consumer, from.as_mut(), 5).await;
+    assert_eq!((step.applied, step.dead_lettered), (1, 4));
     assert_eq!(
         stage
             .store()
@@ -217,10 +292,11 @@ async fn poison_goes_to_the_dead_letters_with_its_reason_and_blocks_nothing() {
         })
         .collect();
     reasons.sort_unstable();
-    assert_eq!(reasons.len(), 3);
+    assert_eq!(reasons.len(), 4);
     assert!(reasons[0].starts_with("it has 307200 bytes"), "{reasons:?}");
     assert!(reasons[1].contains("expected value"), "{reasons:?}");
     assert!(reasons[2].contains("task.created.v2"), "{reasons:?}");
+    assert_eq!(reasons[3], "its id, subject and data do not agree");
 }
 
 #[tokio::test]

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use notification_worker::domain::Event;
 use notification_worker::live::{HEARTBEAT, Hub, Stream};
 use serde_json::json;
+use shared::id::UserId;
 use shared::identity::TOKEN_EXPIRES;
 use shared::supervise::CancellationToken;
-use shared::testing::{EventStream, NoEvent, Signed, eventually};
+use shared::testing::{EventStream, NoEvent, Signed, eventually, free_port};
 
-use crate::stage::{SOON, Stage, Task, events};
+use crate::stage::{SOON, Stage, Task, deleted, events};
 
 const STREAM: &str = "/api/notifications/stream";
 
@@ -183,6 +185,106 @@ async fn a_stream_ends_when_its_token_does() {
     let mut stream = user.get(STREAM).sse().await;
     assert_eq!(stream.next_within(SOON).await, Err(NoEvent::Ended));
     assert!(Timestamp::now().as_second() >= expires);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_resumes_after_every_kill_without_gap_or_duplicate() {
+    const EVENTS: u64 = 60;
+    let stage = Stage::new().await;
+    let port = free_port();
+    let mut worker = stage.process_on(port);
+    let task = Task::new();
+    let user = Signed::new(format!("http://127.0.0.1:{port}")).as_user(task.owner.as_str());
+    let publishing = async {
+        for version in 1..=EVENTS {
+            stage.publish(&[task.event(version)]).await;
+        }
+    };
+    let following = async {
+        let mut seen: Vec<u64> = Vec::new();
+        while seen.len() < EVENTS as usize {
+            eventually(SOON, async || {
+                let reply = user.unsigned().get("/readyz").try_send().await;
+                reply.is_ok_and(|reply| reply.status == 200)
+            })
+            .await;
+            let mut stream = resume(&user, seen.last().copied().unwrap_or(0)).await;
+            let rest = EVENTS as usize - seen.len();
+            seen.extend(take(&mut stream, rest.min(20)).await);
+            worker.kill9();
+            worker.start_again();
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(publishing, following);
+    assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_streams_of_a_deleted_user_end_on_every_replica() {
+    let stage = Stage::new().await;
+    let replicas = [stage.worker().await, stage.worker().await];
+    let (leaver, other) = (UserId::new(), Task::new());
+    let mut streams = Vec::new();
+    for replica in &replicas {
+        let user = replica.http.as_user(leaver.as_str());
+        streams.push(user.get(STREAM).sse().await);
+    }
+    let reader = replicas[1].http.as_user(other.owner.as_str());
+    let mut others = resume(&reader, 0).await;
+    // Long before the next heartbeat.
+    stage.publish(&[deleted(&leaver)]).await;
+    for stream in &mut streams {
+        let ended = stream.next_within(HEARTBEAT / 2).await;
+        assert_eq!(ended, Err(NoEvent::Ended));
+    }
+    stage.publish(&[other.event(1)]).await;
+    assert_eq!(take(&mut others, 1).await, [1]);
+    // A token may outlive its account by a moment: the next stream ends at once.
+    let user = replicas[0].http.as_user(leaver.as_str());
+    let ended = user
+        .get(STREAM)
+        .sse()
+        .await
+        .next_within(HEARTBEAT / 2)
+        .await;
+    assert_eq!(ended, Err(NoEvent::Ended));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_reading_is_dropped_and_can_resume() {
+    // More than the buffers of two kernels hold.
+    const ALL: i64 = 3_000;
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let task = Task::new();
+    let store = stage.store().await;
+    let Event::Task(mut entry) = task.entry(1) else {
+        panic!("a task's event is one")
+    };
+    entry.notices[0].title = "x".repeat(10_000);
+    store.apply(&[Event::Task(entry)], task.born).await.unwrap();
+    stage.multiply(&task.owner, ALL).await;
+
+    let user = worker.http.as_user(task.owner.as_str());
+    let mut stream = resume(&user, 0).await;
+    let open = async |count: u32| {
+        let metrics = user.unsigned().get("/metrics").send().await.text();
+        metrics.contains(&format!("\nsse_streams {count}\n"))
+    };
+    assert!(open(1).await);
+    eventually(2 * SOON, async || open(0).await).await;
+    let mut seen = 0;
+    while let Ok(event) = stream.next_within(SOON).await {
+        seen += 1;
+        assert_eq!(event.id, Some(seen.to_string()));
+    }
+    assert!(seen < ALL, "it was all in the buffers");
+    let mut stream = resume(&user, seen).await;
+    assert_eq!(
+        take(&mut stream, 2).await,
+        [seen + 1, seen + 2].map(i64::unsigned_abs)
+    );
 }
 
 #[tokio::test]

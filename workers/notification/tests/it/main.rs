@@ -2,6 +2,8 @@
 
 mod consumer;
 mod http;
+mod lifecycle;
 mod live;
+mod mongo;
 mod stage;
 mod store;

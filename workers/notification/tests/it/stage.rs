@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-
+use bson::{Document, doc};
 use jiff::{SignedDuration, Timestamp};
-use notification_worker::consumer::{self, Consumer};
-use notification_worker::domain::{Entry, TaskEvent};
+use notification_worker::consumer::{self, Consumer, QUEUES};
+use notification_worker::domain::{Entry, Event, TaskEvent};
 use notification_worker::store::{NotificationStore, mongo::MongoNotifications};
 use notification_worker::{Config, run};
 use serde_json::{Value, json};
 use shared::bus::rabbit::RabbitBus;
-use shared::bus::{Bus, DEAD_LETTER, Outcome, Subscription, TASK_QUEUES};
+use shared::bus::{Bus, DEAD_LETTER, Outcome, Subscription};
 use shared::consumer::Step;
-use shared::event::{Envelope, EventType};
-use shared::id::{TaskId, UserId};
+use shared::event::{Envelope, EventType, UserDeleted};
+use shared::id::{NotificationId, TaskId, UserId};
 use shared::mongo::MongoSettings;
 use shared::secret::Secret;
 use shared::supervise::CancellationToken;
@@ -58,7 +58,7 @@ impl Stage {
 
     pub(crate) async fn subscribe(&self) -> Box<dyn Subscription> {
         self.bus()
-            .subscribe(&TASK_QUEUES, 500)
+            .subscribe(&QUEUES, 500)
             .await
             .expect("the bus is there")
     }
@@ -75,7 +75,8 @@ impl Stage {
 
     /// Puts bytes into the queue of an event type, as no relay would.
     pub(crate) async fn publish_raw(&self, event_type: EventType, body: &[u8]) {
-        let path = format!("/api/exchanges/{}/tasks/publish", self.vhost.name());
+        let (vhost, exchange) = (self.vhost.name(), event_type.exchange());
+        let path = format!("/api/exchanges/{vhost}/{exchange}/publish");
         let message = json!({
             "properties": {"delivery_mode": 2},
             "routing_key": event_type.as_str(),
@@ -109,35 +110,61 @@ impl Stage {
         }
     }
 
+    /// The database, to look where no store does. Its connections are its own.
+    pub(crate) async fn database(&self) -> mongodb::Database {
+        shared::mongo::connect(&self.settings())
+            .await
+            .expect("a URL")
+    }
+
     /// A store with connections of its own, as another process has it.
     pub(crate) async fn store(&self) -> Arc<dyn NotificationStore> {
-        let database = shared::mongo::connect(&self.settings())
-            .await
-            .expect("a URL");
-        let store = MongoNotifications::new(database);
+        let store = MongoNotifications::new(self.database().await);
         store.prepare().await.expect("the store is there");
         Arc::new(store)
     }
 
     /// Leaves a user with a counter that nobody can read.
     pub(crate) async fn break_counter(&self, user: &UserId) {
-        let database = shared::mongo::connect(&self.settings())
-            .await
-            .expect("a URL");
+        let database = self.database().await;
         let counters = database.collection("counters");
-        let broken = bson::doc! {"_id": user.as_str(), "purged": "a text"};
+        let broken = doc! {"_id": user.as_str(), "purged": "a text"};
         counters
             .insert_one(broken)
             .await
             .expect("the store is there");
     }
 
+    /// Makes a user's one notification as many, as if each had been told: faster than telling.
+    pub(crate) async fn multiply(&self, user: &UserId, count: i64) {
+        let database = self.database().await;
+        let notifications = database.collection::<Document>("notifications");
+        let this = doc! {"user_id": user.as_str()};
+        let one = notifications.find_one(this).await.expect("it is there");
+        let one = one.expect("a notification");
+        let copy = |sequence| {
+            let mut copy = one.clone();
+            copy.insert("_id", NotificationId::new().as_str());
+            copy.insert("sequence", sequence);
+            copy
+        };
+        let copies: Vec<_> = (2..=count).map(copy).collect();
+        for part in copies.chunks(1_000) {
+            notifications.insert_many(part).await.expect("it is there");
+        }
+        let counters = database.collection::<Document>("counters");
+        let counted = doc! {"$set": {"sequence": count, "unread": count}};
+        let this = doc! {"_id": user.as_str()};
+        counters
+            .update_one(this, counted)
+            .await
+            .expect("it is there");
+    }
+
     /// Leaves a transaction on a user's counter open, as a worker does that is killed in the middle.
     pub(crate) async fn die_in_the_middle(&self, user: &UserId) {
-        let database = shared::mongo::connect(&self.settings())
-            .await
-            .expect("a URL");
-        let counters = database.collection::<bson::Document>("counters");
+        let database = self.database().await;
+        let counters = database.collection::<Document>("counters");
         let mut session = database
             .client()
             .start_session()
@@ -147,8 +174,8 @@ impl Stage {
             .start_transaction()
             .await
             .expect("the store is there");
-        let count = bson::doc! {"$inc": {"sequence": 1_i64}};
-        let counted = counters.update_one(bson::doc! {"_id": user.as_str()}, count);
+        let count = doc! {"$inc": {"sequence": 1_i64}};
+        let counted = counters.update_one(doc! {"_id": user.as_str()}, count);
         counted
             .session(&mut session)
             .await
@@ -177,7 +204,11 @@ impl Stage {
 
     /// A worker as a process of its own, to be killed.
     pub(crate) fn process(&self) -> Process {
-        let listen = format!("127.0.0.1:{}", free_port());
+        self.process_on(free_port())
+    }
+
+    pub(crate) fn process_on(&self, port: u16) -> Process {
+        let listen = format!("127.0.0.1:{port}");
         let launch = Process::named("notification-worker")
             .program(env!("CARGO_BIN_EXE_notification-worker"))
             .env("LISTEN", listen);
@@ -212,6 +243,14 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+/// How many notifications of a user there are, whatever the store says.
+pub(crate) async fn left(database: &mongodb::Database, user: &UserId) -> u64 {
+    let notifications = database.collection::<Document>("notifications");
+    let this = doc! {"user_id": user.as_str()};
+    let count = notifications.count_documents(this).await;
+    count.expect("the store is there")
 }
 
 /// Consumes until `count` deliveries have ended.
@@ -279,12 +318,21 @@ impl Task {
     }
 
     /// The same, as the store gets it.
-    pub(crate) fn entry(&self, version: u64) -> Entry {
+    pub(crate) fn entry(&self, version: u64) -> Event {
         let event = self.event(version);
         let body = serde_json::to_vec(&event).expect("JSON");
         let event = TaskEvent::parse(&body, event.event_type).expect("well formed");
-        Entry::new(&event, event.time)
+        Event::Task(Entry::new(&event, event.time))
     }
+}
+
+/// The event that tells that an account is gone.
+pub(crate) fn deleted(user: &UserId) -> Envelope {
+    let deleted = UserDeleted {
+        user_id: user.clone(),
+        at: shared::time::whole_millis(Timestamp::now()),
+    };
+    deleted.event("/test", 3)
 }
 
 pub(crate) fn events(task: &Task, versions: std::ops::RangeInclusive<u64>) -> Vec<Envelope> {

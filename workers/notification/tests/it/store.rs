@@ -1,16 +1,25 @@
 //! What every [`NotificationStore`] must do. One suite for all adapters.
 
+mod deleted;
+mod marks;
+mod read_all;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::SignedDuration;
-use notification_worker::domain::{Kind, RETENTION};
-use notification_worker::store::{Counter, Filter, Key, NotificationStore, Outcome};
+use jiff::{SignedDuration, Timestamp};
+use notification_worker::domain::{Event, Kind, Notification, RETENTION};
+use notification_worker::store::{Change, Counter, Expected, Filter, Key};
+use notification_worker::store::{NotificationStore, Outcome};
 use shared::id::UserId;
 use shared::page::PageRequest;
 use tokio::task::JoinSet;
 
 use crate::stage::{SOON, Stage, Task};
+
+use deleted::*;
+use marks::*;
+use read_all::*;
 
 type Store = Arc<dyn NotificationStore>;
 
@@ -37,6 +46,7 @@ mod mongodb {
         sequence_numbers_are_given_in_order_and_each_once
         a_late_version_is_listed_in_its_place
         pages_are_stable_and_filters_hold
+        a_cursor_outlives_its_notification_and_fits_every_filter
         marking_is_idempotent_and_counted
         marking_all_leaves_what_others_have
         a_deleted_notification_takes_its_count_along_and_stays_away
@@ -44,7 +54,19 @@ mod mongodb {
         parallel_writers_lose_no_count
         a_reader_of_the_sequence_never_skips_one
         retention_removes_notifications_with_their_counts
-        a_hint_tells_who_got_something_new
+        a_hint_tells_who_got_something_new_or_is_gone
+        a_change_happens_in_an_expected_state_only
+        of_many_who_expect_it_unread_one_marks_it
+        whatever_happens_at_once_unread_is_what_is_there
+        a_key_marks_once_and_is_answered_the_same_again
+        a_key_that_is_sent_by_many_at_once_is_answered_the_same_to_all
+        a_read_all_that_broke_off_is_finished_by_its_key
+        a_deleted_user_is_told_nothing_more_and_others_are
+        in_one_batch_it_does_not_matter_what_came_first
+        a_large_account_is_forgotten_in_steps
+        an_event_and_the_deletion_of_its_reader_at_once_end_right
+        two_workers_forget_the_same_users
+        what_a_deleted_user_still_has_is_counted_no_more
     );
 }
 
@@ -54,6 +76,18 @@ async fn apply(store: &Store, task: &Task, versions: &[u64]) -> Vec<Outcome> {
         .apply(&entries, task.born)
         .await
         .expect("the store is there")
+}
+
+async fn bury(store: &Store, user: &UserId) -> Outcome {
+    let outcomes = store
+        .apply(&[Event::UserDeleted(user.clone())], Timestamp::now())
+        .await
+        .expect("the store is there");
+    outcomes[0]
+}
+
+async fn counter(store: &Store, user: &UserId) -> Counter {
+    store.counter(user).await.expect("the store is there")
 }
 
 async fn versions(store: &Store, user: &UserId) -> Vec<u64> {
@@ -95,7 +129,8 @@ async fn an_event_is_applied_once_however_often_it_comes(store: Store) {
         Counter {
             sequence: 3,
             unread: 3,
-            purged: 0
+            purged: 0,
+            deleted: false
         }
     );
 }
@@ -180,7 +215,7 @@ async fn pages_are_stable_and_filters_hold(store: Store) {
     };
     assert_eq!(list(deleted, None).await, []);
     store
-        .set_read(&owner, &seen[0], true)
+        .set_read(&owner, &seen[0], true, Expected::ANY)
         .await
         .expect("the store is there");
     let read = Filter {
@@ -197,107 +232,55 @@ async fn pages_are_stable_and_filters_hold(store: Store) {
     assert_eq!(list(none, None).await, []);
 }
 
-async fn marking_is_idempotent_and_counted(store: Store) {
+async fn a_cursor_outlives_its_notification_and_fits_every_filter(store: Store) {
     let task = Task::new();
-    apply(&store, &task, &[1, 2]).await;
-    let id = store
-        .since(&task.owner, 0, 1)
-        .await
-        .expect("the store is there")[0]
-        .notice
-        .id
-        .clone();
-    for (read, unread) in [(true, 1), (true, 1), (false, 2), (false, 2), (true, 1)] {
-        let marked = store
-            .set_read(&task.owner, &id, read)
-            .await
-            .expect("the store is there");
-        let marked = marked.expect("it is mine");
-        assert_eq!(marked.read, read);
-        let found = store
-            .get(&task.owner, &id)
-            .await
-            .expect("the store is there");
-        assert_eq!(found, Some(marked));
-        assert_eq!(
-            store
-                .counter(&task.owner)
-                .await
-                .expect("the store is there")
-                .unread,
-            unread
-        );
-    }
-}
-
-async fn marking_all_leaves_what_others_have(store: Store) {
-    let (task, other) = (Task::new(), Task::new());
-    let versions: Vec<u64> = (1..=600).collect();
-    apply(&store, &task, &versions).await;
-    apply(&store, &other, &[1]).await;
-    let mark = async || {
-        store
-            .set_all_read(&task.owner)
-            .await
-            .expect("the store is there")
+    apply(&store, &task, &[1, 2, 3, 4, 6]).await;
+    let list = async |filter, after: &Notification| {
+        let after = Some(Key {
+            created_at: after.notice.created_at,
+            id: after.notice.id.to_string(),
+        });
+        let page = PageRequest { limit: 10, after };
+        let found = store.list(&task.owner, filter, &page).await;
+        let found = found.expect("the store is there");
+        found
+            .iter()
+            .map(|n| n.notice.task_version)
+            .collect::<Vec<_>>()
     };
-    assert_eq!((mark().await, mark().await), (600, 0));
-    let unread = async |user| {
-        store
-            .counter(user)
-            .await
-            .expect("the store is there")
-            .unread
-    };
-    assert_eq!(
-        (unread(&task.owner).await, unread(&other.owner).await),
-        (0, 1)
-    );
-    let page = PageRequest {
-        limit: 1,
-        after: None,
-    };
-    let filter = Filter {
-        read: Some(false),
-        kind: None,
-    };
-    let left = store
-        .list(&task.owner, filter, &page)
-        .await
-        .expect("the store is there");
-    assert!(left.is_empty());
-}
-
-async fn a_deleted_notification_takes_its_count_along_and_stays_away(store: Store) {
-    let task = Task::new();
-    apply(&store, &task, &[1, 2]).await;
     let found = store
-        .since(&task.owner, 0, 2)
+        .since(&task.owner, 0, 10)
         .await
         .expect("the store is there");
-    let delete = async |n: usize| {
-        let id = &found[n].notice.id;
-        store
-            .delete(&task.owner, id)
-            .await
-            .expect("the store is there")
+    let [first, _, third, ..] = &found[..] else {
+        panic!("{found:?}")
     };
-    let id = &found[1].notice.id;
-    store
-        .set_read(&task.owner, id, true)
-        .await
-        .expect("the store is there");
-    assert_eq!(
-        [delete(0).await, delete(0).await, delete(1).await],
-        [true, false, true]
+    let (unread, created) = (
+        Filter {
+            read: Some(false),
+            kind: None,
+        },
+        Filter {
+            read: None,
+            kind: Some(Kind::Created),
+        },
     );
-    assert_eq!(apply(&store, &task, &[1, 2]).await, [Outcome::Duplicate; 2]);
-    assert!(versions(&store, &task.owner).await.is_empty());
-    let counter = store
-        .counter(&task.owner)
+    assert_eq!(list(Filter::default(), third).await, [2, 1]);
+    store
+        .delete(&task.owner, &third.notice.id, Expected::ANY)
         .await
         .expect("the store is there");
-    assert_eq!((counter.sequence, counter.unread), (2, 0));
+    // One that comes late stands in its place, before the cursor and behind it.
+    apply(&store, &task, &[5]).await;
+    assert_eq!(list(Filter::default(), third).await, [2, 1]);
+    // A filter leaves out; it moves nothing.
+    assert_eq!(list(created, third).await, [1]);
+    store
+        .set_read(&task.owner, &first.notice.id, true, Expected::ANY)
+        .await
+        .expect("the store is there");
+    assert_eq!(list(unread, third).await, [2]);
+    assert!(list(unread, first).await.is_empty());
 }
 
 async fn what_is_not_mine_is_not_there(store: Store) {
@@ -316,16 +299,17 @@ async fn what_is_not_mine_is_not_there(store: Store) {
     );
     assert_eq!(
         store
-            .set_read(&stranger, &id, true)
+            .set_read(&stranger, &id, true, Expected::ANY)
             .await
             .expect("the store is there"),
-        None
+        Change::Missing
     );
-    assert!(
-        !store
-            .delete(&stranger, &id)
+    assert_eq!(
+        store
+            .delete(&stranger, &id, Expected::ANY)
             .await
-            .expect("the store is there")
+            .expect("the store is there"),
+        Change::Missing
     );
     assert!(versions(&store, &stranger).await.is_empty());
     assert_eq!(
@@ -374,7 +358,7 @@ async fn parallel_writers_lose_no_count(store: Store) {
     }
     for n in 0..20 {
         store
-            .set_read(&owner, &id, n % 2 == 0)
+            .set_read(&owner, &id, n % 2 == 0, Expected::ANY)
             .await
             .expect("the store is there");
     }
@@ -387,7 +371,8 @@ async fn parallel_writers_lose_no_count(store: Store) {
         Counter {
             sequence: total,
             unread: total,
-            purged: 0
+            purged: 0,
+            deleted: false
         }
     );
     assert_eq!(
@@ -441,7 +426,7 @@ async fn retention_removes_notifications_with_their_counts(store: Store) {
         .id
         .clone();
     store
-        .set_read(&owner, &first, true)
+        .set_read(&owner, &first, true, Expected::ANY)
         .await
         .expect("the store is there");
 
@@ -456,14 +441,15 @@ async fn retention_removes_notifications_with_their_counts(store: Store) {
         Counter {
             sequence: 3,
             unread: 1,
-            purged: 2
+            purged: 2,
+            deleted: false
         }
     );
     // Delivered again, it stays away.
     assert_eq!(apply(&store, &old, &[1]).await, [Outcome::Duplicate]);
 }
 
-async fn a_hint_tells_who_got_something_new(store: Store) {
+async fn a_hint_tells_who_got_something_new_or_is_gone(store: Store) {
     let (task, other) = (Task::new(), Task::new());
     apply(&store, &task, &[1]).await;
     let mut hints = store.hints().await.expect("the store is there");
@@ -475,5 +461,12 @@ async fn a_hint_tells_who_got_something_new(store: Store) {
             .expect("the store is there")
     };
     assert_eq!(next().await, other.owner);
+    assert_eq!(next().await, task.owner);
+    // Marking brings nothing new.
+    store
+        .set_all_read(&other.owner, None, task.born)
+        .await
+        .expect("the store is there");
+    bury(&store, &task.owner).await;
     assert_eq!(next().await, task.owner);
 }

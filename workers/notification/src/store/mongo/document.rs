@@ -83,6 +83,9 @@ pub(super) struct CounterDocument {
     pub(super) sequence: i64,
     unread: i64,
     purged: i64,
+    /// The tombstone. It stays: a task's event may come at any time. With it goes `forgetting`, up
+    /// to where the notifications are removed, until all are.
+    pub(super) deleted_at: Option<DateTime>,
 }
 
 impl From<CounterDocument> for Counter {
@@ -91,6 +94,7 @@ impl From<CounterDocument> for Counter {
             sequence: document.sequence.unsigned_abs(),
             unread: u64::try_from(document.unread).unwrap_or_default(),
             purged: document.purged.unsigned_abs(),
+            deleted: document.deleted_at.is_some(),
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn watch(
         let advanced = doc! {"$match": {"$or": [
             {"operationType": "insert"},
             {"updateDescription.updatedFields.sequence": {"$exists": true}},
+            {"updateDescription.updatedFields.deleted_at": {"$exists": true}},
         ]}};
         let small = doc! {"$project": {"operationType": 1, "ns": 1, "documentKey": 1}};
         counters

@@ -1,4 +1,5 @@
-//! Marks and removes notifications inside a transaction, each time together with its count.
+//! Marks and removes notifications inside a transaction, each time together with its count. The count
+//! of a deleted user is left alone: it is 0 for good.
 
 use std::collections::HashMap;
 
@@ -11,9 +12,7 @@ use shared::mongo::to_bson;
 
 use super::MongoNotifications;
 use super::document::NotificationDocument;
-
-/// How many one transaction marks: it holds the user's counter while it does.
-const MARKED_AT_ONCE: i64 = 500;
+use crate::store::{Change, Expected};
 
 impl MongoNotifications {
     pub(super) async fn set_read_in(
@@ -22,54 +21,39 @@ impl MongoNotifications {
         user: &UserId,
         id: &NotificationId,
         read: bool,
-    ) -> MongoResult<Option<NotificationDocument>> {
-        let query = doc! {"_id": id.as_str(), "user_id": user.as_str()};
-        let found = self
-            .notifications
-            .find_one(query.clone())
-            .session(&mut *session);
-        let Some(mut found) = found.await? else {
-            return Ok(None);
+        expected: Expected,
+    ) -> MongoResult<Change> {
+        let mut found = match self.find_in(session, user, id, expected).await? {
+            Ok(found) => found,
+            Err(change) => return Ok(change),
         };
         if found.read != read {
             found.read = read;
             self.notifications
-                .update_one(query, doc! {"$set": {"read": read}})
+                .update_one(doc! {"_id": id.as_str()}, doc! {"$set": {"read": read}})
                 .session(&mut *session)
                 .await?;
             let step = if read { -1 } else { 1 };
             self.count_unread(session, user, step).await?;
         }
-        Ok(Some(found))
+        Ok(Change::Done(found.into()))
     }
 
-    /// Marks some of the unread ones up to a sequence number; 0 when none is left.
-    pub(super) async fn read_some_in(
+    /// A notification that may be changed, or what to say instead.
+    async fn find_in(
         &self,
         session: &mut ClientSession,
         user: &UserId,
-        up_to: i64,
-    ) -> MongoResult<usize> {
-        let mut unread = self
-            .notifications
-            .find(doc! {"user_id": user.as_str(), "read": false, "sequence": {"$lte": up_to}})
-            .limit(MARKED_AT_ONCE)
-            .session(&mut *session)
-            .await?;
-        let mut ids = Vec::new();
-        while let Some(document) = unread.next(session).await.transpose()? {
-            ids.push(document.id.to_string());
-        }
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let count = ids.len();
-        self.notifications
-            .update_many(doc! {"_id": {"$in": ids}}, doc! {"$set": {"read": true}})
-            .session(&mut *session)
-            .await?;
-        self.count_unread(session, user, -(count as i64)).await?;
-        Ok(count)
+        id: &NotificationId,
+        expected: Expected,
+    ) -> MongoResult<Result<NotificationDocument, Change>> {
+        let query = doc! {"_id": id.as_str(), "user_id": user.as_str()};
+        let found = self.notifications.find_one(query).session(session).await?;
+        Ok(match found {
+            None => Err(Change::Missing),
+            Some(found) if !expected.includes(found.read) => Err(Change::Unexpected(found.into())),
+            Some(found) => Ok(found),
+        })
     }
 
     pub(super) async fn delete_in(
@@ -77,24 +61,31 @@ impl MongoNotifications {
         session: &mut ClientSession,
         user: &UserId,
         id: &NotificationId,
-    ) -> MongoResult<bool> {
-        let query = doc! {"_id": id.as_str(), "user_id": user.as_str()};
-        let found = self.notifications.find_one_and_delete(query);
-        let found = found.session(&mut *session).await?;
-        if found.as_ref().is_some_and(|found| !found.read) {
+        expected: Expected,
+    ) -> MongoResult<Change> {
+        let found = match self.find_in(session, user, id, expected).await? {
+            Ok(found) => found,
+            Err(change) => return Ok(change),
+        };
+        self.notifications
+            .delete_one(doc! {"_id": id.as_str()})
+            .session(&mut *session)
+            .await?;
+        if !found.read {
             self.count_unread(session, user, -1).await?;
         }
-        Ok(found.is_some())
+        Ok(Change::Done(found.into()))
     }
 
-    async fn count_unread(
+    pub(super) async fn count_unread(
         &self,
         session: &mut ClientSession,
         user: &UserId,
         step: i64,
     ) -> MongoResult<()> {
+        let living = doc! {"_id": user.as_str(), "deleted_at": null};
         self.counters
-            .update_one(doc! {"_id": user.as_str()}, doc! {"$inc": {"unread": step}})
+            .update_one(living, doc! {"$inc": {"unread": step}})
             .session(session)
             .await?;
         Ok(())
@@ -126,7 +117,7 @@ impl MongoNotifications {
         }
         let updates = users.iter().map(|(user, (unread, purged))| {
             doc! {
-                "q": {"_id": user.as_str()},
+                "q": {"_id": user.as_str(), "deleted_at": null},
                 "u": {"$inc": {"unread": -unread}, "$max": {"purged": purged}},
             }
         });

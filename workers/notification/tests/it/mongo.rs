@@ -1,0 +1,201 @@
+//! What only MongoDB as a store promises: which order two transactions end in, and what a page costs.
+
+use std::sync::Arc;
+
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::{ClientSession, Database};
+use notification_worker::domain::{Event, Kind};
+use notification_worker::store::{Expected, Filter, Key, NotificationStore, Outcome};
+use shared::id::UserId;
+use shared::page::PageRequest;
+use shared::testing::eventually;
+
+use crate::stage::{SOON, Stage, Task};
+
+/// A transaction that another worker has open on a user's counter.
+async fn open(database: &Database, user: &UserId, change: Document) -> ClientSession {
+    let client = database.client();
+    let mut session = client.start_session().await.expect("the store is there");
+    database
+        .run_command(doc! {"profile": 2})
+        .await
+        .expect("it is ours");
+    session.start_transaction().await.expect("it is the first");
+    database
+        .collection::<Document>("counters")
+        .update_one(doc! {"_id": user.as_str()}, change)
+        .session(&mut session)
+        .await
+        .expect("nobody else has the counter");
+    session
+}
+
+/// A task of two, of which both were told once.
+async fn scene() -> (Stage, Arc<dyn NotificationStore>, Task, UserId, UserId) {
+    let stage = Stage::new().await;
+    let store = stage.store().await;
+    let mut task = Task::new();
+    let reader = UserId::new();
+    task.assignee = Some(reader.clone());
+    task.actor = UserId::new();
+    let applied = store.apply(&[task.entry(1)], task.born).await;
+    applied.expect("the store is there");
+    let leaver = task.owner.clone();
+    (stage, store, task, leaver, reader)
+}
+
+/// Waits until somebody's transaction met an open one.
+async fn collided(database: &Database) {
+    let profile = database.collection::<Document>("system.profile");
+    eventually(SOON, async || {
+        let found = profile.find_one(doc! {"errCode": 112}).await;
+        found.is_ok_and(|found| found.is_some())
+    })
+    .await;
+}
+
+async fn told(store: &Arc<dyn NotificationStore>, user: &UserId) -> usize {
+    while store.forget(500).await.expect("the store is there") {}
+    let left = store.since(user, 0, 100).await;
+    left.expect("the store is there").len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_that_meets_an_open_event_waits_for_it_and_removes_what_it_told() {
+    let (stage, store, task, leaver, reader) = scene().await;
+    let database = stage.database().await;
+    let notifications = database.collection::<Document>("notifications");
+    let change = doc! {"$inc": {"sequence": 1_i64, "unread": 1_i64}};
+    let mut event = open(&database, &leaver, change).await;
+    let this = doc! {"user_id": leaver.as_str()};
+    let mut told_before = notifications.find_one(this).await.unwrap().unwrap();
+    told_before.insert("_id", "another");
+    told_before.insert("sequence", 2_i64);
+    let telling = notifications.insert_one(told_before);
+    telling.session(&mut event).await.unwrap();
+
+    let deleting = {
+        let (store, leaver) = (store.clone(), leaver.clone());
+        let gone = [Event::UserDeleted(leaver)];
+        tokio::spawn(async move { store.apply(&gone, task.born).await.unwrap() })
+    };
+    collided(&database).await;
+    assert!(!deleting.is_finished());
+    event.commit_transaction().await.unwrap();
+    assert_eq!(deleting.await.unwrap(), [Outcome::Applied]);
+    assert_eq!(told(&store, &leaver).await, 0);
+    assert_eq!(store.counter(&leaver).await.unwrap().unread, 0);
+    assert_eq!(told(&store, &reader).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_meets_an_open_deletion_waits_for_it_and_tells_only_others() {
+    let (stage, store, task, leaver, reader) = scene().await;
+    let database = stage.database().await;
+    let tombstone =
+        doc! {"unread": 0_i64, "deleted_at": bson::DateTime::now(), "forgetting": 0_i64};
+    let mut deletion = open(&database, &leaver, doc! {"$set": tombstone}).await;
+
+    let telling = {
+        let store = store.clone();
+        let events = [task.entry(2), Task::of(&reader).entry(1)];
+        tokio::spawn(async move { store.apply(&events, task.born).await.unwrap() })
+    };
+    collided(&database).await;
+    assert!(!telling.is_finished());
+    deletion.commit_transaction().await.unwrap();
+    assert_eq!(telling.await.unwrap(), [Outcome::Applied; 2]);
+    assert_eq!(told(&store, &leaver).await, 0);
+    let left = store.counter(&leaver).await.unwrap();
+    assert_eq!((left.unread, left.deleted), (0, true));
+    assert_eq!(told(&store, &reader).await, 3);
+}
+
+#[tokio::test]
+async fn who_has_an_unreadable_counter_is_forgotten_and_keeps_nobody_else_from_it() {
+    let (stage, store, task, leaver, _) = scene().await;
+    let broken = UserId::new();
+    stage.break_counter(&broken).await;
+    let gone = [broken, leaver.clone()].map(Event::UserDeleted);
+    let outcomes = store.apply(&gone, task.born).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Applied; 2]);
+    assert_eq!(told(&store, &leaver).await, 0);
+}
+
+#[tokio::test]
+async fn a_page_costs_the_same_at_any_depth_and_whatever_does_not_match() {
+    const ALL: u64 = 3_000;
+    const LIMIT: usize = 20;
+    let stage = Stage::new().await;
+    let (store, database) = (stage.store().await, stage.database().await);
+    let owner = UserId::new();
+    // The oldest is the only `task.created`, and the only one that is unread.
+    let task = Task::of(&owner);
+    for part in (1..=ALL).collect::<Vec<_>>().chunks(500) {
+        let entries: Vec<_> = part.iter().map(|version| task.entry(*version)).collect();
+        store.apply(&entries, task.born).await.unwrap();
+    }
+    store.set_all_read(&owner, None, task.born).await.unwrap();
+    let oldest = store.since(&owner, 0, 1).await.unwrap().remove(0).notice.id;
+    store
+        .set_read(&owner, &oldest, false, Expected::ANY)
+        .await
+        .unwrap();
+    database.run_command(doc! {"profile": 2}).await.unwrap();
+
+    // First lists of users who have few: a plan that is good for them could be remembered.
+    let filters: Vec<_> = [None, Some(true), Some(false)]
+        .into_iter()
+        .flat_map(|read| {
+            [None, Some(Kind::Created), Some(Kind::Updated)].map(|kind| Filter { read, kind })
+        })
+        .collect();
+    let somewhere = |version: u64| Key {
+        created_at: task.born + jiff::SignedDuration::from_millis(version.cast_signed()),
+        id: "~".to_owned(),
+    };
+    for n in 0..4 {
+        let small = Task::new();
+        let entries: Vec<_> = (1..=n).map(|version| small.entry(version)).collect();
+        store.apply(&entries, small.born).await.unwrap();
+        for filter in &filters {
+            for after in [None, Some(somewhere(ALL))] {
+                let page = PageRequest { limit: 20, after };
+                store.list(&small.owner, *filter, &page).await.unwrap();
+            }
+        }
+    }
+    for filter in &filters {
+        for after in [None, Some(ALL / 2), Some(30)] {
+            let page = PageRequest {
+                limit: LIMIT,
+                after: after.map(somewhere),
+            };
+            store.list(&owner, *filter, &page).await.unwrap();
+        }
+    }
+    store.since(&owner, ALL / 2, LIMIT).await.unwrap();
+
+    let profile = database.collection::<Document>("system.profile");
+    let finds = doc! {"op": "query", "command.find": "notifications"};
+    let finds: Vec<_> = profile
+        .find(finds)
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(finds.len(), 4 * 2 * filters.len() + 3 * filters.len() + 1);
+    for find in &finds {
+        let number = |name| find.get(name).and_then(Bson::as_i32).unwrap_or_default();
+        let (keys, documents) = (number("keysExamined"), number("docsExamined"));
+        // One more item proves that there is a next page; each combination of `read` and `type` may
+        // cost a key that ends it.
+        let page = LIMIT as i32 + 1;
+        assert!(documents <= page && keys <= page + 6, "{find}");
+        for sign in ["hasSortStage", "replanned"] {
+            assert!(!find.contains_key(sign), "{find}");
+        }
+    }
+}
