@@ -1,7 +1,7 @@
 # One command per target; the work is in infra/native.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs restart clean build check test demo
+.PHONY: help up down status logs restart clean build check test demo load
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +29,9 @@ build: ## the release binaries
 
 demo: ## the whole story over HTTP, against whatever runs
 	@infra/native/demo.sh
+
+load: ## the load test with oha, every answer verified: make load URL= DURATION= CONNECTIONS= USERS= MIX= SCENARIO=
+	@infra/native/load.sh
 
 check: ## format, lints, licences and advisories, unused dependencies
 	@infra/native/check.sh

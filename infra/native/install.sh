@@ -6,6 +6,7 @@
 #   install.sh test    what `make test` needs
 #   install.sh build   a C compiler and cmake
 #   install.sh lint    what `make check` needs
+#   install.sh load    what `make load` needs: oha, built by cargo into .tools/bin where none is on PATH
 #
 # SLUICE_INSTALL=0 forbids installing.
 set -euo pipefail
@@ -15,6 +16,8 @@ purpose=${1:-up}
 packages=()
 names=()
 want_mongod=false
+want_oha=false
+OHA=oha@1.16.0
 
 # need COMMAND PACKAGE
 need() {
@@ -39,6 +42,14 @@ need_mongod() {
   for library in libcurl4 libssl3 libgssapi-krb5-2 libldap-2.5-0 liblzma5; do
     dpkg-query -W -f '${Status}' "$library" 2>/dev/null | grep -q '^install ok installed' || packages+=("$library")
   done
+}
+
+need_oha() {
+  PATH=$PATH:$TOOLS/bin
+  have oha && return
+  want_oha=true
+  names+=(oha)
+  need_compilers
 }
 
 need_servers() {
@@ -67,7 +78,11 @@ case $purpose in
     need_compilers
     need shellcheck shellcheck
     ;;
-  *) fail "install.sh knows up, test, build and lint, not '$purpose'" ;;
+  load)
+    need curl curl
+    need_oha
+    ;;
+  *) fail "install.sh knows up, test, build, lint and load, not '$purpose'" ;;
 esac
 
 ((${#names[@]} == 0)) && exit 0
@@ -87,6 +102,7 @@ print_commands() {
       printf '  sudo apt-get update\n  sudo apt-get install --yes --no-install-recommends %s\n' "${packages[*]}"
     fi
     if $want_mongod; then mongod_commands; fi
+    if $want_oha; then printf '  cargo install --locked --root %q %s\n' "$TOOLS" "$OHA"; fi
     printf 'Instead of a server, its address can be given: REDIS_URL, AMQP_URL, MONGODB_URI.\n'
   } >&2
   exit 1
@@ -141,6 +157,12 @@ install_mongod() {
     fail "$TOOLS/mongod/mongod does not run here: $(tail -1 "$log"). Install mongod 6 or later, or set MONGODB_URI. Log: $log"
 }
 
+install_oha() {
+  say "Building oha (minutes; log: $log)"
+  (umask 022 && cargo install --locked --root "$TOOLS" "$OHA") >>"$log" 2>&1 ||
+    fail "oha could not be built: $(grep -E '^error' "$log" | tail -1). Log: $log"
+}
+
 # Two runs at once (make up beside make test) take turns.
 exec 9>"$TOOLS/install.lock"
 flock 9
@@ -148,4 +170,5 @@ start=$(now_ms)
 say "Installing: ${names[*]}"
 if ((${#packages[@]} > 0)); then install_packages; fi
 if $want_mongod && ! find_mongod >/dev/null; then install_mongod; fi
+if $want_oha && ! have oha; then install_oha; fi
 step "$start" "installed" "${names[*]}"

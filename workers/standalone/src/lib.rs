@@ -6,3 +6,4 @@
 pub mod platform;
 
 pub mod demo;
+pub mod load;

@@ -20,7 +20,7 @@ async fn two_gateways_share_one_limit_exactly_and_use_it_up() {
     let user = world.user().await;
     let (admitted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
     let began = Instant::now();
-    let load = Duration::from_secs(6);
+    let load = Duration::from_secs(20);
     let callers = (0..16).map(|n| {
         let gateway = &world.gateways[n % 2];
         let (user, admitted, refused) = (&user, &admitted, &refused);

@@ -11,7 +11,9 @@ mod connection;
 mod echo;
 mod world;
 
+mod accounts;
 mod delivery;
+mod documents;
 mod identity;
 mod limits;
 mod refusals;

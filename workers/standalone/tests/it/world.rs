@@ -11,8 +11,11 @@ use user_worker::Hashing;
 use crate::backlog::Backlog;
 use crate::echo::Echo;
 
+/// For what takes milliseconds on an idle machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
 pub(crate) const GATEWAY_CONFIG: &str = include_str!("gateway.yaml");
-const PASSWORD: &str = "a river runs through it";
+pub(crate) const PASSWORD: &str = "a river runs through it";
 
 pub(crate) struct World {
     pub(crate) platform: Platform,
@@ -43,7 +46,9 @@ impl Drop for Check {
 /// Somebody who is logged in.
 pub(crate) struct User {
     pub(crate) id: String,
+    pub(crate) email: String,
     pub(crate) token: String,
+    pub(crate) refresh_token: String,
 }
 
 impl World {
@@ -141,7 +146,9 @@ impl World {
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         User {
             id: text(&login["user"]["id"]),
+            email,
             token: text(&login["access_token"]),
+            refresh_token: text(&login["refresh_token"]),
         }
     }
 
