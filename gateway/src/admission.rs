@@ -1,7 +1,8 @@
 //! The story of a request before it is forwarded: canonical → route → identity → tokens.
 //!
 //! Admission is a function of a request's head, never of a Pingora session, so any lane that reads a
-//! head can call it, and a test needs no socket. It must never forward, retry or write an answer.
+//! head can call it, and a test needs no socket. The text of the head was judged before
+//! ([`crate::front`]). It must never forward, retry or write an answer.
 //! [`crate::proxy`] calls it and turns an [`Admitted`] into an upstream request.
 
 use std::collections::HashMap;
@@ -18,17 +19,10 @@ use crate::rate_limit::{Decision, Quota, QuotaError, RateLimiter, Snapshot, Take
 use crate::refusal::Refusal;
 use crate::route::{Access, Route, Table};
 
-/// Less than the workers take (32 KiB, 100 headers), so that the gateway's own headers fit.
-const MAX_HEAD_BYTES: usize = 24 << 10;
-const MAX_HEADERS: usize = 80;
-const MAX_TARGET_BYTES: usize = 8 << 10;
-
 const FORWARDED_FOR: HeaderName = shared::identity::FORWARDED_FOR;
 
 /// What admission decides on.
 pub struct Head<'a> {
-    /// The head's bytes as received; empty where the protocol has no such text (HTTP/2).
-    pub raw: &'a [u8],
     pub method: &'a Method,
     /// The request target as received, in origin form.
     pub target: &'a str,
@@ -117,8 +111,6 @@ impl Admission {
     /// Canonical, routed, within its size, identified where required, and within its limits: in
     /// this order, so that nothing dear is done for what is refused cheaply.
     pub async fn admit(&self, head: &Head<'_>, now: i64) -> Result<Admitted, Refusal> {
-        bounded(head)?;
-        canonical::raw_head(head.raw)?;
         if !canonical::method_is_served(head.method) {
             return Err(Refusal::method_not_served());
         }
@@ -259,17 +251,6 @@ impl Network {
     fn as_bytes(&self) -> &[u8] {
         &self.0.0[..self.0.1]
     }
-}
-
-/// What a worker would refuse in its own way, or a log line should not carry, is refused here.
-fn bounded(head: &Head<'_>) -> Result<(), Refusal> {
-    if head.target.len() > MAX_TARGET_BYTES {
-        return Err(Refusal::uri_too_long(MAX_TARGET_BYTES));
-    }
-    if head.raw.len() > MAX_HEAD_BYTES || head.headers.len() > MAX_HEADERS {
-        return Err(Refusal::header_too_large(MAX_HEAD_BYTES, MAX_HEADERS));
-    }
-    Ok(())
 }
 
 /// A body whose declared length is over the cap is refused before a byte of it is read.

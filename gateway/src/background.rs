@@ -16,6 +16,9 @@ use crate::admin::{self, Admin};
 use crate::auth::Verifier;
 use crate::upstream::{Cluster, health};
 
+/// How long the tasks and the admin listener have to end: less than the second that Pingora waits.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Every background task of the gateway.
 pub(crate) struct Background {
     pub(crate) clusters: Vec<Arc<Cluster>>,
@@ -34,37 +37,53 @@ impl BackgroundService for Background {
         let client = Client::new();
         let health = self.clusters.iter().map(|cluster| {
             let (cluster, client) = (cluster.clone(), client.clone());
-            keep_running("health checks", stop.clone(), move || {
-                let watch = health::watch(cluster.clone(), client.clone());
-                async move {
-                    watch.await;
-                    Ok(())
-                }
+            keep_watching("health checks", &stop, move || {
+                health::watch(cluster.clone(), client.clone())
             })
         });
         let verifier = self.verifier.clone();
-        let keys = keep_running("token keys", stop.clone(), move || {
+        let keys = keep_watching("token keys", &stop, move || {
             let verifier = verifier.clone();
-            async move {
-                verifier.run().await;
-                Ok(())
-            }
+            async move { verifier.run().await }
         });
         let access_log = self.access_log.clone();
-        let lines = keep_running("access log", stop.clone(), move || {
+        let lines = keep_watching("access log", &stop, move || {
             let access_log = access_log.clone();
-            async move {
-                access_log.run().await;
-                Ok(())
-            }
+            async move { access_log.run().await }
         });
+        let all = async { tokio::join!(join_all(health), keys, lines, self.serve_admin(&stop)) };
+        let end = async {
+            // Its sender is gone only when the process ends.
+            shutdown.wait_for(|stop| *stop).await.ok();
+            stop.cancel();
+            tokio::time::sleep(LAST_WORDS).await;
+        };
         tokio::select! {
-            _ = shutdown.changed() => {}
-            _ = async { tokio::join!(join_all(health), keys, lines, self.serve_admin(&stop)) } => {}
+            _ = all => {}
+            () = end => tracing::warn!("a background task did not end in time"),
         }
-        stop.cancel();
         self.access_log.flush().await;
     }
+}
+
+/// Runs what never ends by itself, again when it panics, until `stop`.
+fn keep_watching<F, Fut>(
+    name: &'static str,
+    stop: &CancellationToken,
+    mut task: F,
+) -> impl Future<Output = ()>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let stopped = stop.clone();
+    keep_running(name, stop.clone(), move || {
+        let run = stopped.clone().run_until_cancelled_owned(task());
+        async move {
+            run.await;
+            Ok(())
+        }
+    })
 }
 
 impl Background {
@@ -82,9 +101,36 @@ impl Background {
         let limits = Limits {
             max_connections: 256,
             lame_duck: Duration::ZERO,
-            grace: Duration::from_secs(1),
+            grace: LAST_WORDS / 2,
         };
         let service = admin::service(self.admin.clone(), self.registry.clone());
         serve(listener, service, limits, stop.clone(), stop.child_token()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn what_never_ends_by_itself_ends_with_its_token() {
+        let stop = CancellationToken::new();
+        let (alive, mut dropped) = mpsc::channel::<()>(1);
+        let (begun, mut running) = mpsc::channel(1);
+        let watching = keep_watching("test", &stop, move || {
+            let (alive, begun) = (alive.clone(), begun.clone());
+            async move {
+                begun.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+                drop(alive);
+            }
+        });
+        let stopping = async {
+            running.recv().await.unwrap();
+            stop.cancel();
+        };
+        tokio::join!(watching, stopping);
+        assert!(dropped.recv().await.is_none(), "it still runs");
     }
 }

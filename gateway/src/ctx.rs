@@ -68,7 +68,8 @@ pub struct RequestCtx {
     pub body_bytes: u64,
     /// From the start to the upstream's response head.
     pub first_byte: Option<Duration>,
-    _running: Running,
+    /// None for what the drain does not wait for.
+    running: Option<Running>,
 }
 
 impl RequestCtx {
@@ -86,7 +87,7 @@ impl RequestCtx {
             replayed: false,
             body_bytes: 0,
             first_byte: None,
-            _running: lifecycle.enter(),
+            running: Some(lifecycle.enter()),
         }
     }
 
@@ -94,6 +95,11 @@ impl RequestCtx {
     pub fn service(&self) -> &str {
         let admitted = self.admitted.as_ref();
         admitted.map_or("", |admitted| admitted.route().service.name.as_str())
+    }
+
+    /// The drain need not wait for this request.
+    pub fn detach(&mut self) {
+        self.running = None;
     }
 
     /// Records a failed attempt. True while the service's rule allows another.

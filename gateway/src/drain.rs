@@ -1,17 +1,27 @@
-//! The end of the process: readiness first, then no new connections, then what runs may finish.
+//! The end of the process: readiness first, then no new connections, then what runs may finish, and
+//! last of all the connections that are idle.
+//!
+//! From the first step on every answer says `Connection: close`. So whoever keeps connections to this
+//! gateway has none left to send a request into when they are closed, or is refused a new one and
+//! goes elsewhere: no request is lost, also without anybody asking for readiness.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use http::{Method, header};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use shared::supervise::CancellationToken;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ctx::Lifecycle;
+use crate::doors::Doors;
 
 /// How often the drain looks whether anything still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long idle connections are kept after the listener: until a balancer was refused a new one.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// What asks the gateway to end.
 #[derive(Debug, Clone)]
@@ -22,10 +32,11 @@ pub enum Stop {
     Token(CancellationToken),
 }
 
-/// Pingora's own graceful stop closes the listeners at once and sleeps; this one drains first.
+/// Pingora's own graceful stop closes everything at once and sleeps; this one drains first.
 pub(crate) struct Drain {
     pub(crate) stop: Stop,
     pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) doors: Doors,
     /// How long connections are still taken while `/readyz` already answers 503.
     pub(crate) lame_duck: Duration,
     /// How long running requests may take, the lame-duck time included.
@@ -42,9 +53,12 @@ impl ShutdownSignalWatch for Drain {
         self.lifecycle.start_draining();
         let end = Instant::now() + self.grace;
         tokio::time::sleep(self.lame_duck).await;
-        while self.lifecycle.running() > 0 && Instant::now() < end {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        self.doors.close_listener();
+        tokio::time::sleep(LINGER).await;
+        self.idle(end).await;
+        self.doors.close_connections();
+        // What was begun in the last moment.
+        self.idle(end).await;
         match self.lifecycle.running() {
             0 => tracing::info!("drained"),
             left => tracing::warn!(
@@ -56,6 +70,14 @@ impl ShutdownSignalWatch for Drain {
     }
 }
 
+/// Whether the answer is an event stream that was subscribed to: it never ends by itself, and its
+/// client resumes it elsewhere, so waiting for it would only delay everybody.
+pub(crate) fn is_subscription(request: &RequestHeader, answer: &ResponseHeader) -> bool {
+    let kind = answer.headers.get(header::CONTENT_TYPE);
+    request.method == Method::GET
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}
+
 #[derive(PartialEq, Eq)]
 enum Urgency {
     Drain,
@@ -63,6 +85,13 @@ enum Urgency {
 }
 
 impl Drain {
+    /// Waits until nothing runs, at most until `end`.
+    async fn idle(&self, end: Instant) {
+        while self.lifecycle.running() > 0 && Instant::now() < end {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     async fn requested(&self) -> Urgency {
         let token = match &self.stop {
             Stop::Token(token) => token,

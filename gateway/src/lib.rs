@@ -1,15 +1,16 @@
 //! The gateway: a Pingora proxy that lets through what is canonical, routed, identified and within
 //! its limits, and tells the workers, signed, who is calling.
 //!
-//! The life of a request: [`proxy`] reads its head and asks [`admission`], which finds its one
-//! spelling ([`canonical`]), its [`route`], its sender ([`auth`]) and a token ([`rate_limit`]). An
-//! admitted request gets a replica ([`upstream`]) and its signed identity ([`headers`]); everything
-//! else ends as a [`refusal`]. Bodies stream both ways.
+//! The life of a request: [`front`] reads its head, whole and in time, and finds that it has one
+//! reading ([`canonical`]). [`proxy`] asks [`admission`] for its [`route`], its sender ([`auth`]) and
+//! a token ([`rate_limit`]). An admitted request gets a replica ([`upstream`]) and its signed identity
+//! ([`headers`]); everything else ends as a [`refusal`]. Bodies stream both ways.
 //!
 //! This crate knows no MongoDB, no RabbitMQ and nothing of tasks or notifications.
 
 pub mod config;
 
+pub mod front;
 pub mod proxy;
 
 pub mod admission;
@@ -27,6 +28,7 @@ pub mod access_log;
 pub mod admin;
 mod background;
 pub mod ctx;
+mod doors;
 pub mod drain;
 pub mod metrics;
 
@@ -35,13 +37,12 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use pingora::apps::HttpServerOptions;
 use pingora::listeners::{ListenerConfig, TcpSocketOptions};
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
-use pingora_proxy::ProxyServiceBuilder;
+use pingora_proxy::http_proxy;
 use shared::http::client::Client;
 
 use crate::access_log::AccessLog;
@@ -51,7 +52,9 @@ use crate::auth::{HttpJwks, Verifier};
 use crate::background::Background;
 use crate::config::Config;
 use crate::ctx::Lifecycle;
+use crate::doors::Doors;
 use crate::drain::{Drain, Stop};
+use crate::front::Front;
 use crate::metrics::{Metrics, State};
 use crate::proxy::{Live, Proxy};
 use crate::rate_limit::{LocalLimiter, RateLimiter, RedisLimiter, RedisSettings, Tallies};
@@ -60,8 +63,6 @@ use crate::upstream::Cluster;
 /// Bytes of read and write buffer per client connection. Pingora's default reads into 64 KiB, which
 /// 20,000 idle connections would pay for.
 const CLIENT_BUFFERS: (usize, usize) = (4096, 1460);
-/// A connection is closed after this many requests, so that memory it gathered is freed.
-const REQUESTS_PER_CONNECTION: u32 = 100_000;
 /// Idle connections to workers that are kept, per thread.
 const UPSTREAM_POOL: usize = 1024;
 
@@ -113,7 +114,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
         metrics: Metrics::new(&registry),
         access_log: access_log.clone(),
     };
-    free(config.listen.http)?;
+    let listener = bind(config.listen.http)?;
     let background = Background {
         clusters,
         verifier,
@@ -122,11 +123,13 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
         registry,
         listener: Mutex::new(Some(bind(config.listen.admin)?)),
     };
+    let (server, doors) = server(proxy, listener, background)?;
     Ok(Gateway {
-        server: server(config, proxy, background),
+        server,
         drain: Drain {
             stop,
             lifecycle,
+            doors,
             lame_duck: config.drain.lame_duck,
             grace: config.drain.grace,
         },
@@ -155,7 +158,11 @@ fn limiter(config: &Config) -> anyhow::Result<Arc<dyn RateLimiter>> {
     Ok(Arc::new(limiter))
 }
 
-fn server(config: &Config, proxy: Proxy, background: Background) -> Server {
+fn server(
+    proxy: Proxy,
+    listener: TcpListener,
+    background: Background,
+) -> anyhow::Result<(Server, Doors)> {
     let conf = ServerConf {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         upstream_keepalive_pool_size: UPSTREAM_POOL,
@@ -166,30 +173,22 @@ fn server(config: &Config, proxy: Proxy, background: Background) -> Server {
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut options = HttpServerOptions::default();
-    // CONNECT reaches admission, which refuses it in our own shape.
-    options.allow_connect_method_proxying = true;
-    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION);
-    let mut service = ProxyServiceBuilder::new(&server.configuration, proxy)
-        .name("gateway")
-        .server_options(options)
-        .build();
+    let live = proxy.live.clone();
+    let idle = live.load().idle_timeout;
+    let front = Front::new(http_proxy(&server.configuration, proxy), live);
+    let mut options = TcpSocketOptions::default();
+    options.tcp_keepalive = Some(upstream::given_up_after(idle));
     let (read, write) = CLIENT_BUFFERS;
-    service.add_listener(
-        ListenerConfig::tcp(config.listen.http.to_string())
-            .tcp_socket_options(TcpSocketOptions::default())
-            .l4_buffer(L4BufferSettings::new(read, write)),
-    );
+    let endpoint = ListenerConfig::tcp(listener.local_addr()?.to_string())
+        .tcp_socket_options(options)
+        .l4_buffer(L4BufferSettings::new(read, write));
+    let (doors, service) = doors::open(front, listener, endpoint)?;
     server.add_service(service);
     server.add_service(background_service("background", background));
-    server
+    Ok((server, doors))
 }
 
-/// Pingora retries a taken port for 30 s and then panics; this says it at once.
-fn free(address: SocketAddr) -> anyhow::Result<()> {
-    bind(address).map(drop)
-}
-
+/// Before anything runs: Pingora retries a taken port for 30 s and then panics; this says it at once.
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; change `listen` or stop what holds the port")

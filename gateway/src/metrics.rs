@@ -12,6 +12,7 @@ use prometheus::{
 use shared::telemetry::register;
 
 use crate::access_log::{AccessLog, status};
+use crate::canonical::METHODS;
 use crate::ctx::RequestCtx;
 use crate::rate_limit::{Mode, RateLimiter, Tallies};
 use crate::upstream::Cluster;
@@ -57,10 +58,9 @@ impl Metrics {
     }
 
     pub fn observe(&self, session: &Session, ctx: &RequestCtx) {
-        let method = match session.req_header().method.as_str() {
-            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
-            _ => "other",
-        };
+        let method = session.req_header().method.as_str();
+        let method = METHODS.iter().find(|known| **known == method);
+        let method = method.copied().unwrap_or("other");
         let mut digits = itoa::Buffer::new();
         let service = ctx.service();
         self.requests

@@ -3,6 +3,7 @@
 //! head → [`admission`](crate::admission) → a replica → identity headers → body and answer stream
 //! both ways → one metric and one log line.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ use shared::identity::{REQUEST_ID, SigningKeys};
 use crate::access_log::AccessLog;
 use crate::admission::{Admission, Admitted, Head};
 use crate::ctx::{Lifecycle, RequestCtx};
+use crate::drain;
 use crate::headers;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::upstream::{self, Cluster, peer};
 
-/// How long a client may pause while it sends a head or takes an answer.
+/// How long one write of an answer may take.
 const CLIENT_PAUSE: Duration = Duration::from_secs(30);
 
 /// What one configuration makes of a request; swapped whole.
@@ -56,17 +58,22 @@ impl ProxyHttp for Proxy {
     /// None: each would cost every request a box.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    /// Deadlines first: Pingora's own are infinite after a connection's first request.
+    /// Takes over what [`crate::front`] refused.
+    fn on_connection_reuse(
+        &self,
+        _: &mut Session,
+        ctx: &mut RequestCtx,
+        refusal: Box<dyn Any + Send + Sync>,
+    ) {
+        ctx.refusal = refusal.downcast().ok().map(|refusal| *refusal);
+    }
+
+    /// Deadlines first: Pingora's own are infinite. Between requests [`crate::front`] has the clock.
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
-        let live = self.live.load();
-        session.set_read_timeout(Some(live.head_timeout));
+        session.set_read_timeout(Some(self.live.load().head_timeout));
         session.set_write_timeout(Some(CLIENT_PAUSE));
         if self.lifecycle.is_draining() {
             session.set_keepalive(None);
-        } else if session.get_keepalive().is_some() {
-            // Where the client or its protocol version keeps no connection, neither do we. Zero
-            // would be for ever.
-            session.set_keepalive(Some(live.idle_timeout.as_secs().max(1)));
         }
         Ok(())
     }
@@ -133,6 +140,9 @@ impl ProxyHttp for Proxy {
         ctx.first_byte.get_or_insert_with(|| ctx.started.elapsed());
         if self.lifecycle.is_draining() {
             session.set_keepalive(None);
+        }
+        if drain::is_subscription(session.req_header(), down) {
+            ctx.detach();
         }
         headers::answer(down, admitted(ctx)?, &ctx.request_id)
     }
@@ -215,9 +225,10 @@ impl Proxy {
         let peer = peer.ok_or_else(Refusal::internal)?.ip().to_canonical();
         let given = request.headers.get(REQUEST_ID);
         ctx.request_id = headers::request_id(given.filter(|_| live.admission.is_trusted(peer)));
-        let raw = session.as_downstream().to_h1_raw();
+        if let Some(refusal) = ctx.refusal.take() {
+            return Err(refusal);
+        }
         let head = Head {
-            raw: &raw,
             method: &request.method,
             target: std::str::from_utf8(request.raw_path()).unwrap_or_default(),
             headers: &request.headers,

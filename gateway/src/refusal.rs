@@ -11,6 +11,7 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use shared::identity::REQUEST_ID;
 use shared::problem::{Kind, MEDIA_TYPE, Problem};
+use tokio::time::timeout;
 
 use crate::auth::AuthError;
 use crate::canonical::Malformed;
@@ -20,8 +21,11 @@ use crate::route::NotRouted;
 /// A request body of at most this size is read and dropped, so that the connection can be kept.
 const DRAINABLE_BODY: u64 = 64 << 10;
 
+/// How long a client that was refused may go on sending before its connection is closed.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// How much of a path an answer repeats; it is ASCII.
-const MAX_INSTANCE: usize = 1024;
+pub(crate) const MAX_INSTANCE: usize = 1024;
 
 /// Why a request goes no further.
 #[derive(Debug, Clone)]
@@ -37,7 +41,7 @@ impl Refusal {
     }
 
     /// Gives the connection up after the answer.
-    fn closing(mut self) -> Self {
+    pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
     }
@@ -109,7 +113,15 @@ impl Refusal {
         Self::new(Kind::UpstreamTimeout, detail)
     }
 
-    pub fn request_timeout() -> Self {
+    pub fn head_timeout() -> Self {
+        Self::new(
+            Kind::RequestTimeout,
+            "The request's head did not arrive in time.",
+        )
+        .closing()
+    }
+
+    pub fn body_timeout() -> Self {
         Self::new(
             Kind::RequestTimeout,
             "The request's body did not arrive in time.",
@@ -158,17 +170,20 @@ impl Refusal {
         } else if drainable(session) {
             let downstream = session.as_downstream_mut();
             downstream.set_close_on_response_before_downstream_finish(false);
-            downstream.set_total_drain_timeout(Some(Duration::from_millis(500)));
         }
         session.write_response_header(Box::new(head), false).await?;
-        session.write_response_body(Some(body), true).await
+        session.write_response_body(Some(body), true).await?;
+        if !self.close && !drained(session).await {
+            session.set_keepalive(None);
+        }
+        Ok(())
     }
 }
 
-/// Whether what is left of the request's body is small and of known length.
+/// Whether what is left of the request's body is small, of known length and on its way.
 fn drainable(session: &Session) -> bool {
     let headers = &session.req_header().headers;
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::EXPECT) {
         return false;
     }
     match headers.get(header::CONTENT_LENGTH) {
@@ -179,6 +194,30 @@ fn drainable(session: &Session) -> bool {
             .and_then(|digits| digits.parse::<u64>().ok())
             .is_some_and(|length| length <= DRAINABLE_BODY),
     }
+}
+
+/// Reads what the client still sends, and drops it: a connection that is closed with bytes unread
+/// is reset, and the client may lose the answer (behind nginx it becomes a 502). True where the
+/// body came to its end.
+async fn drained(session: &mut Session) -> bool {
+    let downstream = session.as_downstream_mut();
+    if downstream.is_body_done() {
+        return true;
+    }
+    // Who asked whether to send a body, and was refused, sends none.
+    if downstream.req_header().headers.contains_key(header::EXPECT) {
+        return false;
+    }
+    let reading = async {
+        loop {
+            match downstream.read_request_body().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    };
+    timeout(LINGER, reading).await.unwrap_or(false)
 }
 
 impl From<Problem> for Refusal {

@@ -21,6 +21,8 @@ mod server;
 mod redis;
 
 #[cfg(feature = "mongo")]
+pub mod lifecycle;
+#[cfg(feature = "mongo")]
 mod mongodb;
 mod nginx;
 mod rabbitmq;

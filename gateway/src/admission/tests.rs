@@ -83,9 +83,7 @@ impl<'a> Asked<'a> {
     }
 
     async fn of(self, admission: &Admission) -> Result<Admitted, Kind> {
-        let raw = format!("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", self.target);
         let head = Head {
-            raw: raw.as_bytes(),
             method: &Method::GET,
             target: self.target,
             headers: &self.headers,
@@ -141,7 +139,6 @@ fn only_trusted_proxies_say_who_the_client_is() {
             .from(peer);
         admission.client(
             &Head {
-                raw: b"",
                 method: &Method::GET,
                 target: head.target,
                 headers: &head.headers,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 use super::KeySetError;
 
@@ -30,16 +30,6 @@ impl From<Reason> for AuthError {
 }
 
 impl AuthError {
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::Missing | Self::Invalid(_) | Self::Expired | Self::Revoked => {
-                StatusCode::UNAUTHORIZED
-            }
-            Self::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
-        }
-    }
-
     /// The challenge of a 401 (RFC 6750: no error code when no token was sent).
     pub fn www_authenticate(self) -> Option<HeaderValue> {
         let challenge = match self {

@@ -45,10 +45,11 @@ pub struct Listen {
     pub http: SocketAddr,
     /// Health, metrics and status; never public. Default: `127.0.0.1:9001`.
     pub admin: SocketAddr,
-    /// For each read of a request, once its head is there. Pingora reads the head itself by its own
-    /// 60 s a read; nginx bounds the whole head. Default: `10s`.
+    /// For a whole head, from its first byte. A new connection has as long for that byte.
+    /// Default: `10s`.
     pub request_head_timeout: Duration,
-    /// For a connection without a request. Default: `75s`.
+    /// For a connection without a request, and for a client that takes nothing of its answer.
+    /// Default: `75s`.
     pub idle_timeout: Duration,
 }
 

@@ -89,16 +89,6 @@ impl RedisLimiter {
             failed: AtomicU64::new(0),
         })))
     }
-
-    /// Connects before the first request does. Call it on the runtime that serves; when Redis is
-    /// away, requests are decided locally from the start and the probing begins.
-    pub async fn warm(&self) {
-        if let Err(failure) = self.0.connect().await
-            && self.0.switch.trip()
-        {
-            self.0.lose(&failure);
-        }
-    }
 }
 
 #[async_trait]

@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::canonical;
 
@@ -229,4 +231,87 @@ fn a_lookup_gives_the_same_route_every_time() {
         first,
         find(&table, "GET /api/users/8").unwrap()
     ));
+}
+
+/// The public rules of `users` in [`FILE`], read by hand.
+const PUBLIC: [(&str, &[&str]); 4] = [
+    ("POST", &["login"]),
+    ("GET", &["{id}", "picture"]),
+    ("GET", &["files", "a"]),
+    ("GET", &["files", "{*rest}"]),
+];
+
+/// Whether a rule names a path as a worker sees it: each segment decoded.
+fn is_named(method: &str, segments: &[Vec<u8>]) -> bool {
+    PUBLIC.iter().any(|(public, pattern)| {
+        let method = *public == method || (*public == "GET" && method == "HEAD");
+        let rest = pattern.last() == Some(&"{*rest}");
+        let length = match rest {
+            true => segments.len() >= pattern.len(),
+            false => segments.len() == pattern.len(),
+        };
+        method
+            && length
+            && pattern
+                .iter()
+                .zip(segments)
+                .all(|(wanted, segment)| match *wanted {
+                    "{id}" | "{*rest}" => !segment.is_empty(),
+                    text => segment == text.as_bytes(),
+                })
+    })
+}
+
+fn decode(segment: &str) -> Vec<u8> {
+    let mut pieces = segment.split('%');
+    let mut decoded = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        decoded.push(u8::from_str_radix(&piece[..2], 16).unwrap());
+        decoded.extend(piece[2..].bytes());
+    }
+    decoded
+}
+
+/// Paths around the public ones, in every spelling that might pass for one of them.
+fn nearly_public() -> impl Strategy<Value = String> {
+    let segment = prop_oneof![
+        4 => prop::sample::select(vec!["login", "files", "a", "picture", "7", ""]).prop_map(str::to_owned),
+        2 => prop::sample::select(vec![
+            "LOGIN", "login;x", "%6Cogin", "login%2f", "login%00", "a%20", "..", ".", "%2e%2e",
+            "files%2Fa", "login\\", "{id}", "%7Bid%7D", "%", "log%69n", "a?", "?", "login?q=/a#",
+        ]).prop_map(str::to_owned),
+        1 => "[ -~]{0,4}",
+    ];
+    let prefix = prop::sample::select(vec![
+        "/api/users/",
+        "/api/users",
+        "/api//users/",
+        "/api/tasks/../users/",
+        "/api/tasks/",
+        "/api/tasks/deep/",
+        "/API/users/",
+        "/",
+    ]);
+    let segments = prop::collection::vec(segment, 0..4).prop_map(|all| all.join("/"));
+    (prefix, segments).prop_map(|(prefix, segments)| format!("{prefix}{segments}"))
+}
+
+proptest! {
+    /// No path reaches a protected handler as a public one, whatever a worker decodes.
+    #[test]
+    fn public_is_what_a_public_rule_names_and_nothing_else(
+        method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "get"]),
+        target in nearly_public(),
+    ) {
+        let table = table(FILE);
+        let Ok(path) = canonical::path(&target) else { return Ok(()) };
+        let route = table.find(&method.parse().unwrap(), &path).unwrap();
+        let below = path.path().strip_prefix("/api/users/");
+        let named = below.is_some_and(|below| {
+            let segments: Vec<_> = below.split('/').map(decode).collect();
+            is_named(method, &segments)
+        });
+        prop_assert_eq!(route.access == Access::Public, named, "{}", target);
+        prop_assert_eq!(named && route.service.name != "users", false);
+    }
 }

@@ -6,7 +6,7 @@
 pub mod health;
 mod peer;
 
-pub use peer::{answered, is_slow, may_repeat, peer, refusal};
+pub use peer::{answered, given_up_after, is_slow, may_repeat, peer, refusal};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pingora::http::ResponseHeader;
+use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::Session;
@@ -24,8 +25,21 @@ pub fn peer(address: SocketAddr, timeouts: &Timeouts) -> HttpPeer {
     options.read_timeout = Some(read_timeout(timeouts));
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(POOL_IDLE);
+    options.tcp_keepalive = Some(given_up_after(timeouts.idle));
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     peer
+}
+
+/// Has the kernel break a connection whose other end has taken nothing for this long: Pingora waits
+/// without a deadline of its own while it flushes a head or the end of a body.
+pub fn given_up_after(patience: Duration) -> TcpKeepalive {
+    TcpKeepalive {
+        idle: Duration::from_secs(60),
+        interval: Duration::from_secs(10),
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: patience,
+    }
 }
 
 /// Pingora has one time-out for all reads. `first_byte` is it; a route whose `idle` is a multiple
@@ -68,7 +82,7 @@ pub fn may_repeat(session: &Session, error: &Error) -> bool {
 pub fn refusal(error: &Error, service: &str) -> Option<Refusal> {
     use ErrorType::*;
     match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::request_timeout()),
+        (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::body_timeout()),
         (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => {
             None
         }

@@ -2,8 +2,6 @@
 
 use std::process::{Command, Output};
 
-use crate::gateway::write;
-
 fn gateway(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gateway"))
         .args(arguments)
@@ -14,7 +12,10 @@ fn gateway(arguments: &[&str]) -> Output {
 
 #[test]
 fn every_error_of_a_configuration_is_reported_with_its_place() {
-    let file = write("listen: {http: nowhere}\nsigning_keys: \"${MISSING}\"\nservice: {}\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.yaml");
+    let config = "listen: {http: nowhere}\nsigning_keys: \"${MISSING}\"\nservice: {}\n";
+    std::fs::write(&file, config).unwrap();
     let output = gateway(&["--check", file.to_str().unwrap()]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");

@@ -1,10 +1,13 @@
 //! A gateway process with a small configuration.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use shared::testing::{Client, Process, eventually, free_port};
+
+/// The secret of the issuer, and the key towards the workers.
+pub(crate) const SECRET: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 
 pub(crate) struct Gateway {
     pub(crate) process: Process,
@@ -12,59 +15,129 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
 }
 
-/// Starts a gateway with one service `/api/things`, all of it public, and waits until it is ready.
-/// `settings` are more lines of the service's block.
+/// Starts a gateway with one service `/api/things`, all of it public for GET, POST and PUT, and
+/// waits until it is ready. `settings` are more lines of the service's block.
 pub(crate) async fn start(upstreams: &[SocketAddr], settings: &str) -> Gateway {
-    let gateway = launch(upstreams, settings);
-    eventually(Duration::from_secs(10), async || {
-        let reply = gateway.admin().get("/readyz").try_send().await;
-        reply.is_ok_and(|reply| reply.status == 200)
-    })
-    .await;
-    gateway
+    Setup::new(upstreams).service(settings).start().await
 }
 
-fn launch(upstreams: &[SocketAddr], settings: &str) -> Gateway {
-    let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let (http, admin) = (local(free_port()), local(free_port()));
-    let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
-    let config = format!(
-        r#"
-listen: {{http: "{http}", admin: "{admin}"}}
-signing_keys: "k1:{key}"
+/// A configuration in the making.
+pub(crate) struct Setup {
+    upstreams: Vec<String>,
+    service: String,
+    listen: String,
+    keys: String,
+    top: String,
+}
+
+impl Setup {
+    pub(crate) fn new(upstreams: &[SocketAddr]) -> Self {
+        Self {
+            upstreams: upstreams.iter().map(ToString::to_string).collect(),
+            service: String::new(),
+            listen: String::new(),
+            keys: format!("hs256_secret: \"{SECRET}\", algorithms: [HS256]"),
+            top: String::new(),
+        }
+    }
+
+    /// More lines of the service's block.
+    pub(crate) fn service(self, service: &str) -> Self {
+        let service = service.to_owned();
+        Self { service, ..self }
+    }
+
+    /// More of the `listen` block.
+    pub(crate) fn listen(self, listen: &str) -> Self {
+        let listen = format!(", {listen}");
+        Self { listen, ..self }
+    }
+
+    /// Where the issuer's keys come from, instead of a shared secret.
+    pub(crate) fn keys(self, keys: &str) -> Self {
+        let keys = keys.to_owned();
+        Self { keys, ..self }
+    }
+
+    /// More blocks.
+    pub(crate) fn top(self, top: &str) -> Self {
+        let top = top.to_owned();
+        Self { top, ..self }
+    }
+
+    pub(crate) async fn start(self) -> Gateway {
+        let gateway = self.launch();
+        eventually(Duration::from_secs(10), async || {
+            let reply = gateway.admin().get("/readyz").try_send().await;
+            reply.is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+        gateway
+    }
+
+    /// Starts it and waits until it listens, ready or not.
+    pub(crate) async fn start_unready(self) -> Gateway {
+        let gateway = self.launch();
+        eventually(Duration::from_secs(10), async || {
+            tokio::net::TcpStream::connect(gateway.http).await.is_ok()
+        })
+        .await;
+        gateway
+    }
+
+    fn launch(self) -> Gateway {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let (http, admin) = (local(free_port()), local(free_port()));
+        let Self {
+            upstreams,
+            service,
+            listen,
+            keys,
+            top,
+        } = self;
+        let upstreams = upstreams.join(", ");
+        let config = format!(
+            r#"
+listen: {{http: "{http}", admin: "{admin}"{listen}}}
+signing_keys: "k1:{SECRET}"
 auth:
   issuers:
-    - {{issuer: sluice, audience: sluice-api, hs256_secret: "{key}", algorithms: [HS256]}}
+    - {{issuer: sluice, audience: sluice-api, {keys}}}
 drain: {{lame_duck: 0ms, grace: 10s}}
 services:
   things:
     prefix: /api/things
     upstreams: [{upstreams}]
     public: ["GET /{{*rest}}", "POST /{{*rest}}", "PUT /{{*rest}}"]
-    {settings}
-"#,
-        key = "11".repeat(32),
-        upstreams = upstreams.join(", "),
-    );
-    let file = write(&config);
-    let process = Process::named("gateway")
-        .program(env!("CARGO_BIN_EXE_gateway"))
-        .arg("--config")
-        .arg(&file)
-        .start();
-    Gateway {
-        process,
-        http,
-        admin,
+    {service}
+{top}
+"#
+        );
+        let launch = Process::named("gateway").program(env!("CARGO_BIN_EXE_gateway"));
+        let file = launch.file("gateway.yaml", config);
+        let process = launch.arg("--config").arg(file).start();
+        Gateway {
+            process,
+            http,
+            admin,
+        }
     }
 }
 
-/// A configuration in a file of its own.
-pub(crate) fn write(config: &str) -> PathBuf {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let file = folder.join("gateway.yaml");
-    std::fs::write(&file, config).unwrap();
-    file
+/// A token of Alice's, with these claims changed.
+pub(crate) fn token(changes: Value) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let mut claims = json!({
+        "iss": "sluice", "aud": "sluice-api", "sub": "alice", "sid": "s1",
+        "iat": now, "nbf": now, "exp": now + 600, "jti": "t1",
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    header.typ = Some("at+jwt".to_owned());
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&header, &claims, &key).unwrap()
 }
 
 impl Gateway {

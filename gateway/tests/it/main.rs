@@ -4,9 +4,17 @@
     reason = "a test's helper fails the test by panicking, as its facts do"
 )]
 
+mod auth;
+mod bodies;
+mod canonical;
 mod command;
+mod edge;
 mod gateway;
+mod identity;
 mod life;
+mod lifecycle;
+mod limits;
 mod proxying;
 mod refusals;
 mod upstream;
+mod wire;

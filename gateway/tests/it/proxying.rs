@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use shared::problem::Kind;
 use shared::testing::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::gateway::start;
-use crate::upstream::{Manner, Upstream, nobody};
+use crate::upstream::{Manner, Upstream, nobody, unreachable};
+use crate::wire::Wire;
 
 #[tokio::test]
 async fn a_replica_that_breaks_off_fails_no_get() {
@@ -78,6 +80,85 @@ async fn a_post_goes_to_another_replica_when_the_first_cannot_be_reached() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_too_large_to_be_kept_is_not_sent_again() {
+    let broken = Upstream::start(Manner::BreakOff).await;
+    let other = Upstream::start(Manner::BreakOff).await;
+    let gateway = start(&[broken.address, other.address], "").await;
+    let reply = gateway
+        .client()
+        .put("/api/things/1")
+        .body("x".repeat(100 << 10))
+        .send()
+        .await
+        .expect(502);
+    assert_eq!(reply.json()["type"], "/problems/upstream-failed");
+    assert_eq!(broken.requests() + other.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_replica_that_dies_fails_no_get() {
+    let good = Upstream::start(Manner::Echo).await;
+    let dying = Upstream::start(Manner::Echo).await;
+    let gateway = start(&[good.address, dying.address], "").await;
+    let client = gateway.client();
+    let ask = async || client.get("/api/things/1").send().await.expect(200);
+    for _ in 0..10 {
+        ask().await;
+    }
+    assert!(dying.requests() > 0, "the dying replica was never asked");
+    // Its pooled connections break, and new ones are refused.
+    dying.kill();
+    let burst = (0..50).map(|_| ask());
+    futures_util::future::join_all(burst).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_takes_no_connection_is_passed_over_or_a_504() {
+    let (dead, _queue) = unreachable().await;
+    let good = Upstream::start(Manner::Echo).await;
+    let settings = "timeouts: {connect: 200ms}";
+    let gateway = start(&[dead, good.address], settings).await;
+    for _ in 0..4 {
+        let client = gateway.client();
+        client.get("/api/things/1").send().await.expect(200);
+        let posted = client.post("/api/things/1").body("x").send();
+        posted.await.expect(200);
+    }
+    let alone = start(&[dead], settings).await;
+    let started = Instant::now();
+    let mut wire = Wire::connect(alone.http).await;
+    wire.send("GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    let answer = wire.answer().await;
+    answer.is_problem(Kind::UpstreamTimeout, "/api/things/1");
+    let took = started.elapsed();
+    assert!((200..5000).contains(&took.as_millis()), "{took:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_takes_no_body_is_a_504() {
+    let deaf = Upstream::start(Manner::Deaf).await;
+    let settings = "timeouts: {first_byte: 300ms, idle: 300ms}\n    max_body: 1GiB";
+    let gateway = start(&[deaf.address], settings).await;
+    let mut wire = Wire::connect(gateway.http).await;
+    wire.send(format!(
+        "PUT /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        64 << 20
+    ))
+    .await;
+    let (mut reading, mut writing) = wire.stream.into_split();
+    let sending = tokio::spawn(async move {
+        let mebibyte = vec![b'x'; 1 << 20];
+        while writing.write_all(&mebibyte).await.is_ok() {}
+    });
+    let mut answer = vec![0; 12];
+    reading.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 504");
+    sending.abort();
+    assert_eq!(deaf.requests(), 1, "a slow request must not be repeated");
+}
+
+#[tokio::test]
 async fn a_replica_that_fails_its_health_checks_is_out() {
     let good = Upstream::start(Manner::Echo).await;
     let dead = nobody().await;
@@ -104,23 +185,30 @@ async fn a_replica_that_fails_its_health_checks_is_out() {
 }
 
 #[tokio::test]
-async fn a_service_without_a_reachable_replica_answers_503_with_retry_after() {
-    let gateway = start(&[nobody().await], "").await;
-    let reply = gateway
-        .client()
-        .get("/api/things/1")
-        .send()
-        .await
-        .expect(503);
-    assert_eq!(
-        reply.header("content-type"),
-        Some("application/problem+json")
-    );
-    assert_eq!(reply.header("retry-after"), Some("1"));
-    let problem = reply.json();
-    assert_eq!(problem["type"], "/problems/service-unavailable");
-    assert_eq!(problem["instance"], "/api/things/1");
-    assert_eq!(problem["request_id"], reply.header("x-request-id").unwrap());
+async fn a_service_without_a_replica_answers_503_with_retry_after() {
+    // None that can be reached, then none that is healthy.
+    let checked_late = "health: {path: /readyz, every: 1h}";
+    let checked = "health: {path: /readyz, every: 50ms}";
+    for (settings, why) in [
+        (checked_late, "cannot be reached"),
+        (checked, "no replica of it is healthy"),
+    ] {
+        let gateway = start(&[nobody().await], settings).await;
+        if settings == checked {
+            eventually(Duration::from_secs(5), async || {
+                let status = gateway.admin().get("/status").send().await.json();
+                status["services"]["things"]["upstreams"][0]["healthy"] == false
+            })
+            .await;
+        }
+        let mut wire = Wire::connect(gateway.http).await;
+        wire.send("GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await;
+        let answer = wire.answer().await;
+        let detail = answer.is_problem(Kind::ServiceUnavailable, "/api/things/1");
+        assert!(detail.contains(why), "{detail}");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
 }
 
 #[tokio::test]
@@ -144,19 +232,36 @@ async fn a_silent_upstream_is_a_504_after_its_first_byte_time() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_speaks_no_http_is_a_502() {
-    let garbage = Upstream::start(Manner::Garbage).await;
-    let gateway = start(&[garbage.address], "").await;
-    let reply = gateway
-        .client()
-        .post("/api/things/1")
-        .body("x")
-        .send()
+async fn an_answer_that_stalls_is_broken_off_after_its_idle_time() {
+    let stalling = Upstream::start(Manner::Trickle).await;
+    let settings = "timeouts: {first_byte: 300ms, idle: 300ms}";
+    let gateway = start(&[stalling.address], settings).await;
+    let mut wire = Wire::connect(gateway.http).await;
+    wire.send("GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n")
         .await;
-    assert_eq!(
-        reply.expect(502).json()["type"],
-        "/problems/upstream-failed"
-    );
+    assert_eq!(wire.answer().await.status, 200);
+    // No last chunk: nobody may take it for the whole answer.
+    assert_eq!(wire.rest().await, b"8\r\ndata: 1\n\r\n");
+    eventually(Duration::from_secs(5), async || stalling.open() == 0).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_a_502() {
+    for said in [
+        "what is this?\r\n\r\n",
+        "HTTP/1.1 abc OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nx-a\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+    ] {
+        let upstream = Upstream::start(Manner::Say(said)).await;
+        let gateway = start(&[upstream.address], "").await;
+        let mut wire = Wire::connect(gateway.http).await;
+        wire.send("POST /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx")
+            .await;
+        let answer = wire.answer().await;
+        answer.is_problem(Kind::UpstreamFailed, "/api/things/1");
+        assert_eq!(upstream.requests(), 1, "{said:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,21 +6,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 
 /// What an upstream does with a request (health checks are always answered with 200).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Manner {
-    /// Answers 200 with the request's head as its body.
+    /// Answers 200 with the request as its body: the head, and what a chunked body looked like.
     Echo,
+    /// Answers with exactly these bytes.
+    Say(&'static str),
     /// Reads the head and closes.
     BreakOff,
     /// Reads the head and says nothing.
     Silent,
+    /// Answers GET; of any other request it reads the head and not a byte more.
+    Deaf,
     /// Asks for the body and reads it for ever.
     Continue,
-    /// Answers what is no HTTP.
-    Garbage,
+    /// Sends one chunk at once and then closes, in the middle of the answer.
+    BreakOffLate,
     /// Switches protocols and echoes every byte.
     Upgrade,
     /// Sends one chunk at once and then nothing.
@@ -29,26 +34,48 @@ pub(crate) enum Manner {
 
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
-    requests: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: AtomicUsize,
+    open: AtomicUsize,
 }
 
 impl Upstream {
     pub(crate) async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let requests = Arc::new(AtomicUsize::new(0));
-        let count = requests.clone();
-        tokio::spawn(async move {
+        let counts = Arc::new(Counts::default());
+        let shared = counts.clone();
+        let running = tokio::spawn(async move {
+            let mut conversations = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, manner, count.clone()));
+                conversations.spawn(converse(stream, manner, shared.clone()));
             }
         });
-        Self { address, requests }
+        Self {
+            address,
+            counts,
+            running,
+        }
     }
 
-    /// Requests seen, health checks not counted.
+    /// Closes every connection and takes no other.
+    pub(crate) fn kill(&self) {
+        self.running.abort();
+    }
+
+    /// Requests of which anything was seen, health checks not counted.
     pub(crate) fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        self.counts.requests.load(Ordering::SeqCst)
+    }
+
+    /// Requests whose connection is still there.
+    pub(crate) fn open(&self) -> usize {
+        self.counts.open.load(Ordering::SeqCst)
     }
 }
 
@@ -58,57 +85,79 @@ pub(crate) async fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-async fn converse(mut stream: TcpStream, manner: Manner, count: Arc<AtomicUsize>) {
-    while let Some(head) = read_head(&mut stream).await {
-        if head.starts_with("GET /readyz ") {
+/// An address that answers no handshake while what else is returned is kept: its queue is full.
+pub(crate) async fn unreachable() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let patience = Duration::from_millis(300);
+    while let Ok(connected) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        waiting.push(connected.unwrap());
+    }
+    (address, (listener, waiting))
+}
+
+async fn converse(mut stream: TcpStream, manner: Manner, counts: Arc<Counts>) {
+    while let Some(request) = read_request(&mut stream, manner, &counts).await {
+        if request.starts_with("GET /readyz ") {
             if respond(&mut stream, "ready").await.is_err() {
                 return;
             }
             continue;
         }
-        count.fetch_add(1, Ordering::SeqCst);
-        let alive = match manner {
-            Manner::Echo => respond(&mut stream, &head).await.is_ok(),
-            Manner::BreakOff => false,
-            Manner::Silent => {
-                std::future::pending::<()>().await;
-                false
-            }
-            Manner::Continue => {
-                stream
-                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    .await
-                    .unwrap();
-                tokio::io::copy(&mut stream, &mut tokio::io::sink())
-                    .await
-                    .ok();
-                false
-            }
-            Manner::Garbage => {
-                stream.write_all(b"what is this?\r\n\r\n").await.unwrap();
-                false
-            }
-            Manner::Upgrade => {
-                // As far away as a network: Pingora 0.9.1 ends a tunnel whose 101 arrives before it
-                // has passed on the request's empty body (cloudflare/pingora#946).
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-                stream.write_all(switch).await.unwrap();
-                let (mut read, mut write) = stream.split();
-                tokio::io::copy(&mut read, &mut write).await.ok();
-                false
-            }
-            Manner::Trickle => {
-                let first = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n";
-                stream.write_all(first).await.unwrap();
-                std::future::pending::<()>().await;
-                false
-            }
-        };
+        counts.open.fetch_add(1, Ordering::SeqCst);
+        let alive = act(&mut stream, manner, &request).await;
+        counts.open.fetch_sub(1, Ordering::SeqCst);
         if !alive {
             return;
         }
     }
+}
+
+/// True where the connection takes another request.
+async fn act(stream: &mut TcpStream, manner: Manner, request: &str) -> bool {
+    match manner {
+        Manner::Echo => respond(stream, request).await.is_ok(),
+        Manner::Say(bytes) => stream.write_all(bytes.as_bytes()).await.is_ok(),
+        Manner::BreakOff => false,
+        Manner::Silent => until_closed(stream).await,
+        Manner::Deaf if request.starts_with("GET ") => respond(stream, request).await.is_ok(),
+        Manner::Deaf => std::future::pending().await,
+        Manner::Continue => {
+            let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+            stream.write_all(go_on).await.unwrap();
+            until_closed(stream).await
+        }
+        Manner::BreakOffLate => {
+            stream.write_all(FIRST_CHUNK).await.unwrap();
+            false
+        }
+        Manner::Upgrade => {
+            // As far away as a network: Pingora 0.9.1 ends a tunnel whose 101 arrives before it
+            // has passed on the request's empty body (cloudflare/pingora#946).
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+            stream.write_all(switch).await.unwrap();
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await.ok();
+            false
+        }
+        Manner::Trickle => {
+            stream.write_all(FIRST_CHUNK).await.unwrap();
+            until_closed(stream).await
+        }
+    }
+}
+
+const FIRST_CHUNK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n";
+
+/// Drops what comes, until nothing comes any more.
+async fn until_closed(stream: &mut TcpStream) -> bool {
+    let copied = tokio::io::copy(stream, &mut tokio::io::sink()).await;
+    copied.ok();
+    false
 }
 
 async fn respond(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
@@ -117,21 +166,43 @@ async fn respond(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
     stream.write_all(body.as_bytes()).await
 }
 
-/// The next request's head; the body of a declared length is read and dropped.
-async fn read_head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
+/// The next request: its head, and its body where that is chunked. A body of a declared length is
+/// read and dropped. Who misbehaves before the body comes leaves it where it is.
+async fn read_request(stream: &mut TcpStream, manner: Manner, counts: &Counts) -> Option<String> {
+    let probe = b"GET /readyz ";
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(stream.read_u8().await.ok()?);
+        if bytes.len() == probe.len() && bytes != probe {
+            counts.requests.fetch_add(1, Ordering::SeqCst);
+        }
     }
-    let head = String::from_utf8(head).ok()?;
-    let length = head
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse::<u64>().ok())
-        .unwrap_or(0);
-    tokio::io::copy(&mut stream.take(length), &mut tokio::io::sink())
-        .await
-        .ok()?;
-    Some(head)
+    let head = String::from_utf8(bytes.clone()).ok()?.to_ascii_lowercase();
+    let reads_bodies = match manner {
+        Manner::Echo | Manner::Say(_) | Manner::BreakOff | Manner::BreakOffLate => true,
+        Manner::Silent | Manner::Deaf | Manner::Continue | Manner::Upgrade | Manner::Trickle => {
+            false
+        }
+    };
+    if reads_bodies && head.contains("transfer-encoding: chunked") {
+        let whole = |bytes: &[u8]| {
+            let body = String::from_utf8_lossy(&bytes[head.len()..]).into_owned();
+            (body.starts_with("0\r\n") || body.contains("\r\n0\r\n")) && body.ends_with("\r\n\r\n")
+        };
+        while !whole(&bytes) {
+            bytes.push(stream.read_u8().await.ok()?);
+        }
+    }
+    if reads_bodies {
+        let length = head
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| *name == "content-length")
+            .and_then(|(_, value)| value.trim().parse::<u64>().ok());
+        let mut body = stream.take(length.unwrap_or(0));
+        tokio::io::copy(&mut body, &mut tokio::io::sink())
+            .await
+            .ok()?;
+    }
+    String::from_utf8(bytes).ok()
 }

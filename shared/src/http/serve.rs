@@ -54,6 +54,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may leave what was sent to it unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 32 << 10;
+/// How long idle connections are kept after the listener.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// One thing a worker needs, and whether it can be reached.
 #[derive(Debug, Clone, Serialize)]
@@ -213,8 +215,11 @@ pub fn metrics(registry: &prometheus::Registry) -> Reply {
     )
 }
 
-/// Serves until `shutdown`, then drains: readiness first, then no new connections, then what runs
-/// may finish within the grace. `stopping` is cancelled when streams should end.
+/// Serves until `shutdown`, then drains: readiness first, then no new connections, then none that are
+/// idle, and what runs may finish within the grace. `stopping` is cancelled when streams should end.
+///
+/// From the first step on every answer says `Connection: close`, so that a gateway that has not
+/// noticed has no kept connection to write a request into when they are closed.
 pub async fn serve<C: Send + Sync + 'static>(
     listener: TcpListener,
     service: Service<C>,
@@ -255,14 +260,36 @@ pub async fn serve<C: Send + Sync + 'static>(
             () = &mut lame_duck => break,
         }
     }
-    drop(listener);
+    for (stream, peer) in queued(listener) {
+        tokio::spawn(connection(stream, peer, &service, &connections));
+    }
     stopping.cancel();
+    tokio::time::sleep(limits.lame_duck.min(LINGER)).await;
     if tokio::time::timeout(limits.grace, connections.shutdown())
         .await
         .is_err()
     {
         tracing::warn!("requests were still running when the grace ended");
     }
+}
+
+/// Closes the listener, once nothing is in its queue: to the kernel those connections are made, and
+/// closing would reset them with the requests that they may hold.
+fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let mut waiting = Vec::new();
+    // It does not block: an empty queue is an error.
+    while let Ok(accepted) = listener.accept() {
+        waiting.push(accepted);
+    }
+    drop(listener);
+    let adopt = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    waiting.into_iter().filter_map(adopt).collect()
 }
 
 fn connection<C: Send + Sync + 'static>(

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bus_rabbit;
+mod http_drain;
 mod testing_chaos;
 mod testing_client;
 mod testing_process;

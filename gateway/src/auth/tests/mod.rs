@@ -1,3 +1,4 @@
 mod keys;
 mod kit;
+mod remembered;
 mod tokens;

@@ -73,6 +73,13 @@ async fn back_to_redis(limiter: &RedisLimiter) {
     .await;
 }
 
+/// Has asked Redis, so that no deadline is spent on connecting.
+async fn connected(limiter: &RedisLimiter) {
+    let spare = quota("spare", 1, MINUTE, 9);
+    allowed(take(limiter, &spare).await);
+    assert_eq!(limiter.status().mode, Mode::Redis);
+}
+
 /// Three failures, and nobody asks Redis any more; none takes much longer than the deadline.
 async fn until_local(limiter: &RedisLimiter, quota: &Arc<Quota>) {
     for _ in 0..3 {
@@ -166,7 +173,7 @@ async fn lost_scripts_and_lost_buckets_are_no_failure() {
 async fn a_hanging_redis_stalls_nobody_and_is_used_again_when_it_goes_on() {
     let mut redis = Redis::start().await;
     let limiter = limiter(&redis.url(), "sluice", DEADLINE);
-    limiter.warm().await;
+    connected(&limiter).await;
     let user = quota("user", 1, MINUTE, 6);
     redis.pause();
 
@@ -190,7 +197,7 @@ async fn a_hanging_redis_stalls_nobody_and_is_used_again_when_it_goes_on() {
 async fn a_killed_redis_is_found_again() {
     let mut redis = Redis::start().await;
     let limiter = limiter(&redis.url(), "sluice", DEADLINE);
-    limiter.warm().await;
+    connected(&limiter).await;
     let user = quota("user", 1, MINUTE, 6);
     redis.kill();
     until_local(&limiter, &user).await;
@@ -204,7 +211,7 @@ async fn a_killed_redis_is_found_again() {
 async fn a_stand_in_starts_from_what_redis_said_last() {
     let mut redis = Redis::start().await;
     let limiter = limiter(&redis.url(), "sluice", DEADLINE);
-    limiter.warm().await;
+    connected(&limiter).await;
     let user = quota("user", 1, MINUTE, 6);
     for _ in 0..6 {
         allowed(take(&limiter, &user).await);
@@ -222,8 +229,7 @@ async fn a_redis_that_starts_later_is_found() {
     let mut redis = Redis::start().await;
     redis.kill();
     let limiter = limiter(&redis.url(), "sluice", DEADLINE);
-    limiter.warm().await;
-    assert_eq!(limiter.status().mode, Mode::Local);
+    until_local(&limiter, &quota("spare", 1, MINUTE, 9)).await;
     let user = quota("user", 1, MINUTE, 6);
     allowed(take(&limiter, &user).await);
 
@@ -262,7 +268,7 @@ async fn a_slow_redis_is_not_waited_for() {
         &redis.key_prefix(),
         DEADLINE,
     );
-    limiter.warm().await;
+    connected(&limiter).await;
     let user = quota("user", 1, MINUTE, 20);
     proxy.latency(DEADLINE).await;
     until_local(&limiter, &user).await;
@@ -295,7 +301,7 @@ async fn each_policy_does_as_it_says_while_redis_is_away() {
     let mut redis = Redis::start().await;
     redis.kill();
     let limiter = limiter(&redis.url(), "sluice", DEADLINE);
-    limiter.warm().await;
+    until_local(&limiter, &quota("spare", 1, MINUTE, 9)).await;
     let tallies = Tallies::default();
     let with = |name: &str, on_redis_failure| {
         let policy = crate::config::Policy {

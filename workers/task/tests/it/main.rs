@@ -6,6 +6,7 @@ mod erasure;
 mod events;
 mod http;
 mod idempotency;
+mod lifecycle;
 mod mongo;
 mod process;
 mod support;

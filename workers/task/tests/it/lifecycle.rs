@@ -1,0 +1,20 @@
+//! The worker's process, when MongoDB and RabbitMQ are away.
+
+use shared::testing::lifecycle::{self, Worker};
+
+const WORKER: Worker<'static> = Worker {
+    program: env!("CARGO_BIN_EXE_task-worker"),
+    variables: &[],
+    path: "/api/tasks",
+    answer: 200,
+};
+
+#[tokio::test]
+async fn the_worker_lives_without_its_servers_and_is_ready_when_they_return() {
+    lifecycle::a_worker_lives_without_its_servers_and_is_ready_when_they_return(WORKER).await;
+}
+
+#[tokio::test]
+async fn the_worker_ends_without_its_servers_when_it_is_told_to() {
+    lifecycle::a_worker_without_its_servers_ends_when_it_is_told_to(WORKER).await;
+}
