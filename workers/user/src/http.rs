@@ -107,10 +107,16 @@ fn contended() -> Problem {
 
 /// 429: there were too many wrong passwords. Whoever is alone in trying and waits so long may try.
 fn too_many_attempts(wait: Duration) -> Problem {
+    too_many("There were too many attempts with a wrong password.", wait)
+}
+
+fn too_many_registrations(wait: Duration) -> Problem {
+    too_many("Too many accounts were registered from this address.", wait)
+}
+
+fn too_many(what: &str, wait: Duration) -> Problem {
     let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
-    let detail = format!(
-        "There were too many attempts with a wrong password. Try again in {seconds} seconds."
-    );
+    let detail = format!("{what} Try again in {seconds} seconds.");
     Problem::new(Kind::RateLimited, detail)
         .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }

@@ -33,6 +33,7 @@ use shared::http::idempotency::Digest;
 use shared::http::serve::{Dependency, Readiness, serve};
 use shared::problem::Problem;
 use shared::relay::{Relay, RelayHandle};
+use shared::store::chain;
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::time::{Clock, SystemClock};
 use shared::worker::dependency;
@@ -48,7 +49,9 @@ use tokens::Tokens;
 /// How long a deleted account's tombstone is kept after all that follows from it is done. The
 /// history keeps its event as long: a lost queue is refilled with that of the last 24 hours.
 const TOMBSTONE_GRACE: Duration = Duration::from_secs(25 * 3600);
-const KEEP_IN_ORDER_EVERY: Duration = Duration::from_secs(60);
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+/// How soon a session that died with a password or an account is marked, when whoever ended it died too.
+const MARK_EVERY: Duration = Duration::from_millis(500);
 /// Accounts whose sessions are looked after in one go.
 const ACCOUNTS_AT_ONCE: usize = 100;
 
@@ -145,12 +148,27 @@ async fn keep_in_order(
 ) -> anyhow::Result<()> {
     let work = async {
         store.prepare().await?;
-        loop {
-            for user in store.with_dead_sessions(ACCOUNTS_AT_ONCE).await? {
-                store.end_dead_sessions(&user, clock.now()).await?;
+        let mark = async {
+            loop {
+                for user in store.with_dead_sessions(ACCOUNTS_AT_ONCE).await? {
+                    // One account that cannot be marked must not hold up the others.
+                    if let Err(error) = store.end_dead_sessions(&user, clock.now()).await {
+                        let error = chain(&error);
+                        tracing::warn!(user.id = %user, error, "dead sessions are marked later");
+                    }
+                }
+                tokio::time::sleep(MARK_EVERY).await;
             }
-            store.purge(clock.now() - TOMBSTONE_GRACE).await?;
-            tokio::time::sleep(KEEP_IN_ORDER_EVERY).await;
+        };
+        let purge = async {
+            loop {
+                store.purge(clock.now() - TOMBSTONE_GRACE).await?;
+                tokio::time::sleep(PURGE_EVERY).await;
+            }
+        };
+        tokio::select! {
+            failed = mark => failed,
+            failed = purge => failed,
         }
     };
     tokio::select! {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
+use shared::id::UserId;
 
 /// How many attempts at once, and how long until each is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,14 @@ impl Quota {
     pub const ACCOUNT: Self = Self {
         burst: 100,
         every: Duration::from_secs(36),
+    };
+
+    /// By whoever is logged in, to their own account.
+    pub const OWNER: Self = Self::ADDRESS;
+    /// New accounts from one address: each is a hash and a document.
+    pub const REGISTRATION: Self = Self {
+        burst: 200,
+        every: Duration::from_secs(1),
     };
 
     /// How far from now a counter is empty when it is full.
@@ -56,14 +65,19 @@ impl CounterKey {
         Self::of(&[b"account", account.as_bytes()])
     }
 
-    /// Of one client at an account. Who has one IPv6 address usually has a /64 of them.
+    /// Of an account, to those who are logged in.
+    pub fn of_owner(id: &UserId) -> Self {
+        Self::of(&[b"owner", id.as_str().as_bytes()])
+    }
+
+    /// Of one client's registrations.
+    pub fn of_registrations(address: &str) -> Self {
+        Self::of(&[b"registrations", &network(address)])
+    }
+
+    /// Of one client at an account.
     pub fn of_address(account: &str, address: &str) -> Self {
-        let network = match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
-            Ok(IpAddr::V4(ip)) => ip.octets().to_vec(),
-            Ok(IpAddr::V6(ip)) => ip.octets()[..8].to_vec(),
-            Err(_) => address.as_bytes().to_vec(),
-        };
-        Self::of(&[b"address", account.as_bytes(), &network])
+        Self::of(&[b"address", account.as_bytes(), &network(address)])
     }
 
     fn of(parts: &[&[u8]]) -> Self {
@@ -79,6 +93,15 @@ impl CounterKey {
 
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// What counts as one client. Who has one IPv6 address usually has a /64 of them.
+fn network(address: &str) -> Vec<u8> {
+    match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => ip.octets().to_vec(),
+        Ok(IpAddr::V6(ip)) => ip.octets()[..8].to_vec(),
+        Err(_) => address.as_bytes().to_vec(),
     }
 }
 

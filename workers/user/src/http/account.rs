@@ -56,16 +56,18 @@ pub(super) async fn delete(
     request: Request<Caller>,
     alive: Alive,
 ) -> Result<Reply, Problem> {
-    let address = request.client_address().to_owned();
+    let if_match = request.if_match();
     let trace = request.traceparent().map(str::to_owned);
     let (_, mut body) = request.object().await?;
     let password = body.required("password", text);
     let password = body.finish(|| password)?;
-    prove_own(&app, &alive.user, &address, &password, "password").await?;
+    if_match.check(alive.user.version)?;
+    prove_own(&app, &alive.user, &password, "password").await?;
 
     let proven = alive.user.generation;
     let mut user = alive.user;
     for _ in 0..ATTEMPTS {
+        if_match.check(user.version)?;
         let event = user.deleted(app.clock.now()).traced(trace.as_deref());
         if let Some(pending) = app.store.delete_user(&user, &event).await? {
             app.relay.hint(pending);
@@ -104,7 +106,7 @@ pub(super) async fn profile(
 }
 
 /// Marks sessions that are dead already. Whoever asks has been answered by the write before, and a
-/// look every minute finds what is left undone here.
+/// look twice a second finds what is left undone here.
 pub(super) async fn end_dead_sessions(app: &App, user: &UserId) {
     if let Err(error) = app.store.end_dead_sessions(user, app.clock.now()).await {
         tracing::warn!(user.id = %user, error = chain(&error), "dead sessions are marked later");

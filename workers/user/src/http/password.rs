@@ -26,12 +26,11 @@ pub(super) async fn change(
     alive: Alive,
 ) -> Result<Reply, Problem> {
     let Alive { user, session } = alive;
-    let address = request.client_address().to_owned();
     let (_, mut body) = request.object().await?;
     let current = body.required("current_password", text);
     let new = body.required("new_password", |value| Password::choose(&text(value)?));
     let (current, new) = body.finish(|| Some((current?, new?)))?;
-    prove_own(&app, &user, &address, &current, "current_password").await?;
+    prove_own(&app, &user, &current, "current_password").await?;
 
     let hash = app.passwords.hash(new).await?;
     if !app.store.change_password(&user, &hash, &session.id).await? {
@@ -47,15 +46,24 @@ pub(super) async fn change(
 
 /// Lets pass who knows the password of their own account. A wrong one is 422 with its member: the
 /// token is good, so 401 would send the client to refresh it, and what it can mend is its input.
+///
+/// Counted by account and apart from logins: no change of the e-mail address gives new attempts, and
+/// no attack on the login keeps the owner from choosing another password.
 pub(super) async fn prove_own(
     app: &App,
     user: &User,
-    address: &str,
     attempt: &str,
     member: &str,
 ) -> Result<(), Problem> {
+    let (store, counter) = (&app.store, CounterKey::of_owner(&user.id));
+    let taken = store.take_attempt(&counter, &Quota::OWNER, app.clock.now());
+    taken.await?.admitted.map_err(too_many_attempts)?;
     let hash = Some(user.password.clone());
-    match prove(app, user.email.key().as_str(), address, attempt, hash).await? {
+    let verdict = app.passwords.verify(Password::attempt(attempt), hash).await;
+    if !matches!(verdict, Ok(Verdict::Wrong)) {
+        store.return_attempt(&counter, &Quota::OWNER, None).await?;
+    }
+    match verdict? {
         Verdict::Right { .. } => Ok(()),
         Verdict::Wrong => Err(Problem::validation(vec![FieldError {
             pointer: format!("/{member}"),

@@ -26,10 +26,11 @@ pub(super) async fn refresh(app: Arc<App>, request: Request<Public>) -> Result<R
     let shown = RefreshToken::parse(&token).ok_or_else(invalid)?;
     let family = shown.family();
     for _ in 0..ATTEMPTS {
-        let now = app.clock.now();
         let session = app.store.find_session_by_family(&family).await?;
         let session = session.ok_or_else(invalid)?;
         let user = app.store.find_by_id(&session.user_id).await?;
+        // After what may have taken long: the grace begins with this time.
+        let now = app.clock.now();
         let user = user.filter(|user| session.is_alive(user, now));
         let user = user.ok_or_else(invalid)?;
         // Invariant: what is decided here holds only while the current token is the one that was

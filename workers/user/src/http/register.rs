@@ -11,10 +11,10 @@ use shared::http::json::text;
 use shared::http::{Public, Reply, Request};
 use shared::problem::Problem;
 
-use super::UserView;
 use super::password::prove;
+use super::{UserView, too_many_registrations};
 use crate::App;
-use crate::domain::{Email, Name, Password, Registration, User};
+use crate::domain::{CounterKey, Email, Name, Password, Quota, Registration, User};
 use crate::passwords::Verdict;
 use crate::store::SaveUserError;
 
@@ -72,6 +72,11 @@ impl Wanted {
         if let Some(user) = app.store.find_by_email(&self.email.key()).await? {
             return self.registered_before(app, user).await;
         }
+        let counter = CounterKey::of_registrations(&self.address);
+        let taken = app
+            .store
+            .take_attempt(&counter, &Quota::REGISTRATION, app.clock.now());
+        taken.await?.admitted.map_err(too_many_registrations)?;
         let hash = app.passwords.hash(self.password.clone()).await?;
         let (email, name) = (self.email.clone(), self.name.clone());
         let user = User::new(

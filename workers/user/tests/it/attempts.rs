@@ -50,10 +50,11 @@ async fn known_and_unknown_accounts_are_limited_alike() {
     for unknown in ["eve@example.org", "no address at all"] {
         assert_eq!(answers(unknown).await, known);
     }
-    // As much is kept of one as of the other, and nothing that names anybody. (No write of a counter
+    // As much is kept of one as of the other (and one count of registrations), and nothing that names
+    // anybody. (No write of a counter
     // waits for a majority, and this looks at what a majority has.)
     eventually(Duration::from_secs(10), || async {
-        worker.documents("attempts").await.len() == 6
+        worker.documents("attempts").await.len() == 7
     })
     .await;
     let kept = worker.documents("attempts").await;
@@ -187,4 +188,60 @@ async fn an_attempt_that_was_not_looked_at_is_not_counted() {
         worker.login("ada@example.org", WRONG).await.expect(401);
     }
     worker.login("ada@example.org", WRONG).await.expect(429);
+}
+
+#[tokio::test]
+async fn guesses_at_the_own_password_are_counted_by_account_and_apart_from_logins() {
+    let worker = start().await;
+    let tokens = worker.join("ada@example.org").await;
+    let caller = worker.caller(&tokens);
+    let guess = async |password: &str| {
+        let body = json!({"current_password": password, "new_password": "a river runs"});
+        let request = caller.put("/api/users/me/password").json(&body);
+        request.send().await.status.as_u16()
+    };
+    // An attack on the login does not reach who is logged in.
+    for n in 0..12 {
+        let zombie = worker.from(&format!("198.51.100.{n}"));
+        for _ in 0..10 {
+            try_at(&zombie, "ada@example.org", WRONG).await;
+        }
+    }
+    for _ in 0..10 {
+        assert_eq!(guess(WRONG).await, 422);
+    }
+    assert_eq!(guess(WRONG).await, 429);
+    // Neither another address of the account nor one of the network gives new guesses.
+    let other = json!({"email": "eve@example.org"});
+    caller
+        .patch("/api/users/me")
+        .json(&other)
+        .send()
+        .await
+        .expect(200);
+    assert_eq!(guess(WRONG).await, 429);
+    worker.login("eve@example.org", PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn an_address_registers_no_more_accounts_than_its_share() {
+    let worker = start().await;
+    let register = async |gateway: &Signed, n: usize| {
+        let email = format!("n{n}@example.org");
+        let body = json!({"email": email, "password": PASSWORD, "name": "N"});
+        gateway.post("/api/users/register").json(&body).send().await
+    };
+    let here = worker.from("198.51.100.1");
+    let made = join_all((0..200).map(|n| register(&here, n))).await;
+    for reply in made {
+        reply.expect(201);
+    }
+    let refused = register(&here, 200).await.expect(429);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(problem(&refused)["type"], "/problems/rate-limited");
+    register(&worker.from("198.51.100.2"), 201)
+        .await
+        .expect(201);
+    worker.clock.advance(Duration::from_secs(1));
+    register(&here, 202).await.expect(201);
 }

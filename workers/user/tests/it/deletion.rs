@@ -180,3 +180,17 @@ async fn while_rabbitmq_is_away_everything_works_and_the_event_follows() {
         assert_eq!(subjects, [ada["user"]["id"].as_str().unwrap()]);
     }
 }
+
+#[tokio::test]
+async fn an_account_that_has_changed_since_is_not_deleted() {
+    let worker = Worker::start().await;
+    let tokens = worker.join("ada@example.org").await;
+    let caller = worker.caller(&tokens);
+    let delete = async |etag: &str| {
+        let request = caller.delete("/api/users/me").header("if-match", etag);
+        request.json(&json!({"password": PASSWORD})).send().await
+    };
+    delete("\"7\"").await.expect(412);
+    assert_eq!(worker.me(&tokens).await, 200);
+    delete("\"1\"").await.expect(204);
+}
