@@ -1,10 +1,10 @@
-# One command per target; the work is in infra/native.
+# One command per target; the work is in infra/native, and in infra/docker for containers.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs restart clean build check test demo load
+.PHONY: help up down status logs restart clean build check test demo load compose-up compose-down compose-logs compose-clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
 
 up: ## the whole stack on this machine, real servers, supervised; ready when it returns
 	@infra/native/up.sh
@@ -33,8 +33,23 @@ demo: ## the whole story over HTTP, against whatever runs
 load: ## the load test with oha, every answer verified: make load URL= DURATION= CONNECTIONS= USERS= MIX= SCENARIO=
 	@infra/native/load.sh
 
+drill: ## kill -9 of every process of the running stack: all come back, and the demo passes after each
+	@infra/native/drill.sh
+
 check: ## format, lints, licences and advisories, unused dependencies
 	@infra/native/check.sh
 
 test: ## every test, with what it needs
 	@infra/native/test.sh
+
+compose-up: ## the whole stack in containers, healthy when it returns: make compose-up GATEWAYS= WORKERS= EDGE_PORT=
+	@infra/docker/up.sh
+
+compose-down: ## stops and removes the containers; data stays
+	@infra/docker/down.sh
+
+compose-logs: ## follows their logs, or those of one service: make compose-logs NAME=gateway
+	@infra/docker/logs.sh $(NAME)
+
+compose-clean: ## deletes them with all their data, images and keys
+	@infra/docker/clean.sh

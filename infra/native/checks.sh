@@ -2,6 +2,14 @@
 # shellcheck disable=SC2153,SC2154 # PORT, GIVEN are lib.sh's and settings.sh's
 # What can be known before anything starts: are the given servers there, are the ports free? Sourced after lib.sh.
 
+# Spaces are fine. RabbitMQ hands its folder to a shell without quoting it, and nginx expands dollars.
+check_paths() {
+  local path
+  for path in "$ROOT" "$RUN"; do
+    [[ $path != *[\'\"\\\$\`\;\&\|]* ]] || fail "$path holds a quote, a dollar or the like, which RabbitMQ and nginx cannot bear: move the checkout, or set SLUICE_RUN_DIR"
+  done
+}
+
 declare -A SCHEMES=([redis]='rediss?' [rabbitmq]='amqps?' [mongod]='mongodb(\+srv)?')
 declare -A EXAMPLE=([redis]=redis://:password@host:6379 [rabbitmq]=amqp://user:password@host:5672/%2f [mongod]=mongodb://user:password@host:27017)
 declare -A DEFAULT_PORT=([redis]=6379 [rediss]=6379 [amqp]=5672 [amqps]=5671 [mongodb]=27017)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# .run/bin/restart NAME: restarts one process gracefully. A gateway leaves nginx first; a worker leaves the gateways by itself,
-# because its readiness turns 503 before it drains. Comes back when the new process is ready.
+# .run/bin/restart NAME: restarts one process gracefully, and returns when the new one is ready. Gateways and workers drain by
+# themselves when they are told to end: what sends them requests notices, and goes to the other one.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$NATIVE/settings.sh"
@@ -9,52 +9,41 @@ source "$NATIVE/services.sh"
 name=${1:-}
 [[ -n $name && " ${ALL[*]} " == *" $name "* ]] || fail "restart what? NAME is one of: ${ALL[*]}"
 supervisor_runs || fail "nothing runs. Start it: make up"
+if [[ -z ${SLUICE_LOCKED:-} ]]; then
+  exec 8>"$RUN/lock"
+  flock -sn 8 || fail "make up or make down is at work in $RUN"
+fi
 load_settings
 external "$name" && fail "$name is not ours: ${URL_VARIABLE[$name]} was given"
 STARTED=$(now_ms)
 
-nginx_workers() { pgrep -P "$(pid_of nginx)" -f 'nginx: worker process$' | sort || true; }
+# Looked at, not listened for: on a busy machine s6's own -wr was seen to miss the event.
+has_new_pid() {
+  local now
+  now=$(pid_of "$name")
+  [[ $now =~ ^[0-9]+$ && $now != "$before" ]]
+}
 
-# New requests follow the new upstream.conf once new worker processes have taken over.
-reload_nginx() {
-  local before
+nginx_workers() { pgrep -P "$(pid_of nginx)" -f 'nginx: worker process$' | sort || true; }
+has_new_workers() {
+  local now
+  now=$(nginx_workers)
+  [[ -n $now ]] && [[ -z $(comm -12 <(printf '%s\n' "$before") <(printf '%s\n' "$now")) ]]
+}
+
+if [[ $name == nginx ]] && is_up nginx; then
+  # A new configuration and new worker processes; the listening socket never closes, so no client is refused.
   before=$(nginx_workers)
   s6-svc -h "$SERVICES/nginx"
-  taken_over() {
-    local now
-    now=$(nginx_workers)
-    [[ -n $now ]] && [[ -z $(comm -12 <(printf '%s\n' "$before") <(printf '%s\n' "$now")) ]]
-  }
-  wait_until 10 taken_over || fail "nginx did not reload: $(cause_of nginx) (log: $RUN/logs/nginx.log)"
-}
-
-no_connections() { [[ -z $(ss -Htn state established "sport = :${PORT[$name]}") ]]; }
-
-back_into_nginx() {
-  write_nginx ""
-  reload_nginx
-}
-
-case $name in
-  nginx)
-    # A new configuration and new worker processes; the listening socket never closes, so no client is refused.
-    reload_nginx
-    step "$STARTED" nginx "reloaded, pid $(pid_of nginx)"
-    exit 0
-    ;;
-  gateway-*)
-    if is_up nginx; then
-      trap back_into_nginx EXIT
-      write_nginx "$name"
-      reload_nginx
-      # What is in flight ends here; long streams are left to the gateway's own drain.
-      wait_until 5 no_connections || true
-    fi
-    ;;
-esac
+  wait_until 10 has_new_workers || fail "nginx did not reload: $(cause_of nginx) (log: $RUN/logs/nginx.log)"
+  step "$STARTED" nginx "reloaded, pid $(pid_of nginx)"
+  exit 0
+fi
 
 if is_up "$name"; then
-  s6-svc -T 60000 -wr -r "$SERVICES/$name" || fail "$name did not stop within 60 s (log: $RUN/logs/$name.log)"
+  before=$(pid_of "$name")
+  s6-svc -r "$SERVICES/$name"
+  wait_until 60 has_new_pid || fail "$name did not end within 60 s (log: $RUN/logs/$name.log)"
 fi
 start "$name"
 wait_ready 60 "$name"

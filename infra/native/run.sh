@@ -3,18 +3,22 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$NATIVE/settings.sh"
+source "$NATIVE/services.sh"
 name=$1
-load_settings
 
 # A predecessor whose supervisor was killed still holds the port and the data: it goes first.
 pid_file=$RUN/pids/$name.pid
-if old=$(cat "$pid_file" 2>/dev/null) && [[ -n $old && $old != "$$" ]] &&
-  cat "/proc/$old/environ" "/proc/$old/cmdline" 2>/dev/null | tr '\0' '\n' | grep -qF "$RUN"; then
+if old=$(cat "$pid_file" 2>/dev/null) && [[ -n $old && $old != "$$" ]] && is_service "$old" "$name"; then
   kill -KILL -- "-$old" 2>/dev/null || true
-  while kill -0 -- "-$old" 2>/dev/null; do sleep 0.05; done
+  group_is_gone() { ! kill -0 -- "-$old" 2>/dev/null; }
+  wait_until 10 group_is_gone || fail "a $name of before, process group $old, does not end"
 fi
-printf '%s\n' "$$" >"$pid_file.new"
-mv "$pid_file.new" "$pid_file"
+if ! { printf '%s\n' "$$" >"$pid_file.new" && mv "$pid_file.new" "$pid_file"; }; then
+  # finish.sh believes the file, and an id of before the machine was started again may be anybody's.
+  rm -f "$pid_file"
+  fail "cannot write $pid_file"
+fi
+load_settings
 
 # Each process is given what it needs, nothing else of the secrets, and nothing on a command line that others can read.
 for variable in $(compgen -e); do

@@ -121,14 +121,20 @@ wait_ready() {
   done
 }
 
+# carries PID VARIABLE=VALUE: in its environment
+carries() { tr '\0' '\n' <"/proc/$1/environ" | grep -qxF "$2"; } 2>/dev/null
+
+# is_nginx PID: of this stack. nginx overwrites its environment with its title.
+is_nginx() { grep -qsaF -- "nginx: master process nginx -e stderr -p $RUN/nginx/" "/proc/$1/cmdline"; }
+
+# is_service PID NAME: a process id alone says nothing, it may have been given to somebody else since.
+is_service() { carries "$1" "SLUICE_SERVICE=$RUN/$2" || { [[ $2 == nginx ]] && is_nginx "$1"; }; }
+
 # ours → ids of all processes that carry the mark
 ours() {
-  local directory
+  local directory pid
   for directory in /proc/[0-9]*; do
-    # nginx overwrites its environment with its title.
-    if tr '\0' '\n' <"$directory/environ" | grep -qxF "$MARK" ||
-      grep -qsaF -- "nginx: master process nginx -e stderr -p $RUN/nginx/" "$directory/cmdline"; then
-      printf '%s\n' "${directory#/proc/}"
-    fi
-  done 2>/dev/null
+    pid=${directory#/proc/}
+    if carries "$pid" "$MARK" || is_nginx "$pid"; then printf '%s\n' "$pid"; fi
+  done
 }

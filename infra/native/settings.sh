@@ -5,7 +5,7 @@
 secret() {
   local file=$RUN/secrets/$1
   shift
-  [[ -s $file ]] || { "$@" >"$file.new" && mv "$file.new" "$file"; }
+  [[ -s $file ]] || { "$@" >"$file.new" && [[ -s $file.new ]] && mv "$file.new" "$file"; } || fail "cannot write $file"
   printf '%s' "$(<"$file")"
 }
 
@@ -49,9 +49,12 @@ load_settings() {
 
 write_settings() {
   mkdir -p "$RUN"/{secrets,pids,logs,bin,services} "$RUN/redis" "$RUN/rabbitmq" "$RUN/mongod" "$RUN/nginx/tmp"
-  local redis_password rabbitmq_password
+  # One by one, so that one that cannot be written ends the start.
+  local redis_password rabbitmq_password gateway_signing_keys token_signing_keys
   redis_password=$(secret redis_password random_hex 24)
   rabbitmq_password=$(secret rabbitmq_password random_hex 24)
+  gateway_signing_keys=$(secret gateway_signing_keys signing_key g1)
+  token_signing_keys=$(secret token_signing_keys signing_key t1)
 
   local redis_url=${GIVEN[redis]:-redis://:$redis_password@127.0.0.1:${PORT[redis]}}
   local amqp_url=${GIVEN[rabbitmq]:-amqp://sluice:$rabbitmq_password@127.0.0.1:${PORT[rabbitmq]}/%2f}
@@ -71,8 +74,8 @@ write_settings() {
     [RABBITMQ_MANAGEMENT_URL]=$management
     [MONGODB_URI]=$mongodb_uri
     [GATEWAY_CONFIG]=${GATEWAY_CONFIG:-$ROOT/infra/gateway/gateway.yaml}
-    [GATEWAY_SIGNING_KEYS]=$(secret gateway_signing_keys signing_key g1)
-    [TOKEN_SIGNING_KEYS]=$(secret token_signing_keys signing_key t1)
+    [GATEWAY_SIGNING_KEYS]=$gateway_signing_keys
+    [TOKEN_SIGNING_KEYS]=$token_signing_keys
     [REDIS_PASSWORD]=$redis_password
     [RABBITMQ_PASSWORD]=$rabbitmq_password
     [LOG]=${LOG:-}
@@ -105,10 +108,9 @@ default_user = sluice
 default_pass = $rabbitmq_password
 CONF
   } >"$RUN/rabbitmq/rabbitmq.conf"
-  write_nginx ""
+  write_nginx
 }
 
-# write_nginx GATEWAY: that one is marked down (none: "")
 write_nginx() {
   local gateway files
   files=$(ulimit -n)
@@ -128,6 +130,10 @@ CONF
   } >"$RUN/nginx/nginx.conf"
   printf 'listen 127.0.0.1:%s backlog=4096;\n' "${PORT[nginx]}" >"$RUN/nginx/listen.conf"
   for gateway in "${GATEWAYS[@]}"; do
-    printf 'server 127.0.0.1:%s max_fails=1 fail_timeout=1s%s;\n' "${PORT[$gateway]}" "$([[ $1 != "$gateway" ]] || printf ' down')"
+    printf 'server 127.0.0.1:%s max_fails=1 fail_timeout=1s;\n' "${PORT[$gateway]}"
   done >"$RUN/nginx/upstream.conf"
+  # Each a second time, as the last resort: where one has just been restarted and the next one goes, nginx still passes over both.
+  for gateway in "${GATEWAYS[@]}"; do
+    printf 'server 127.0.0.1:%s backup max_fails=0;\n' "${PORT[$gateway]}"
+  done >>"$RUN/nginx/upstream.conf"
 }

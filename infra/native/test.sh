@@ -11,8 +11,19 @@ SLUICE_MONGOD=$(find_mongod)
 export SLUICE_MONGOD
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+begin=$(now_ms)
 status=0
 cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
-awk '/^test result:/ {passed += $4; failed += $6; ignored += $8}
-  END {printf "%d tests passed, %d failed, %d ignored.\n", passed, failed, ignored}' "$log"
-exit "$status"
+
+# Each test that failed or was ignored, under the binary it belongs to; then one line of counts. A test that is ignored has not run.
+awk -v took="$(since "$begin")" '
+  /^ +(Running|Doc-tests) / { binary = $0; sub(/^ +/, "", binary); binaries++ }
+  /^test .* \.\.\. (FAILED|ignored)/ { if (named != binary) print "\n" binary; named = binary; print "  " $0 }
+  /^test result:/ { passed += $4; failed += $6; ignored += $8; reported++ }
+  END {
+    silent = binaries - reported
+    printf "\nTests: %d run, %d passed, %d failed, %d ignored, in %d binaries, %s.\n", passed + failed, passed, failed, ignored, binaries, took
+    if (silent > 0) printf "%d binaries ended without a result.\n", silent
+    exit (failed + ignored + silent > 0 || passed == 0)
+  }' "$log" || status=1
+((status == 0)) || fail "make test failed"

@@ -68,6 +68,7 @@ TEXT
 }
 
 begin_all=$(now_ms)
+check_paths
 declare -A asked=()
 for name in "${SERVERS[@]}"; do asked[$name]=${GIVEN[$name]}; done
 fresh=true
@@ -134,7 +135,7 @@ wait_ready 30 nginx
 
 for name in "${WORKERS[@]}" "${GATEWAYS[@]}"; do
   for binary in "${changed[@]}"; do
-    if [[ ${name%-[12]} == "$binary" && " ${running[*]} " == *" $name "* ]]; then "$NATIVE/restart.sh" "$name"; fi
+    if [[ ${name%-[12]} == "$binary" && " ${running[*]} " == *" $name "* ]]; then SLUICE_LOCKED=1 "$NATIVE/restart.sh" "$name"; fi
   done
 done
 finished=true
