@@ -8,6 +8,7 @@ mod document;
 mod erasures;
 mod idempotency;
 mod list;
+mod turns;
 
 use std::sync::Arc;
 
@@ -25,10 +26,11 @@ use shared::mongo::{MongoSettings, connect, ping, run, to_bson};
 use shared::outbox::{Backlog, Outbox, Pending};
 use shared::page::{Page, PageRequest};
 use shared::store::StoreError;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use self::document::{TaskDocument, task_fields};
 use self::erasures::ErasureDocument;
+use self::turns::Turns;
 use super::{Filter, Key, Sort, TaskStore, Written};
 use crate::domain::Task;
 
@@ -38,8 +40,6 @@ const EVENTS: &str = "task_events";
 const HINTED: i32 = 8;
 /// Tombstones that are purged, or keys that are forgotten, in one call.
 const AT_ONCE: i64 = 500;
-/// Searches for words under way at a time.
-const SEARCHES: usize = 8;
 /// A document takes no more events beyond this, far below the 16 MB where no write would fit.
 const MAX_DOCUMENT_BYTES: i32 = 4 << 20;
 
@@ -52,8 +52,7 @@ pub struct MongoTaskStore {
     outbox: EmbeddedOutbox,
     /// Whether the indexes are there.
     prepared: Arc<OnceCell<()>>,
-    /// Words have no index: a search may read all tasks of its user, and must not take every turn.
-    searches: Arc<Semaphore>,
+    searches: Arc<Turns>,
     /// See [`MAX_DOCUMENT_BYTES`].
     max_document_bytes: i32,
 }
@@ -67,7 +66,7 @@ impl MongoTaskStore {
             erasures: erasures::collection(&database),
             outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
             prepared: Arc::default(),
-            searches: Arc::new(Semaphore::new(SEARCHES)),
+            searches: Arc::default(),
             database,
             max_document_bytes: MAX_DOCUMENT_BYTES,
         })

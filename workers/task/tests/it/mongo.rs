@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use shared::http::idempotency::{Digest, Idempotency, Once};
 use shared::page::{PageRequest, decode};
 use shared::store::StoreError;
-use shared::testing::{eventually, shared_mongodb};
-use task_worker::domain::{NewTask, Priority, Task};
+use shared::testing::{ChaosProxy, eventually, shared_mongodb};
+use task_worker::domain::{NewTask, Priority, Status, Task};
 use task_worker::store::mongo::MongoTaskStore;
 use task_worker::store::{Filter, Sort, TaskStore, Written};
 
@@ -84,6 +84,28 @@ async fn an_insert_that_can_neither_succeed_nor_be_explained_is_in_flight() {
     // The same id: refused as a duplicate, though nothing has this key.
     let other = store.insert(&task, &event, Some(&key("other"))).await;
     assert_eq!(other.unwrap(), Once::InFlight);
+}
+
+#[tokio::test]
+async fn a_first_answer_that_is_lost_is_not_replaced_by_a_later_one() {
+    use shared::outbox::Outbox;
+    let mongo = shared_mongodb().await;
+    let name = mongo.fresh_database();
+    let store = support::store(&mongo.url(), &name).await;
+    store.prepare().await.unwrap();
+    let (task, event) = Task::create(user("owner"), new("first"), at(0));
+    store.insert(&task, &event, Some(&key("k"))).await.unwrap();
+    let (second, event) = retitled(&task, "second", 1);
+    store.update(&second, &event).await.unwrap();
+    let pending = store.pending(jiff::Timestamp::MAX, 10).await.unwrap();
+    store.mark_published(&pending).await.unwrap();
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let events = client.database(&name).collection::<Document>("task_events");
+    events.delete_one(doc! {"version": 1}).await.unwrap();
+
+    let (again, event) = Task::create(user("owner"), new("first"), at(2));
+    let lost = store.insert(&again, &event, Some(&key("k"))).await;
+    assert!(matches!(lost.unwrap_err(), StoreError::Corrupt { .. }));
 }
 
 #[tokio::test]
@@ -212,4 +234,41 @@ async fn a_page_costs_the_same_at_any_depth_in_every_order() {
         assert!(cost("docsExamined") <= LIMIT as i32 + 2, "{find}");
         assert!(find.get("hasSortStage").is_none(), "{find}");
     }
+}
+
+#[tokio::test]
+async fn a_search_that_nobody_waits_for_any_more_keeps_its_turn_until_it_ends() {
+    let mongo = shared_mongodb().await;
+    let name = mongo.fresh_database();
+    let mut network = ChaosProxy::start(mongo.address()).await;
+    // One connection: what is sent is answered in its order.
+    let url = format!("{}&maxPoolSize=1", mongo.url_at(network.address()));
+    let store = support::store(&url, &name).await;
+    store.prepare().await.unwrap();
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let database = client.database(&name);
+    database.run_command(doc! {"profile": 2}).await.unwrap();
+    let page = PageRequest {
+        limit: 1,
+        after: None,
+    };
+    let filter = Filter {
+        status: Some(Status::Done),
+        ..Filter::of(user("ann"))
+    };
+    let search = || store.list(&filter, Sort::default(), &page);
+
+    network.blackhole().await;
+    for _ in 0..10 {
+        // As a client that hangs up.
+        assert!(search().now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    network.restore().await;
+    let (one, other) = tokio::join!(search(), search());
+    assert!(one.is_ok() && other.is_ok());
+    // Of the ten, only the two that had a turn were ever sent.
+    let finds = doc! {"command.find": "tasks"};
+    let profile = database.collection::<Document>("system.profile");
+    assert_eq!(profile.count_documents(finds).await.unwrap(), 2 + 2);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bson::{Document, doc};
 use futures_util::{StreamExt, stream};
 use shared::bus::Bus;
 use shared::bus::rabbit::RabbitBus;
@@ -43,6 +44,18 @@ async fn a_worker_that_is_killed_while_it_erases_a_user_finishes_when_it_is_back
         .collect()
         .await;
 
+    // The last one that it comes to cannot be erased until we let go of it.
+    let oldest = tasks.iter().min_by_key(|task| task.created_at).unwrap();
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let mut held = client.start_session().await.unwrap();
+    held.start_transaction().await.unwrap();
+    let documents = client.database(&database).collection::<Document>("tasks");
+    documents
+        .update_one(doc! {"_id": oldest.id.as_str()}, doc! {"$set": {"held": 1}})
+        .session(&mut held)
+        .await
+        .unwrap();
+
     // Slow enough to be killed on the way.
     let mut network = ChaosProxy::start(mongo.address()).await;
     network.latency(Duration::from_millis(15)).await;
@@ -67,6 +80,7 @@ async fn a_worker_that_is_killed_while_it_erases_a_user_finishes_when_it_is_back
     process.kill9();
     assert!(some_left(&store).await);
 
+    held.abort_transaction().await.unwrap();
     network.restore().await;
     process.start_again();
     eventually(Duration::from_secs(60), async || !some_left(&store).await).await;

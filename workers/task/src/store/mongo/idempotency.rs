@@ -132,9 +132,11 @@ impl MongoTaskStore {
             after: None,
         };
         let events = self.outbox.history(id.as_str(), &first).await?;
+        let created = format!("{id}:1");
         let created = events
             .items
             .first()
+            .filter(|event| event.id == created)
             .ok_or_else(|| StoreError::corrupt(OPERATION, "a task without its first event"))?;
         Task::shown_by(created).map_err(|why| StoreError::corrupt(OPERATION, why))
     }

@@ -1,14 +1,16 @@
 //! Lists in MongoDB. Each order is one index, or a few runs of one, read one after the other: so a
 //! page is read from where it begins, and nothing is sorted.
 
+use std::time::Duration;
+
 use bson::{DateTime, Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::IndexModel;
 use mongodb::options::Hint;
 use shared::mongo::{DEADLINE, run, to_bson};
 use shared::page::{Page, PageRequest};
-use shared::store::{BoxError, StoreError};
-use tokio::sync::SemaphorePermit;
+use shared::store::StoreError;
+use tokio::time::{Instant, timeout_at};
 
 use super::MongoTaskStore;
 use super::document::{TaskDocument, projection};
@@ -101,6 +103,8 @@ impl MongoTaskStore {
         sort: Sort,
         page: &PageRequest<Key>,
     ) -> Result<Page<Task>, StoreError> {
+        const OPERATION: &str = "list tasks";
+        let end = Instant::now() + DEADLINE;
         let down = sort.as_str().starts_with('-');
         let conditions = conditions(filter);
         let mut queries = Vec::new();
@@ -117,19 +121,22 @@ impl MongoTaskStore {
             let query = doc! {"members": filter.user.as_str(), "$and": all};
             queries.push((query, run.order(down)));
         }
-        // Held until the page is there.
-        let _turn = match filter.words.is_empty() {
+        let turn = match conditions.is_empty() {
             true => None,
-            false => Some(self.turn_to_search().await?),
+            false => Some(self.searches.take(&filter.user, end).await?),
         };
         let (tasks, limit) = (self.tasks.clone_with_type::<TaskDocument>(), page.limit);
-        let found = run("list tasks", async move {
+        let found = run(OPERATION, async move {
+            // With the query: whoever asked for it may be gone before it ends.
+            let _turn = turn;
             let mut found: Vec<TaskDocument> = Vec::new();
             for (query, order) in queries {
                 let missing = limit + 1 - found.len();
                 if missing == 0 {
                     break;
                 }
+                // Zero would be no limit.
+                let left = end.saturating_duration_since(Instant::now());
                 let run = tasks
                     .find(query)
                     .sort(order)
@@ -137,21 +144,16 @@ impl MongoTaskStore {
                     .hint(Hint::Keys(keys(sort)))
                     .projection(projection())
                     .limit(missing as i64)
-                    .max_time(DEADLINE);
+                    .max_time(left.max(Duration::from_millis(1)));
                 found.extend(run.await?.try_collect::<Vec<_>>().await?);
             }
             Ok(found)
-        })
-        .await?;
+        });
+        let found = timeout_at(end, found)
+            .await
+            .map_err(|late| StoreError::unavailable(OPERATION, late))??;
         let found = found.into_iter().map(Task::from).collect();
         Ok(Page::new(found, limit, |task| Key::of(task, sort)))
-    }
-
-    async fn turn_to_search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let late = |why| StoreError::unavailable("search tasks", why);
-        let turn = tokio::time::timeout(DEADLINE, self.searches.acquire());
-        let turn = turn.await.map_err(|why| late(BoxError::from(why)))?;
-        turn.map_err(|why| late(why.into()))
     }
 }
 
