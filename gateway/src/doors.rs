@@ -37,7 +37,8 @@ impl Doors {
     }
 }
 
-/// Serves `app` on a socket that is bound already; `endpoint` says how, for the same address.
+/// Serves `app` on a socket that is bound already; `endpoint` says how, for the same address. Without
+/// TLS: what is served from the queue gets no handshake.
 pub(crate) fn open<A: ServerApp + Send + Sync + 'static>(
     app: A,
     listener: TcpListener,

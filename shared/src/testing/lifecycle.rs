@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{
-    ChaosProxy, GATEWAY_KEYS, Process, Reply, Signed, eventually, free_port,
-    shared_mongodb, shared_rabbitmq,
+    ChaosProxy, GATEWAY_KEYS, Process, Reply, Signed, eventually, free_port, shared_mongodb,
+    shared_rabbitmq,
 };
 
 /// How long everything may take to be back once the servers are.
