@@ -57,7 +57,7 @@ advisories() {
   fi
 }
 
-shell_scripts() { shellcheck -x -P SCRIPTDIR infra/native/*.sh .ci/run; }
+shell_scripts() { shellcheck -x -P SCRIPTDIR infra/native/*.sh infra/docker/*.sh infra/*/container/*.sh .ci/run; }
 
 tool cargo-machete 0.9.2
 tool cargo-deny 0.20.2

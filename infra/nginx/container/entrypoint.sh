@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs nginx, and tells it which gateways there are: all addresses of the name `gateway`, asked for every second, as containers
+# come and go. (Names in nginx's own configuration are looked up once; `resolve` is not in every version.) Ends when nginx ends,
+# so that the container's restart policy is what supervises both.
+set -euo pipefail
+umask 077
+
+run=/run/nginx
+export TMPDIR=$run
+# Two seconds for what is being answered; streams are cut, their clients resume.
+patience=2
+
+mkdir -p "$run/tmp"
+cp /etc/sluice/nginx/*.conf "$run/"
+files=$(ulimit -n)
+printf 'events { worker_connections %d; }\n' $((files < 33000 ? files - 200 : 32768)) >"$run/events.conf"
+
+addresses() { timeout 2 getent ahostsv4 gateway | awk '{ print $1 }' | sort -u; }
+
+# write_upstream ADDRESS…: none at all is a server that is down, because nginx wants one.
+write_upstream() {
+  local address
+  {
+    for address in "$@"; do printf 'server %s:8001 max_fails=1 fail_timeout=1s;\n' "$address"; done
+    # Each a second time, as the last resort: where one has just been restarted and the next one goes, nginx still passes over both.
+    for address in "$@"; do printf 'server %s:8001 backup max_fails=0;\n' "$address"; done
+    (($# > 0)) || printf 'server 127.0.0.1:8001 down;\n'
+  } >"$run/upstream.conf.new"
+  mv "$run/upstream.conf.new" "$run/upstream.conf"
+}
+
+current=$(addresses || true)
+# shellcheck disable=SC2086 # one word per address
+write_upstream $current
+nginx -e stderr -p "$run/" -c "$run/nginx.conf" &
+nginx=$!
+
+stopping=false
+# shellcheck disable=SC2317 # called by the trap
+stop() {
+  $stopping && return
+  stopping=true
+  kill -QUIT "$nginx" 2>/dev/null || true
+  (sleep "$patience" && kill -TERM "$nginx" 2>/dev/null) &
+}
+trap stop TERM QUIT INT
+
+# A change must be seen twice: a container that is restarted is away for less than that, and comes back with its old address.
+seen=$current
+while ! $stopping && kill -0 "$nginx" 2>/dev/null; do
+  sleep 1 &
+  wait "$!" || true
+  $stopping && break
+  now=$(addresses || true)
+  if [[ -n $now && $now != "$current" && $now == "$seen" ]]; then
+    # shellcheck disable=SC2086
+    write_upstream $now
+    kill -HUP "$nginx"
+    printf 'gateways: %s\n' "${now//$'\n'/ }" >&2
+    current=$now
+  fi
+  seen=$now
+done
+
+# A signal cuts `wait` short.
+while :; do
+  status=0
+  wait "$nginx" || status=$?
+  kill -0 "$nginx" 2>/dev/null || break
+done
+$stopping && exit 0
+printf 'nginx ended with %s\n' "$status" >&2
+exit 1

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Completes rabbitmq.conf with what only the container knows, and becomes RabbitMQ. The user is a definition, which is read at
+# every start: another password in the secret's file counts from the next one on. The password stays in files.
+set -euo pipefail
+umask 077
+cat /etc/sluice/rabbitmq.conf /etc/sluice/container.conf >"$RABBITMQ_CONFIG_FILE"
+printf '{
+  "users": [{"name": "sluice", "password": "%s", "tags": "administrator"}],
+  "vhosts": [{"name": "/"}],
+  "permissions": [{"user": "sluice", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}]
+}\n' "$(</run/secrets/rabbitmq_password)" >/run/rabbitmq/definitions.json
+# Under "systemd" the script becomes the Erlang machine itself, so that signals reach it.
+export RUNNING_UNDER_SYSTEMD=true
+exec rabbitmq-server
