@@ -72,25 +72,17 @@ async fn a_public_request_is_signed_without_a_user() {
     assert_eq!(verified(&seen), None);
 }
 
+// A lie holds `~`, which no token and no signature can hold by chance.
 #[tokio::test]
 async fn what_a_client_says_of_itself_is_dropped() {
-    let lies = "x-user-id: bob\r\nX-User-ID: eve\r\nX-USER-ID: mallory\r\nx-session-id: s9\r\n\
-        x-token-expires: 9\r\nx-client-address: 10.0.0.1\r\nx-forwarded-for: 10.0.0.1\r\n\
-        x-forwarded-host: evil\r\nx-forwarded-proto: https\r\nx-forwarded-port: 1\r\nforwarded: for=10.0.0.1\r\n\
-        x-request-id: 0123456789abcdef\r\nx-gateway-time: 1\r\nx-gateway-signature: kid=k1,v1=00\r\n\
-        x-claim-role: admin\r\n";
+    let lies = "x-user-id: bob~\r\nX-User-ID: eve~\r\nX-USER-ID: mallory~\r\nx-session-id: s9~\r\n\
+        x-token-expires: 9~\r\nx-client-address: 10.0.0.1\r\nx-forwarded-for: 10.0.0.1\r\n\
+        x-forwarded-host: evil~\r\nx-forwarded-proto: https\r\nx-forwarded-port: 1~\r\nforwarded: for=10.0.0.1\r\n\
+        x-request-id: 0123456789abcdef\r\nx-gateway-time: 1~\r\nx-gateway-signature: kid=k1,v1=00~\r\n\
+        x-claim-role: admin~\r\n";
     for (method, user) in [("DELETE", Some("alice")), ("GET", None)] {
         let seen = forwarded(method, &format!("{lies}{}", authorization()), "").await;
-        for lie in [
-            "bob",
-            "eve",
-            "mallory",
-            "s9",
-            "10.0.0.1",
-            "evil",
-            "admin",
-            "0123456789abcdef",
-        ] {
+        for lie in ["~", "10.0.0.1", "https", "0123456789abcdef"] {
             assert!(!seen.contains(lie), "{lie} in {seen}");
         }
         let expected: Vec<&str> = user.into_iter().collect();
@@ -107,7 +99,7 @@ async fn no_connection_header_names_the_identity_away() {
         "connection: x-user-id\r\n",
         "connection: close, X-User-Id, x-gateway-signature, x-gateway-time\r\n",
         "connection: keep-alive, x-session-id, x-client-address, x-request-id\r\n",
-        "x-user-id: bob\r\nconnection: x-user-id\r\n",
+        "x-user-id: bob~\r\nconnection: x-user-id\r\n",
     ] {
         let seen = forwarded("DELETE", &format!("{named}{}", authorization()), "").await;
         assert_eq!(values(&seen, "x-user-id"), ["alice"], "{named}");
@@ -121,10 +113,10 @@ async fn an_identity_in_a_trailer_goes_nowhere() {
         "{}transfer-encoding: chunked\r\ntrailer: x-user-id\r\n",
         authorization()
     );
-    let body = "2\r\nhi\r\n0\r\nx-user-id: bob\r\nX-Session-Id: s9\r\n\r\n";
+    let body = "2\r\nhi\r\n0\r\nx-user-id: bob~\r\nX-Session-Id: s9~\r\n\r\n";
     let seen = forwarded("PATCH", &lines, body).await;
     assert!(seen.ends_with("0\r\n\r\n") && seen.contains("hi"), "{seen}");
-    assert!(!seen.contains("bob") && !seen.contains("s9"), "{seen}");
+    assert!(!seen.contains('~'), "{seen}");
     assert_eq!(verified(&seen).as_deref(), Some("alice"));
 }
 
