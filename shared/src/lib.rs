@@ -28,5 +28,7 @@ pub mod worker;
 
 #[cfg(feature = "mongo")]
 pub mod mongo;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -86,6 +86,9 @@ pub enum Outcome {
 /// The broker, as the relay and the consumers see it.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
+    /// What is behind it, as readiness tells.
+    fn name(&self) -> &'static str;
+
     /// Publishes in order and waits for the confirms: one outcome per envelope. An error means that
     /// nothing is known of any of them.
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError>;

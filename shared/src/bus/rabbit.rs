@@ -70,6 +70,10 @@ impl RabbitBus {
 
 #[async_trait]
 impl Bus for RabbitBus {
+    fn name(&self) -> &'static str {
+        "rabbitmq"
+    }
+
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
         if batch.is_empty() {
             return Ok(Vec::new());

@@ -44,6 +44,10 @@ struct Broker {
 
 #[async_trait]
 impl Bus for Broker {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
         if *self.away.lock().unwrap() {
             return Err(BusError::Unavailable("away".into()));

@@ -5,34 +5,35 @@
 //! [`store`] keeps it. [`http`] reads the store, and [`live`] sends what it gains. The HTTP side
 //! never sees the broker, the consumer never sees a request.
 
-pub mod config;
 pub mod consumer;
 pub mod domain;
 pub mod http;
 pub mod live;
 pub mod store;
 
+#[cfg(feature = "servers")]
+pub mod config;
+#[cfg(feature = "servers")]
+pub use config::Config;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use async_trait::async_trait;
 use prometheus::{IntGauge, Registry};
-use shared::bus::{Bus, rabbit::RabbitBus};
+use shared::bus::Bus;
 use shared::http::serve::{Dependency, Readiness};
 use shared::http::{Service, serve};
 use shared::store::StoreError;
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::telemetry::register;
 use shared::time::{Clock, SystemClock};
-use shared::worker::dependency;
+use shared::worker::{Settings, dependency};
 use tokio::net::TcpListener;
-
-pub use config::Config;
 
 use http::App;
 use live::Hub;
-use store::{NotificationStore, mongo::MongoNotifications};
+use store::NotificationStore;
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// A look costs an empty index.
@@ -40,16 +41,35 @@ const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// What one step removes: some milliseconds of work, and nobody's events wait for it.
 const AT_ONCE: usize = 500;
 
-/// Serves on `listener` until `shutdown`, then drains. Starts with every server away.
+/// What the worker stands on.
+pub struct Adapters {
+    pub store: Arc<dyn NotificationStore>,
+    pub bus: Arc<dyn Bus>,
+}
+
+/// Serves with the servers that `config` names. See [`run_on`].
+#[cfg(feature = "servers")]
 pub async fn run(
     listener: TcpListener,
     config: Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let database = shared::mongo::connect(&config.mongo).await?;
-    let store: Arc<dyn NotificationStore> = Arc::new(MongoNotifications::new(database));
-    let bus = RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg);
-    let bus: Arc<dyn Bus> = Arc::new(bus.context("AMQP_URL")?);
+    let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
+    let adapters = Adapters {
+        store: Arc::new(store::mongo::MongoNotifications::new(database)),
+        bus: Arc::new(bus),
+    };
+    run_on(listener, config.settings, adapters, shutdown).await
+}
+
+/// Serves on `listener` until `shutdown`, then drains. Starts with every server away.
+pub async fn run_on(
+    listener: TcpListener,
+    settings: Settings,
+    Adapters { store, bus }: Adapters,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = Registry::new();
 
@@ -67,7 +87,7 @@ pub async fn run(
         "notification",
         http::routes(),
         app,
-        config.settings.signing_keys,
+        settings.signing_keys,
         Dependencies {
             store: store.clone(),
             bus: bus.clone(),
@@ -103,14 +123,7 @@ pub async fn run(
         })
     }));
 
-    serve(
-        listener,
-        service,
-        config.settings.limits,
-        shutdown,
-        stopping,
-    )
-    .await;
+    serve(listener, service, settings.limits, shutdown, stopping).await;
     tasks.close();
     tasks.wait().await;
     Ok(())
@@ -144,8 +157,8 @@ struct Dependencies {
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
         let (store, bus) = tokio::join!(
-            dependency("mongodb", true, self.store.ping()),
-            dependency("rabbitmq", false, self.bus.ping()),
+            dependency(self.store.name(), true, self.store.ping()),
+            dependency(self.bus.name(), false, self.bus.ping()),
         );
         vec![store, bus]
     }

@@ -6,6 +6,7 @@
 //! notifications; their sequence numbers become visible in order, each once; who was deleted is told
 //! nothing any more, whatever comes later or at the same moment.
 
+#[cfg(feature = "servers")]
 pub mod mongo;
 
 use async_trait::async_trait;
@@ -79,6 +80,9 @@ pub enum Change {
 /// Where notifications are.
 #[async_trait]
 pub trait NotificationStore: Send + Sync + 'static {
+    /// What is behind it, as readiness tells.
+    fn name(&self) -> &'static str;
+
     /// Makes indexes and the like. Safe to repeat, and beside others who do.
     async fn prepare(&self) -> Result<(), StoreError>;
 

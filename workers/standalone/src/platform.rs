@@ -92,7 +92,7 @@ impl Platform {
         let stop = || self.stop_workers.clone();
 
         let mut config = user_worker::Config::read(variables)?;
-        config.hashing = settings.hashing.clone();
+        config.credentials.hashing = settings.hashing.clone();
         let (listener, address) = free_port().await?;
         self.workers
             .spawn(user_worker::run(listener, config, stop()));

@@ -16,27 +16,26 @@ pub mod store;
 
 mod upkeep;
 
+#[cfg(feature = "servers")]
 mod config;
-
+#[cfg(feature = "servers")]
 pub use config::{Config, DEFAULT_PORT};
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::bus::Bus;
-use shared::bus::rabbit::RabbitBus;
 use shared::http::Service;
 use shared::http::serve::{Dependency, Readiness, serve};
 use shared::relay::{Relay, RelayHandle};
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
 use shared::time::{Clock, SystemClock};
-use shared::worker::dependency;
+use shared::worker::{Settings, dependency};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use erasure::Eraser;
 use store::TaskStore;
-use store::mongo::MongoTaskStore;
 
 /// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
 struct App {
@@ -45,15 +44,35 @@ struct App {
     clock: Arc<dyn Clock>,
 }
 
-/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
-/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
+/// What the worker stands on.
+pub struct Adapters {
+    pub store: Arc<dyn TaskStore>,
+    pub bus: Arc<dyn Bus>,
+}
+
+/// Serves with the servers that `config` names. See [`run_on`].
+#[cfg(feature = "servers")]
 pub async fn run(
     listener: TcpListener,
     config: Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = Arc::new(MongoTaskStore::connect(&config.mongo).await?);
-    let bus = Arc::new(RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?);
+    let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
+    let adapters = Adapters {
+        store: Arc::new(store::mongo::MongoTaskStore::connect(&config.mongo).await?),
+        bus: Arc::new(bus),
+    };
+    run_on(listener, config.settings, adapters, shutdown).await
+}
+
+/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
+/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
+pub async fn run_on(
+    listener: TcpListener,
+    settings: Settings,
+    Adapters { store, bus }: Adapters,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = prometheus::Registry::new();
     let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
@@ -65,7 +84,6 @@ pub async fn run(
         relay: handle,
         clock: clock.clone(),
     };
-    let settings = config.settings;
     let service = Service::new(
         "task",
         http::routes(),
@@ -121,9 +139,9 @@ struct Dependencies {
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
         let (store, bus) = tokio::join!(
-            dependency("mongodb", true, self.store.ready()),
+            dependency(self.store.name(), true, self.store.ready()),
             // Without the broker every request is answered, and the events wait.
-            dependency("rabbitmq", false, self.bus.ping()),
+            dependency(self.bus.name(), false, self.bus.ping()),
         );
         vec![store, bus]
     }

@@ -1,6 +1,7 @@
 //! The port to where tasks are kept. A task and the event of its change are one write.
 
 mod list;
+#[cfg(feature = "servers")]
 pub mod mongo;
 
 pub use self::list::{Filter, Key, Role, Sort};
@@ -20,6 +21,9 @@ use crate::domain::{Erasure, Task};
 /// Tasks with their events. Whoever stores tasks is the outbox of their events.
 #[async_trait]
 pub trait TaskStore: Outbox + Erasures {
+    /// What is behind it, as readiness tells.
+    fn name(&self) -> &'static str;
+
     /// Makes indexes and the like. Safe to repeat.
     async fn prepare(&self) -> Result<(), StoreError>;
 

@@ -6,6 +6,7 @@ use shared::mongo::MongoSettings;
 use shared::secret::Secret;
 use shared::worker::Settings;
 
+use crate::Credentials;
 use crate::passwords::Hashing;
 use crate::tokens::{TokenKeys, Tokens};
 
@@ -18,9 +19,7 @@ pub struct Config {
     pub settings: Settings,
     pub mongo: MongoSettings,
     pub amqp_url: Secret,
-    pub tokens: Tokens,
-    /// Fixed by the product; tests make it cheap.
-    pub hashing: Hashing,
+    pub credentials: Credentials,
 }
 
 impl Config {
@@ -41,8 +40,10 @@ impl Config {
                 settings: settings?,
                 mongo: mongo?,
                 amqp_url: amqp_url?,
-                tokens: Tokens::new(keys?, issuer, audience),
-                hashing: Hashing::default(),
+                credentials: Credentials {
+                    tokens: Tokens::new(keys?, issuer, audience),
+                    hashing: Hashing::default(),
+                },
             })
         })
     }

@@ -16,9 +16,11 @@ pub mod tokens;
 
 pub mod store;
 
+#[cfg(feature = "servers")]
 mod config;
-
+#[cfg(feature = "servers")]
 pub use config::{Config, DEFAULT_PORT};
+
 pub use passwords::Hashing;
 
 use std::sync::Arc;
@@ -27,7 +29,6 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use shared::bus::Bus;
-use shared::bus::rabbit::RabbitBus;
 use shared::http::Service;
 use shared::http::idempotency::Digest;
 use shared::http::serve::{Dependency, Readiness, serve};
@@ -35,15 +36,16 @@ use shared::problem::Problem;
 use shared::relay::{Relay, RelayHandle};
 use shared::store::chain;
 use shared::supervise::{CancellationToken, TaskTracker, keep_running};
-use shared::time::{Clock, SystemClock};
-use shared::worker::dependency;
+use shared::time::Clock;
+#[cfg(feature = "servers")]
+use shared::time::SystemClock;
+use shared::worker::{Settings, dependency};
 use tokio::net::TcpListener;
 
 use domain::{EmailKey, User};
 use flights::Flights;
 use passwords::{Argon2Hasher, Passwords};
 use store::UserStore;
-use store::mongo::MongoUserStore;
 use tokens::Tokens;
 
 /// How long a deleted account's tombstone is kept after all that follows from it is done. The
@@ -68,8 +70,23 @@ struct App {
 /// Registrations with an `Idempotency-Key`, by address, key and body.
 type Registrations = Flights<(EmailKey, Digest, Digest), Result<(User, bool), Problem>>;
 
-/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
-/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
+/// What the worker stands on.
+pub struct Adapters {
+    pub store: Arc<dyn UserStore>,
+    pub bus: Arc<dyn Bus>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What makes and proves who somebody is.
+#[derive(Debug)]
+pub struct Credentials {
+    pub tokens: Tokens,
+    /// Fixed by the product; tests make it cheap.
+    pub hashing: Hashing,
+}
+
+/// Serves with the servers that `config` names. See [`run_on`].
+#[cfg(feature = "servers")]
 pub async fn run(
     listener: TcpListener,
     config: Config,
@@ -79,27 +96,49 @@ pub async fn run(
 }
 
 /// The same by another clock.
+#[cfg(feature = "servers")]
 pub async fn run_at(
     listener: TcpListener,
     config: Config,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let store = Arc::new(MongoUserStore::connect(&config.mongo).await?);
-    let bus = Arc::new(RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?);
+    let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
+    let adapters = Adapters {
+        store: Arc::new(store::mongo::MongoUserStore::connect(&config.mongo).await?),
+        bus: Arc::new(bus),
+        clock,
+    };
+    run_on(
+        listener,
+        config.settings,
+        config.credentials,
+        adapters,
+        shutdown,
+    )
+    .await
+}
+
+/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
+/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
+pub async fn run_on(
+    listener: TcpListener,
+    settings: Settings,
+    Credentials { tokens, hashing }: Credentials,
+    Adapters { store, bus, clock }: Adapters,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let registry = prometheus::Registry::new();
     let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
-    let hasher =
-        Argon2Hasher::new(&config.hashing).context("the Argon2 parameters are not usable")?;
+    let hasher = Argon2Hasher::new(&hashing).context("the Argon2 parameters are not usable")?;
     let app = App {
         store: store.clone(),
         relay: handle,
-        passwords: Passwords::new(hasher, &config.hashing),
-        tokens: config.tokens,
+        passwords: Passwords::new(hasher, &hashing),
+        tokens,
         registrations: Flights::new(),
         clock: clock.clone(),
     };
-    let settings = config.settings;
     let service = Service::new(
         "user",
         http::routes(),
@@ -186,9 +225,9 @@ struct Dependencies {
 impl Readiness for Dependencies {
     async fn dependencies(&self) -> Vec<Dependency> {
         let (store, bus) = tokio::join!(
-            dependency("mongodb", true, self.store.ready()),
+            dependency(self.store.name(), true, self.store.ready()),
             // Without the broker every request is answered, and the events wait.
-            dependency("rabbitmq", false, self.bus.ping()),
+            dependency(self.bus.name(), false, self.bus.ping()),
         );
         vec![store, bus]
     }

@@ -2,6 +2,7 @@
 //!
 //! Every adapter passes [`conformance`]. No driver's type shows here.
 
+#[cfg(feature = "servers")]
 pub mod mongo;
 
 #[cfg(any(test, feature = "testing"))]
@@ -28,6 +29,9 @@ pub const ENDED_SESSIONS_KEPT: Duration = Duration::from_secs(3600);
 /// of their events. An account that was deleted is not found by anything here.
 #[async_trait]
 pub trait UserStore: Outbox {
+    /// What is behind it, as readiness tells.
+    fn name(&self) -> &'static str;
+
     /// Makes what the store needs before its first account. Any number of workers may, any number
     /// of times.
     async fn prepare(&self) -> Result<(), StoreError>;

@@ -61,6 +61,10 @@ impl MongoNotifications {
 
 #[async_trait]
 impl NotificationStore for MongoNotifications {
+    fn name(&self) -> &'static str {
+        "mongodb"
+    }
+
     async fn prepare(&self) -> Result<(), StoreError> {
         let this = self.clone();
         mongo::run("prepare", async move { this.make_indexes().await }).await

@@ -156,6 +156,10 @@ impl MongoTaskStore {
 
 #[async_trait]
 impl TaskStore for MongoTaskStore {
+    fn name(&self) -> &'static str {
+        "mongodb"
+    }
+
     async fn prepare(&self) -> Result<(), StoreError> {
         let prepared = self.prepared.get_or_try_init(|| self.make_indexes());
         prepared.await.copied()

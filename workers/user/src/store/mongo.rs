@@ -66,6 +66,10 @@ impl MongoUserStore {
 
 #[async_trait]
 impl UserStore for MongoUserStore {
+    fn name(&self) -> &'static str {
+        "mongodb"
+    }
+
     async fn prepare(&self) -> Result<(), StoreError> {
         let all = || self.prepare_all();
         self.prepared.get_or_try_init(all).await.copied()

@@ -167,8 +167,8 @@ async fn an_ipv6_network_is_one_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_was_not_looked_at_is_not_counted() {
     let mut config = fresh_config().await;
-    config.hashing.permits = 1;
-    config.hashing.queue = 0;
+    config.credentials.hashing.permits = 1;
+    config.credentials.hashing.queue = 0;
     let worker = Worker::with(config).await;
     eventually(Duration::from_secs(10), || worker.is_ready()).await;
     worker.clock.hold();

@@ -93,7 +93,7 @@ async fn a_login_hashes_the_password_again_when_the_parameters_have_risen() {
     let worker = Worker::start().await;
     worker.register("ada@example.org").await.expect(201);
     let mut config = worker.stop().await;
-    config.hashing.iterations += 1;
+    config.credentials.hashing.iterations += 1;
     let worker = Worker::with(config).await;
     let hash = async || {
         worker.documents("users").await[0]

@@ -60,7 +60,7 @@ pub(crate) fn config(mongodb_uri: &str, database: &str) -> Config {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
     let mut config = Config::read(&variables).unwrap();
-    config.hashing = Hashing::cheap();
+    config.credentials.hashing = Hashing::cheap();
     config
 }
 
@@ -199,7 +199,7 @@ pub(crate) fn claims(token: &Value) -> Value {
 
 fn copy(config: &Config) -> Config {
     let mut copy = self::config(Secret::expose(&config.mongo.uri), &config.mongo.database);
-    copy.hashing = config.hashing.clone();
+    copy.credentials.hashing = config.credentials.hashing.clone();
     copy.amqp_url = config.amqp_url.clone();
     copy
 }

@@ -1,0 +1,184 @@
+//! The outbox as a table beside what changes: an entity and its event are one transaction.
+//!
+//! One table is the outbox and the history: `published` is what tells them apart. `seq` is the order
+//! of commits, in which events are published.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Database, unreadable};
+use crate::event::Envelope;
+use crate::outbox::{Backlog, Pending};
+use crate::page::{Page, PageRequest};
+use crate::store::StoreError;
+
+/// The tables, for a store's first migration.
+pub const SCHEMA: &str = "
+    CREATE TABLE events (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        subject TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        event TEXT NOT NULL,
+        published INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (subject, version)
+    );
+    CREATE INDEX events_waiting ON events (seq) WHERE published = 0;
+    CREATE INDEX events_of_subject_waiting ON events (subject, version) WHERE published = 0;
+";
+
+/// Counting further would cost more than anybody learns from it.
+const MAX_COUNT: u64 = 10_000;
+
+/// Adds an event; for a job of [`Database::write`], beside the change it tells of.
+pub fn add(connection: &Connection, version: u64, event: &Envelope) -> rusqlite::Result<()> {
+    let text = serde_json::to_string(event).map_err(unreadable)?;
+    connection
+        .prepare_cached("INSERT INTO events (subject, version, at, event) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            event.subject,
+            version,
+            event.time.as_millisecond(),
+            text
+        ])?;
+    Ok(())
+}
+
+/// A subject's unpublished events in version order, at most `limit`.
+pub fn waiting(
+    connection: &Connection,
+    subject: &str,
+    limit: usize,
+) -> rusqlite::Result<Vec<Pending>> {
+    connection
+        .prepare_cached(
+            "SELECT version, event FROM events WHERE subject = ?1 AND published = 0
+             ORDER BY version LIMIT ?2",
+        )?
+        .query_map(params![subject, limit], pending)?
+        .collect()
+}
+
+/// Bytes of a subject's unpublished events.
+pub fn waiting_bytes(connection: &Connection, subject: &str) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(
+            "SELECT coalesce(sum(length(event)), 0) FROM events WHERE subject = ?1 AND published = 0",
+        )?
+        .query_row([subject], |row| row.get(0))
+}
+
+/// The event that made a version of a subject, published or not.
+pub fn event(
+    connection: &Connection,
+    subject: &str,
+    version: u64,
+) -> rusqlite::Result<Option<Envelope>> {
+    connection
+        .prepare_cached("SELECT version, event FROM events WHERE subject = ?1 AND version = ?2")?
+        .query_row(params![subject, version], pending)
+        .optional()
+        .map(|found| found.map(|found| found.event))
+}
+
+/// Forgets a subject's history. Nothing of it may wait.
+pub fn forget(connection: &Connection, subject: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM events WHERE subject = ?1 AND published = 1")?
+        .execute([subject])?;
+    Ok(())
+}
+
+fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
+    Ok(Pending {
+        version: row.get("version")?,
+        event: serde_json::from_str(row.get_ref("event")?.as_str()?).map_err(unreadable)?,
+    })
+}
+
+/// The methods of [`crate::outbox::Outbox`]: a store passes them on.
+impl Database {
+    pub async fn pending(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        let until = older_than.as_millisecond();
+        self.read("read outbox", move |connection| {
+            // A clock that was set back must not let a version overtake the one before it.
+            connection
+                .prepare_cached(
+                    "SELECT version, event FROM events AS this
+                     WHERE published = 0 AND at <= ?1 AND NOT EXISTS (
+                         SELECT 1 FROM events
+                         WHERE published = 0 AND subject = this.subject AND version < this.version AND at > ?1)
+                     ORDER BY seq LIMIT ?2",
+                )?
+                .query_map(params![until, limit], pending)?
+                .collect()
+        })
+        .await
+    }
+
+    pub async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
+        let published: Vec<_> = published
+            .iter()
+            .map(|one| (one.event.subject.clone(), one.version))
+            .collect();
+        self.write("mark published", move |connection| {
+            let mut mark = connection.prepare_cached(
+                "UPDATE events SET published = 1 WHERE subject = ?1 AND version = ?2",
+            )?;
+            for (subject, version) in &published {
+                mark.execute(params![subject, version])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.read("measure outbox", |connection| {
+            let oldest: Option<i64> = connection
+                .prepare_cached("SELECT at FROM events WHERE published = 0 ORDER BY seq LIMIT 1")?
+                .query_row([], |row| row.get(0))
+                .optional()?;
+            let subjects = connection
+                .prepare_cached(
+                    "SELECT count(*) FROM (SELECT DISTINCT subject FROM events
+                     WHERE published = 0 LIMIT ?1)",
+                )?
+                .query_row([MAX_COUNT], |row| row.get(0))?;
+            let oldest = oldest.map(Timestamp::from_millisecond).transpose();
+            Ok(Backlog {
+                subjects,
+                oldest: oldest.map_err(unreadable)?,
+            })
+        })
+        .await
+    }
+
+    /// A subject's events behind a version, in version order, published or not.
+    pub async fn history(
+        &self,
+        subject: &str,
+        page: &PageRequest<u64>,
+    ) -> Result<Page<Envelope>, StoreError> {
+        let (subject, limit) = (subject.to_owned(), page.limit);
+        let after = page
+            .after
+            .map_or(0, |after| i64::try_from(after).unwrap_or(i64::MAX));
+        let found: Vec<Pending> = self
+            .read("read history", move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT version, event FROM events WHERE subject = ?1 AND version > ?2
+                         ORDER BY version LIMIT ?3",
+                    )?
+                    .query_map(params![subject, after, limit + 1], pending)?
+                    .collect()
+            })
+            .await?;
+        Ok(Page::new(found, limit, |one| one.version).map(|one| one.event))
+    }
+}
