@@ -17,7 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use jiff::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use rusqlite;
 
@@ -163,6 +166,36 @@ fn store_error(operation: &'static str, error: rusqlite::Error) -> StoreError {
     } else {
         StoreError::unavailable(operation, error)
     }
+}
+
+/// What a column of times holds.
+pub fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// The time in a column.
+pub fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(row.get(column)?).map_err(unreadable)
+}
+
+/// The text in a column, read as something that not every text is.
+pub fn parsed<T>(
+    row: &Row<'_>,
+    column: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    parse(row.get_ref(column)?.as_str()?)
+        .ok_or_else(|| unreadable(format!("`{column}` holds something else")))
+}
+
+/// The JSON in a column.
+pub fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(unreadable)
+}
+
+/// What a column of JSON holds.
+pub fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(unreadable)
 }
 
 /// An error of a job or query for data that cannot be what it should be.

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(feature = "sqlite")]
+pub mod embedded;
 #[cfg(feature = "rabbit")]
 pub mod rabbit;
 

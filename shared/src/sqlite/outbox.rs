@@ -1,12 +1,11 @@
 //! The outbox as a table beside what changes: an entity and its event are one transaction.
 //!
-//! One table is the outbox and the history: `published` is what tells them apart. `seq` is the order
-//! of commits, in which events are published.
+//! One table is the outbox and the history: `published` is what tells them apart.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Database, unreadable};
+use super::{Database, json, millis, to_json, unreadable};
 use crate::event::Envelope;
 use crate::outbox::{Backlog, Pending};
 use crate::page::{Page, PageRequest};
@@ -15,15 +14,14 @@ use crate::store::StoreError;
 /// The tables, for a store's first migration.
 pub const SCHEMA: &str = "
     CREATE TABLE events (
-        seq INTEGER PRIMARY KEY AUTOINCREMENT,
         subject TEXT NOT NULL,
         version INTEGER NOT NULL,
         at INTEGER NOT NULL,
         event TEXT NOT NULL,
         published INTEGER NOT NULL DEFAULT 0,
-        UNIQUE (subject, version)
-    );
-    CREATE INDEX events_waiting ON events (seq) WHERE published = 0;
+        PRIMARY KEY (subject, version)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX events_waiting ON events (at, subject, version) WHERE published = 0;
     CREATE INDEX events_of_subject_waiting ON events (subject, version) WHERE published = 0;
 ";
 
@@ -32,14 +30,13 @@ const MAX_COUNT: u64 = 10_000;
 
 /// Adds an event; for a job of [`Database::write`], beside the change it tells of.
 pub fn add(connection: &Connection, version: u64, event: &Envelope) -> rusqlite::Result<()> {
-    let text = serde_json::to_string(event).map_err(unreadable)?;
     connection
         .prepare_cached("INSERT INTO events (subject, version, at, event) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![
             event.subject,
             version,
-            event.time.as_millisecond(),
-            text
+            millis(event.time),
+            to_json(event)?
         ])?;
     Ok(())
 }
@@ -92,7 +89,7 @@ pub fn forget(connection: &Connection, subject: &str) -> rusqlite::Result<()> {
 fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
     Ok(Pending {
         version: row.get("version")?,
-        event: serde_json::from_str(row.get_ref("event")?.as_str()?).map_err(unreadable)?,
+        event: json(row, "event")?,
     })
 }
 
@@ -103,19 +100,25 @@ impl Database {
         older_than: Timestamp,
         limit: usize,
     ) -> Result<Vec<Pending>, StoreError> {
-        let until = older_than.as_millisecond();
+        let until = millis(older_than);
         self.read("read outbox", move |connection| {
-            // A clock that was set back must not let a version overtake the one before it.
-            connection
-                .prepare_cached(
-                    "SELECT version, event FROM events AS this
-                     WHERE published = 0 AND at <= ?1 AND NOT EXISTS (
-                         SELECT 1 FROM events
-                         WHERE published = 0 AND subject = this.subject AND version < this.version AND at > ?1)
-                     ORDER BY seq LIMIT ?2",
-                )?
-                .query_map(params![until, limit], pending)?
-                .collect()
+            // A subject is as old as the event that is to be published first.
+            let mut subjects = connection.prepare_cached(
+                "SELECT subject FROM events AS first
+                 WHERE published = 0 AND at <= ?1 AND NOT EXISTS (
+                     SELECT 1 FROM events
+                     WHERE published = 0 AND subject = first.subject AND version < first.version)
+                 ORDER BY at, subject",
+            )?;
+            let mut subjects = subjects.query([until])?;
+            let mut found = Vec::new();
+            while found.len() < limit
+                && let Some(subject) = subjects.next()?
+            {
+                let subject = subject.get_ref("subject")?.as_str()?;
+                found.extend(waiting(connection, subject, limit - found.len())?);
+            }
+            Ok(found)
         })
         .await
     }
@@ -140,7 +143,7 @@ impl Database {
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.read("measure outbox", |connection| {
             let oldest: Option<i64> = connection
-                .prepare_cached("SELECT at FROM events WHERE published = 0 ORDER BY seq LIMIT 1")?
+                .prepare_cached("SELECT at FROM events WHERE published = 0 ORDER BY at LIMIT 1")?
                 .query_row([], |row| row.get(0))
                 .optional()?;
             let subjects = connection

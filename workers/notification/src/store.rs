@@ -8,6 +8,8 @@
 
 #[cfg(feature = "servers")]
 pub mod mongo;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 
 use async_trait::async_trait;
 use jiff::Timestamp;

@@ -2,8 +2,12 @@
 //!
 //! The only crate that knows the gateway and every worker. It composes them; what they do is theirs.
 
-#[cfg(feature = "platform")]
+#[cfg(feature = "embedded")]
+pub mod home;
+#[cfg(feature = "embedded")]
 pub mod platform;
+#[cfg(feature = "embedded")]
+pub mod single;
 
 pub mod demo;
 pub mod load;

@@ -1,7 +1,11 @@
-//! Composes gateways and workers in one process, against servers that run elsewhere.
+//! Composes gateways and workers in one process.
 //!
 //! Each part is started exactly as its own binary starts it, and they speak over sockets as always:
-//! no part may notice that the others are near. Called by the end-to-end tests.
+//! no part may notice that the others are near. Called by `standalone` and the end-to-end tests.
+
+mod backend;
+
+pub use backend::{Backend, Embedded};
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,15 +15,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use gateway::drain::Stop;
-use shared::env::Strings;
+use shared::env::{Strings, Vars};
 use shared::http::client::Client;
+use shared::secret::Secret;
+use shared::worker::Settings as WorkerSettings;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use user_worker::Credentials;
+use user_worker::tokens::{TokenKeys, Tokens};
 
 /// How a platform is to be composed.
 pub struct Settings {
-    /// What the processes would find in their environment: the servers' URLs, the keys, the paces.
+    pub backend: Backend,
+    /// What the processes would find in their environment: the keys, the paces of the drain, and what
+    /// the gateways' configuration names.
     pub variables: HashMap<String, String>,
     /// How many of each worker.
     pub replicas: usize,
@@ -48,6 +58,24 @@ pub struct Platform {
     stop_workers: CancellationToken,
     gateway_threads: Vec<JoinHandle<()>>,
     stop_gateways: CancellationToken,
+    /// Cancelled when the first of them has ended.
+    gateway_ended: CancellationToken,
+}
+
+impl Settings {
+    /// What each worker's own binary reads from its environment.
+    fn workers(&self) -> anyhow::Result<(WorkerSettings, Credentials)> {
+        let mut vars = Vars::new(&self.variables);
+        let settings = WorkerSettings::read(&mut vars, 0);
+        let keys = vars.required("TOKEN_SIGNING_KEYS", |text| {
+            TokenKeys::parse(&Secret::new(text))
+        });
+        let hashing = self.hashing.clone();
+        Ok(vars.finish(|| {
+            let tokens = Tokens::new(keys?, "sluice".to_owned(), "sluice-api".to_owned());
+            Some((settings?, Credentials { tokens, hashing }))
+        })?)
+    }
 }
 
 impl Platform {
@@ -64,6 +92,7 @@ impl Platform {
             stop_workers: CancellationToken::new(),
             gateway_threads: Vec::new(),
             stop_gateways: CancellationToken::new(),
+            gateway_ended: CancellationToken::new(),
         };
         for _ in 0..settings.replicas {
             platform.start_workers(&settings).await?;
@@ -88,26 +117,25 @@ impl Platform {
 
     /// One of each.
     async fn start_workers(&mut self, settings: &Settings) -> anyhow::Result<()> {
-        let variables = &settings.variables;
+        let adapters = settings.backend.adapters().await?;
+        let (worker, credentials) = settings.workers()?;
         let stop = || self.stop_workers.clone();
 
-        let mut config = user_worker::Config::read(variables)?;
-        config.credentials.hashing = settings.hashing.clone();
         let (listener, address) = free_port().await?;
-        self.workers
-            .spawn(user_worker::run(listener, config, stop()));
+        let user =
+            user_worker::run_on(listener, worker.clone(), credentials, adapters.user, stop());
+        self.workers.spawn(user);
         self.user_workers.push(address);
 
-        let config = task_worker::Config::read(variables)?;
         let (listener, address) = free_port().await?;
-        self.workers
-            .spawn(task_worker::run(listener, config, stop()));
+        let task = task_worker::run_on(listener, worker.clone(), adapters.task, stop());
+        self.workers.spawn(task);
         self.task_workers.push(address);
 
-        let config = notification_worker::Config::read(variables)?;
         let (listener, address) = free_port().await?;
-        self.workers
-            .spawn(notification_worker::run(listener, config, stop()));
+        let notification =
+            notification_worker::run_on(listener, worker, adapters.notification, stop());
+        self.workers.spawn(notification);
         self.notification_workers.push(address);
         Ok(())
     }
@@ -131,8 +159,11 @@ impl Platform {
         let gateway = gateway::build(&config, Stop::Token(self.stop_gateways.clone()))?;
         let name = format!("gateway-{}", self.gateway_threads.len() + 1);
         let thread = std::thread::Builder::new().name(name);
-        self.gateway_threads
-            .push(thread.spawn(move || gateway.run())?);
+        let ended = self.gateway_ended.clone().drop_guard();
+        self.gateway_threads.push(thread.spawn(move || {
+            let _ended = ended;
+            gateway.run();
+        })?);
         Ok(())
     }
 
@@ -164,6 +195,18 @@ impl Platform {
                 bail!("{uri} did not get ready in time: {answer:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a part ends that nobody has asked to: a platform without it is none.
+    pub async fn a_part_ended(&mut self) -> anyhow::Error {
+        tokio::select! {
+            Some(ended) = self.workers.join_next() => match ended {
+                Ok(Ok(())) => anyhow!("a worker ended by itself"),
+                Ok(Err(error)) => error.context("a worker ended"),
+                Err(panic) => anyhow::Error::new(panic).context("a worker ended"),
+            },
+            () = self.gateway_ended.cancelled() => anyhow!("a gateway ended by itself"),
         }
     }
 

@@ -3,6 +3,9 @@
 mod list;
 #[cfg(feature = "servers")]
 pub mod mongo;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
+mod turns;
 
 pub use self::list::{Filter, Key, Role, Sort};
 

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "servers")]
 pub mod mongo;
+#[cfg(feature = "embedded")]
+pub mod sqlite;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;

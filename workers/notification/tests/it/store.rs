@@ -23,8 +23,37 @@ use read_all::*;
 
 type Store = Arc<dyn NotificationStore>;
 
-/// One test for each fact; `$fresh` gives a function that opens one and the same new store.
+/// One test for each fact; `$fresh` opens a new store.
 macro_rules! conformance {
+    ($fresh:path) => {
+        conformance!($fresh:
+            an_event_is_applied_once_however_often_it_comes
+            sequence_numbers_are_given_in_order_and_each_once
+            a_late_version_is_listed_in_its_place
+            pages_are_stable_and_filters_hold
+            a_cursor_outlives_its_notification_and_fits_every_filter
+            marking_is_idempotent_and_counted
+            marking_all_leaves_what_others_have
+            a_deleted_notification_takes_its_count_along_and_stays_away
+            what_is_not_mine_is_not_there
+            parallel_writers_lose_no_count
+            a_reader_of_the_sequence_never_skips_one
+            retention_removes_notifications_with_their_counts
+            a_hint_tells_who_got_something_new_or_is_gone
+            a_change_happens_in_an_expected_state_only
+            of_many_who_expect_it_unread_one_marks_it
+            whatever_happens_at_once_unread_is_what_is_there
+            a_key_marks_once_and_is_answered_the_same_again
+            a_key_that_is_sent_by_many_at_once_is_answered_the_same_to_all
+            a_read_all_that_broke_off_is_finished_by_its_key
+            a_deleted_user_is_told_nothing_more_and_others_are
+            in_one_batch_it_does_not_matter_what_came_first
+            a_large_account_is_forgotten_in_steps
+            an_event_and_the_deletion_of_its_reader_at_once_end_right
+            two_workers_forget_the_same_users
+            what_a_deleted_user_still_has_is_counted_no_more
+        );
+    };
     ($fresh:path: $($fact:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $fact() {
@@ -41,33 +70,42 @@ mod mongodb {
         Stage::new().await.store().await
     }
 
-    conformance!(fresh:
-        an_event_is_applied_once_however_often_it_comes
-        sequence_numbers_are_given_in_order_and_each_once
-        a_late_version_is_listed_in_its_place
-        pages_are_stable_and_filters_hold
-        a_cursor_outlives_its_notification_and_fits_every_filter
-        marking_is_idempotent_and_counted
-        marking_all_leaves_what_others_have
-        a_deleted_notification_takes_its_count_along_and_stays_away
-        what_is_not_mine_is_not_there
-        parallel_writers_lose_no_count
-        a_reader_of_the_sequence_never_skips_one
-        retention_removes_notifications_with_their_counts
-        a_hint_tells_who_got_something_new_or_is_gone
-        a_change_happens_in_an_expected_state_only
-        of_many_who_expect_it_unread_one_marks_it
-        whatever_happens_at_once_unread_is_what_is_there
-        a_key_marks_once_and_is_answered_the_same_again
-        a_key_that_is_sent_by_many_at_once_is_answered_the_same_to_all
-        a_read_all_that_broke_off_is_finished_by_its_key
-        a_deleted_user_is_told_nothing_more_and_others_are
-        in_one_batch_it_does_not_matter_what_came_first
-        a_large_account_is_forgotten_in_steps
-        an_event_and_the_deletion_of_its_reader_at_once_end_right
-        two_workers_forget_the_same_users
-        what_a_deleted_user_still_has_is_counted_no_more
-    );
+    conformance!(fresh);
+}
+
+mod sqlite {
+    use notification_worker::store::sqlite::SqliteNotifications;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn open(folder: &TempDir) -> Store {
+        let store = SqliteNotifications::open(&folder.path().join("notifications.db"));
+        Arc::new(store.expect("a new file"))
+    }
+
+    /// Its folder is gone at once; what is open stays until it is closed.
+    async fn fresh() -> Store {
+        open(&TempDir::new().expect("a folder"))
+    }
+
+    conformance!(fresh);
+
+    #[tokio::test]
+    async fn what_was_answered_is_there_when_the_file_is_opened_again() {
+        let folder = TempDir::new().expect("a folder");
+        let store = open(&folder);
+        let task = Task::new();
+        apply(&store, &task, &[1, 2]).await;
+        let before = counter(&store, &task.owner).await;
+        drop(store);
+
+        let store = open(&folder);
+        assert_eq!(counter(&store, &task.owner).await, before);
+        assert_eq!(versions(&store, &task.owner).await, [2, 1]);
+        let again = apply(&store, &task, &[2, 3]).await;
+        assert_eq!(again, [Outcome::Duplicate, Outcome::Applied]);
+    }
 }
 
 async fn apply(store: &Store, task: &Task, versions: &[u64]) -> Vec<Outcome> {

@@ -94,7 +94,7 @@ async fn a_deleted_account_takes_everything_with_it_and_others_are_told() {
         json!({"title": "Taken", "assignee_id": gone.id}),
     )
     .await;
-    world.backlog.drained().await;
+    world.ground.drained().await;
 
     let request = world.http().delete("/api/users/me").bearer(&gone.token);
     let password = json!({"password": PASSWORD});
@@ -125,7 +125,7 @@ async fn a_deleted_account_takes_everything_with_it_and_others_are_told() {
         }
     })
     .await;
-    world.backlog.drained().await;
+    world.ground.drained().await;
     assert!(list(&world, &gone, "/api/notifications").await.is_empty());
     let told: BTreeSet<_> = list(&world, &stays, "/api/notifications")
         .await
@@ -182,7 +182,7 @@ async fn a_hundred_posts_with_one_key_make_one_task_and_one_notification() {
         .await
         .expect(422);
     assert_eq!(other.json()["type"], "/problems/idempotency-mismatch");
-    world.backlog.drained().await;
+    world.ground.drained().await;
     assert_eq!(list(&world, &user, "/api/tasks").await.len(), 1);
     assert_eq!(list(&world, &user, "/api/notifications").await.len(), 1);
     world.finish().await;

@@ -1,20 +1,15 @@
-//! Every change that was answered is told once to each recipient, whatever happens to the broker.
-
-use std::time::{Duration, Instant};
+//! Every change that was answered is told once to each recipient.
 
 use serde_json::{Value, json};
-use shared::testing::{Client, RabbitMq, eventually};
+use shared::testing::Client;
 
 use crate::world::{User, World};
-
-/// For a gateway to drop a worker whose readiness waits for the broker.
-const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
 /// What a notification is about: task, version and type.
 type Told = (String, u64, String);
 
 /// Makes changes and remembers who must hear of them.
-struct Changes<'a> {
+pub(crate) struct Changes<'a> {
     world: &'a World,
     owner: &'a User,
     assignee: &'a User,
@@ -24,7 +19,7 @@ struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    fn new(world: &'a World, owner: &'a User, assignee: &'a User) -> Self {
+    pub(crate) fn new(world: &'a World, owner: &'a User, assignee: &'a User) -> Self {
         let (owner_hears, assignee_hears) = (Vec::new(), Vec::new());
         Self {
             world,
@@ -38,7 +33,7 @@ impl<'a> Changes<'a> {
 
     /// The owner creates a task, the assignee works on it, the owner deletes it: each tells the
     /// other. And one that only the owner knows.
-    async fn make(&mut self) {
+    pub(crate) async fn make(&mut self) {
         let shared = json!({"title": "Shared", "assignee_id": self.assignee.id});
         let task = self.create(shared).await;
         self.assignee_hears
@@ -82,8 +77,8 @@ impl<'a> Changes<'a> {
     }
 
     /// Once nothing is under way, each has heard of exactly the right changes.
-    async fn were_told_once(mut self) {
-        self.world.backlog.drained().await;
+    pub(crate) async fn were_told_once(mut self) {
+        self.world.ground.drained().await;
         for (user, hears) in [
             (self.owner, &mut self.owner_hears),
             (self.assignee, &mut self.assignee_hears),
@@ -132,54 +127,6 @@ fn about(notification: &Value) -> Told {
 
 fn text(object: &Value, name: &str) -> String {
     object[name].as_str().expect("a text").to_owned()
-}
-
-/// Waits until the task workers say that the broker is away; they stay ready without it.
-async fn is_away(world: &World) {
-    for worker in &world.platform.task_workers {
-        let worker = Client::new(format!("http://{worker}"));
-        eventually(Duration::from_secs(30), async || {
-            let reply = worker.get("/readyz").send().await.expect(200).json();
-            let dependencies = reply["dependencies"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let away = |d: &Value| d["name"] == "rabbitmq" && d["ok"] == false;
-            if dependencies.iter().any(away) {
-                Ok(())
-            } else {
-                Err(reply.to_string())
-            }
-        })
-        .await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_hangs_and_one_that_is_killed_lose_and_double_nothing() {
-    let mut broker = RabbitMq::start().await;
-    let vhost = broker.fresh_vhost().await;
-    let world = World::with_broker(&vhost.url()).await;
-    let (owner, assignee) = (world.user().await, world.user().await);
-    let mut changes = Changes::new(&world, &owner, &assignee);
-
-    changes.make().await;
-    broker.pause();
-    is_away(&world).await;
-    let began = Instant::now();
-    while began.elapsed() < LONG_ENOUGH {
-        changes.make().await;
-    }
-    broker.resume();
-    changes.make().await;
-    broker.kill();
-    is_away(&world).await;
-    changes.make().await;
-    broker.restart().await;
-    changes.make().await;
-
-    changes.were_told_once().await;
-    world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

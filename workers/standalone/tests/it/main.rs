@@ -1,14 +1,14 @@
-//! The platform end to end: gateways and workers with real servers on free ports, each test with a
-//! database, a virtual host and a Redis of its own.
+//! The platform end to end, on files in a temporary folder: each test has its own. The same facts hold
+//! on real servers: see the binary `servers`.
 
 #![expect(
     clippy::unwrap_used,
     reason = "tests panic, and so do the functions they share"
 )]
 
-mod backlog;
 mod connection;
 mod echo;
+mod ground;
 mod world;
 
 mod accounts;

@@ -1,52 +1,21 @@
-//! The demo's story, which checks every answer against the contract, holds at a gateway and behind
-//! the edge.
+//! The demo's story, which checks every answer against the contract, holds at a gateway.
 
-use shared::testing::Nginx;
 use standalone::demo;
 
 use crate::echo::Echo;
 use crate::world::World;
 
-const EDGE: &str = include_str!("../../../../infra/nginx/edge.conf");
-
-async fn tell(url: &str) {
+pub(crate) async fn tell(url: &str) {
     let mut shown = Vec::new();
     let told = demo::run(url, false, &mut shown).await;
     let shown = String::from_utf8_lossy(&shown);
     told.unwrap_or_else(|error| panic!("{error:#}\n{shown}"));
 }
 
-/// The edge's own configuration, in front of these gateways.
-async fn edge(world: &World) -> Nginx {
-    let servers: String = world
-        .platform
-        .gateways
-        .iter()
-        .map(|gateway| format!("server {};\n", gateway.http))
-        .collect();
-    Nginx::start(|port| {
-        let http = EDGE
-            .replace("include upstream.conf;", &servers)
-            .replace("include listen.conf;", &format!("listen 127.0.0.1:{port};"))
-            .replace(" tmp/", " tmp-");
-        format!("pid nginx.pid; error_log stderr; events {{}} http {{ {http} }}")
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_holds_at_a_gateway() {
     let world = World::start().await;
-    tell(&format!("http://{}", world.platform.gateways[1].http)).await;
-    world.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_story_holds_behind_nginx() {
-    let world = World::start().await;
-    let nginx = edge(&world).await;
-    tell(&nginx.url()).await;
-    drop(nginx);
+    tell(&format!("http://{}", world.platform.gateways[0].http)).await;
     world.finish().await;
 }
 

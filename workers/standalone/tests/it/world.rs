@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::testing::{Client, GATEWAY_KEYS, Redis, free_port, shared_mongodb, shared_rabbitmq};
+use shared::testing::{Client, GATEWAY_KEYS, free_port};
 use standalone::platform::{GatewayAddresses, Platform, Settings};
 use user_worker::Hashing;
 
-use crate::backlog::Backlog;
 use crate::echo::Echo;
+use crate::ground::Ground;
 
 /// For what takes milliseconds on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
@@ -20,10 +20,8 @@ pub(crate) const PASSWORD: &str = "a river runs through it";
 pub(crate) struct World {
     pub(crate) platform: Platform,
     pub(crate) echo: Echo,
-    /// This test's own: it may be hurt.
-    pub(crate) redis: Redis,
-    pub(crate) backlog: Backlog,
-    /// Clients of the gateways.
+    pub(crate) ground: Ground,
+    /// Two clients, of one gateway or two.
     pub(crate) gateways: Vec<Client>,
     check: Check,
 }
@@ -52,37 +50,23 @@ pub(crate) struct User {
 }
 
 impl World {
-    /// Two gateways and two of each worker, on the shared servers.
+    /// On fresh ground, with two of each worker.
     pub(crate) async fn start() -> Self {
-        Self::with_gateway_config(GATEWAY_CONFIG).await
+        Self::with(Ground::fresh().await, GATEWAY_CONFIG).await
     }
 
-    /// The same with another configuration of the gateways.
-    pub(crate) async fn with_gateway_config(gateway_config: &str) -> Self {
-        let vhost = shared_rabbitmq().await.fresh_vhost().await;
-        Self::compose(gateway_config, &vhost.url()).await
-    }
-
-    /// The same with a broker that the test may hurt.
-    pub(crate) async fn with_broker(amqp_url: &str) -> Self {
-        Self::compose(GATEWAY_CONFIG, amqp_url).await
-    }
-
-    async fn compose(gateway_config: &str, amqp_url: &str) -> Self {
-        let mongo = shared_mongodb().await;
-        let database = mongo.fresh_database();
-        let (redis, echo) = (Redis::start().await, Echo::start().await);
+    /// The same on this ground, with this configuration of the gateways.
+    pub(crate) async fn with(ground: Ground, gateway_config: &str) -> Self {
+        let echo = Echo::start().await;
         let variables = HashMap::from(
             [
-                ("MONGODB_URI", mongo.url().to_string()),
-                ("MONGODB_DATABASE", database.clone()),
-                ("AMQP_URL", amqp_url.to_owned()),
-                ("REDIS_URL", redis.url()),
                 ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS.to_owned()),
                 ("TOKEN_SIGNING_KEYS", format!("t1:{}", "5a".repeat(32))),
                 ("DRAIN_LAME_DUCK", "10ms".to_owned()),
                 ("SHUTDOWN_GRACE", "5s".to_owned()),
                 ("ECHO", echo.address().to_string()),
+                ("REDIS_URL", ground.redis_url()),
+                ("GATEWAYS", ground.gateways().to_string()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -92,10 +76,11 @@ impl World {
             admin: address(),
         };
         let settings = Settings {
+            backend: ground.backend(),
             variables,
             replicas: 2,
             gateway_config: gateway_config.to_owned(),
-            gateways: vec![gateway(), gateway()],
+            gateways: (0..ground.gateways()).map(|_| gateway()).collect(),
             // Debug builds hash slowly.
             hashing: Hashing {
                 memory_kib: 64,
@@ -108,13 +93,12 @@ impl World {
             .await
             .expect("the platform gets ready");
         let url = |gateway: &GatewayAddresses| format!("http://{}", gateway.http);
-        let gateways = platform.gateways.iter().map(url).map(Client::new).collect();
-        let backlog = Backlog::of(&mongo.url(), &database, amqp_url).await;
+        let gateways = platform.gateways.iter().cycle().take(2);
+        let gateways = gateways.map(url).map(Client::new).collect();
         Self {
             platform,
             echo,
-            redis,
-            backlog,
+            ground,
             gateways,
             check: Check::default(),
         }
@@ -156,11 +140,11 @@ impl World {
     /// every part ends as it should.
     pub(crate) async fn finish(mut self) {
         self.check.made = true;
-        self.backlog.drained().await;
+        self.ground.drained().await;
         self.platform
             .stop()
             .await
             .expect("every part ends in order");
-        self.backlog.is_empty().await;
+        self.ground.is_empty().await;
     }
 }

@@ -8,7 +8,6 @@ mod document;
 mod erasures;
 mod idempotency;
 mod list;
-mod turns;
 
 use std::sync::Arc;
 
@@ -30,7 +29,7 @@ use tokio::sync::OnceCell;
 
 use self::document::{TaskDocument, task_fields};
 use self::erasures::ErasureDocument;
-use self::turns::Turns;
+use super::turns::Turns;
 use super::{Filter, Key, Sort, TaskStore, Written};
 use crate::domain::Task;
 
@@ -40,6 +39,8 @@ const EVENTS: &str = "task_events";
 const HINTED: i32 = 8;
 /// Tombstones that are purged, or keys that are forgotten, in one call.
 const AT_ONCE: i64 = 500;
+/// Searches at a time, and of one user.
+const SEARCHES: (usize, usize) = (8, 2);
 /// A document takes no more events beyond this, far below the 16 MB where no write would fit.
 const MAX_DOCUMENT_BYTES: i32 = 4 << 20;
 
@@ -66,7 +67,7 @@ impl MongoTaskStore {
             erasures: erasures::collection(&database),
             outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
             prepared: Arc::default(),
-            searches: Arc::default(),
+            searches: Arc::new(Turns::new(SEARCHES.0, SEARCHES.1)),
             database,
             max_document_bytes: MAX_DOCUMENT_BYTES,
         })

@@ -9,4 +9,5 @@ mod idempotency;
 mod lifecycle;
 mod mongo;
 mod process;
+mod sqlite;
 mod support;

@@ -1,4 +1,4 @@
-//! The MongoDB adapter passes the suite of all adapters.
+//! Each adapter passes the suite of all adapters.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,10 +7,13 @@ use std::time::Duration;
 use bson::doc;
 use futures_util::TryStreamExt;
 use shared::id::{SessionId, UserId};
+use shared::outbox::Outbox;
 use shared::page::PageRequest;
 use shared::time::{Clock, SystemClock};
-use user_worker::domain::{PasswordHash, Session};
+use tempfile::TempDir;
+use user_worker::domain::{Email, Name, PasswordHash, Session, User};
 use user_worker::store::mongo::MongoUserStore;
+use user_worker::store::sqlite::SqliteUserStore;
 use user_worker::store::{UserStore, conformance};
 
 use crate::platform::fresh_config;
@@ -23,6 +26,49 @@ async fn the_mongodb_store_does_what_every_user_store_does() {
         Arc::new(store) as Arc<dyn UserStore>
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_sqlite_store_does_what_every_user_store_does() {
+    let folder = TempDir::new().unwrap();
+    let path = || folder.path().join(shared::testing::unique("users"));
+    conformance::every_fact(async || {
+        let store = SqliteUserStore::open(&path()).unwrap();
+        Arc::new(store) as Arc<dyn UserStore>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_sqlite_has_answered_is_there_when_it_is_opened_again() {
+    let folder = TempDir::new().unwrap();
+    let open = || SqliteUserStore::open(&folder.path().join("users.db")).unwrap();
+    let email = Email::parse("ada@example.org").unwrap();
+    let now = SystemClock.now();
+    let user = User::new(
+        email.clone(),
+        Name::parse("Ada").unwrap(),
+        PasswordHash::new("$first"),
+        None,
+        now,
+    );
+    let session = Session::start(&user, "curl/8", "203.0.113.7", now)
+        .unwrap()
+        .0;
+    let store = open();
+    store.create_user(&user).await.unwrap();
+    assert!(store.create_session(&session).await.unwrap());
+    drop(store);
+
+    let store = open();
+    let found = store.find_by_email(&email.key()).await.unwrap();
+    assert_eq!(found, Some(user.clone()));
+    let found = store.find_session(&session.id).await.unwrap();
+    assert_eq!(found, Some(session));
+    let deleted = store.delete_user(&user, &user.deleted(now)).await.unwrap();
+    drop(store);
+    let waiting = open().pending(now, 10).await.unwrap();
+    assert_eq!(Some(waiting), deleted);
 }
 
 #[tokio::test]

@@ -9,16 +9,13 @@ use shared::store::{BoxError, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-/// Searches under way at a time.
-const AT_ONCE: usize = 8;
-/// Of one user.
-const AT_ONCE_A_USER: usize = 2;
 /// Searches of one user, those included that wait for their turn.
 const OF_A_USER: usize = 16;
 const OPERATION: &str = "search tasks";
 
 pub(super) struct Turns {
     all: Arc<Semaphore>,
+    at_once_a_user: usize,
     /// Users who search or wait: turns and waits keep the entry's semaphore alive.
     users: Mutex<HashMap<UserId, Weak<Semaphore>>>,
 }
@@ -29,16 +26,16 @@ pub(super) struct Turn {
     _of_user: OwnedSemaphorePermit,
 }
 
-impl Default for Turns {
-    fn default() -> Self {
+impl Turns {
+    /// So many searches at a time, and so many of them one user's.
+    pub(super) fn new(at_once: usize, at_once_a_user: usize) -> Self {
         Self {
-            all: Arc::new(Semaphore::new(AT_ONCE)),
+            all: Arc::new(Semaphore::new(at_once)),
+            at_once_a_user,
             users: Mutex::default(),
         }
     }
-}
 
-impl Turns {
     /// Waits until `end`, and not at all behind too many of the same user.
     pub(super) async fn take(&self, user: &UserId, end: Instant) -> Result<Turn, StoreError> {
         let of_user = self.of_user(user)?;
@@ -68,7 +65,7 @@ impl Turns {
         if let Some(turns) = known.and_then(Weak::upgrade) {
             return Ok(turns);
         }
-        let turns = Arc::new(Semaphore::new(AT_ONCE_A_USER));
+        let turns = Arc::new(Semaphore::new(self.at_once_a_user));
         users.insert(user.clone(), Arc::downgrade(&turns));
         Ok(turns)
     }
@@ -82,6 +79,10 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    fn turns() -> Turns {
+        Turns::new(8, 2)
+    }
 
     fn later() -> Instant {
         Instant::now() + Duration::from_secs(60)
@@ -99,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_user_leaves_turns_to_others_and_all_have_no_more_than_there_are() {
-        let turns = Turns::default();
+        let turns = turns();
         let mut held = Vec::new();
         for name in ["ann", "bob", "eve", "joe"] {
             held.extend([now(&turns, name).unwrap(), now(&turns, name).unwrap()]);
@@ -113,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_who_waits_too_often_is_refused_at_once_and_then_forgotten() {
-        let turns = Turns::default();
+        let turns = turns();
         let ann = user("ann");
         let mut all: Vec<_> = (0..OF_A_USER)
             .map(|_| turns.take(&ann, later()).boxed())
@@ -124,7 +125,7 @@ mod tests {
                 held.push(turn.unwrap());
             }
         }
-        assert_eq!(held.len(), AT_ONCE_A_USER);
+        assert_eq!(held.len(), 2);
         let refused = turns.take(&ann, later()).now_or_never();
         assert!(refused.unwrap().is_err());
         assert!(now(&turns, "bob").is_some());
@@ -136,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_beyond_the_deadline() {
-        let turns = Turns::default();
+        let turns = turns();
         let _held = (now(&turns, "ann"), now(&turns, "ann"));
         assert!(turns.take(&user("ann"), Instant::now()).await.is_err());
     }

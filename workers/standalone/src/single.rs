@@ -1,0 +1,172 @@
+//! The whole platform as one process, on files of its own: what `make run` starts.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use shared::supervise::CancellationToken;
+
+use crate::home::Home;
+use crate::platform::{Backend, Embedded, GatewayAddresses, Platform, Settings};
+
+/// The gateway's configuration unless another is given.
+const GATEWAY: &str = include_str!("../gateway.yaml");
+/// For the slowest of machines; an idle one takes a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What can be chosen from outside.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Where the platform listens.
+    #[arg(
+        long,
+        env = "LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: SocketAddr,
+    /// Where the gateway tells how it is: /livez, /readyz, /metrics, /status. Never public.
+    #[arg(
+        long,
+        env = "ADMIN_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9001"
+    )]
+    pub admin: SocketAddr,
+    /// The folder of the data and the keys. It is made if need be.
+    #[arg(
+        long,
+        env = "DATA_DIR",
+        value_name = "FOLDER",
+        default_value = ".run/standalone"
+    )]
+    pub data: PathBuf,
+    /// Requests that a user may send: N/s, N/min or N/h.
+    #[arg(long, env = "RATE", value_name = "N/TIME", default_value = "100/s")]
+    pub rate: String,
+    /// Requests that a user may send at once.
+    #[arg(long, env = "BURST", value_name = "N", default_value = "200")]
+    pub burst: String,
+    /// Another configuration of the gateway (`print-config` shows the one that is built in).
+    #[arg(long, env = "GATEWAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What is logged, as JSON lines on standard error: an EnvFilter directive.
+    #[arg(
+        long,
+        env = "LOG",
+        value_name = "FILTER",
+        default_value = "warn,pingora_proxy=off"
+    )]
+    pub log: String,
+    /// The share of requests that get a line in the access log, 0 to 1.
+    #[arg(
+        long,
+        env = "ACCESS_LOG_SAMPLE",
+        value_name = "SHARE",
+        default_value = "0.0"
+    )]
+    pub access_log_sample: String,
+}
+
+/// The built-in configuration of the gateway.
+pub fn config() -> &'static str {
+    GATEWAY
+}
+
+/// A platform that has started.
+pub struct Single {
+    platform: Platform,
+    started: Duration,
+    options: Options,
+    /// Let go of last of all.
+    _home: Home,
+}
+
+impl Single {
+    /// Starts everything; returns when it is ready.
+    pub async fn start(options: Options) -> anyhow::Result<Self> {
+        let began = Instant::now();
+        let home = Home::take(&options.data)?;
+        let gateway_config = match &options.config {
+            Some(file) => std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?,
+            None => GATEWAY.to_owned(),
+        };
+        let settings = Settings {
+            backend: Backend::Embedded(Arc::new(Embedded::open(home.folder())?)),
+            variables: variables(&options, &home)?,
+            replicas: 1,
+            gateway_config,
+            gateways: vec![GatewayAddresses {
+                http: options.listen,
+                admin: options.admin,
+            }],
+            hashing: user_worker::Hashing::default(),
+        };
+        let platform = Platform::start(settings, PATIENCE).await?;
+        Ok(Self {
+            platform,
+            started: began.elapsed(),
+            options,
+            _home: home,
+        })
+    }
+
+    /// What a newcomer wants to know, with something to paste.
+    pub fn banner(&self) -> String {
+        let url = |address| format!("http://{}", shared::worker::reachable(address));
+        let (edge, admin) = (url(self.options.listen), url(self.options.admin));
+        format!(
+            "Sluice is ready ({:.2} s).
+  platform    {edge}
+  admin       {admin}   (/status, /metrics, /readyz)
+  data        {}
+
+Try it, in another terminal:
+  curl -i {edge}/api/users/register -H 'content-type: application/json' \\
+    -d '{{\"email\":\"ada@example.org\",\"password\":\"correct horse battery\",\"name\":\"Ada\"}}'
+  make demo
+
+Ctrl-C ends it; nothing is lost.",
+            self.started.as_secs_f64(),
+            self.options.data.display(),
+        )
+    }
+
+    /// Serves until `shutdown`, then drains. An error if a part ends before.
+    pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => None,
+            error = self.platform.a_part_ended() => Some(error),
+        };
+        let stopped = self.platform.stop().await;
+        failed.map_or(stopped, Err)
+    }
+}
+
+/// What the workers and the gateway's configuration would find in their environment; that of this
+/// process comes first where a configuration of one's own names more.
+fn variables(options: &Options, home: &Home) -> anyhow::Result<HashMap<String, String>> {
+    let mut variables: HashMap<String, String> = std::env::vars().collect();
+    let given = [
+        ("RATE", options.rate.clone()),
+        ("BURST", options.burst.clone()),
+        ("ACCESS_LOG_SAMPLE", options.access_log_sample.clone()),
+        ("LISTEN", options.listen.to_string()),
+        // Nobody stands in front who would have to notice first.
+        ("DRAIN_LAME_DUCK", "0ms".to_owned()),
+        (
+            "GATEWAY_SIGNING_KEYS",
+            home.key("gateway-signing-keys", "g1")?.expose().to_owned(),
+        ),
+        (
+            "TOKEN_SIGNING_KEYS",
+            home.key("token-signing-keys", "t1")?.expose().to_owned(),
+        ),
+    ];
+    variables.extend(given.map(|(name, value)| (name.to_owned(), value)));
+    Ok(variables)
+}

@@ -1,0 +1,35 @@
+//! The platform end to end with real servers on free ports, each test with a database, a virtual host
+//! and a Redis of its own: what holds on files, and what must hold while a server is away.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests panic, and so do the functions they share"
+)]
+
+mod backlog;
+#[path = "../it/connection.rs"]
+mod connection;
+#[path = "../it/echo.rs"]
+mod echo;
+mod ground;
+#[path = "../it/world.rs"]
+mod world;
+
+#[path = "../it/accounts.rs"]
+mod accounts;
+#[path = "../it/delivery.rs"]
+mod changes;
+#[path = "../it/identity.rs"]
+mod identity;
+#[path = "../it/limits.rs"]
+mod quotas;
+#[path = "../it/refusals.rs"]
+mod refusals;
+#[path = "../it/story.rs"]
+mod story;
+#[path = "../it/streaming.rs"]
+mod streaming;
+
+mod delivery;
+mod edge;
+mod limits;

@@ -1,0 +1,80 @@
+//! Erasures in SQLite: a row for each, for as long as it takes.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use shared::consumer::Outcome;
+use shared::id::UserId;
+use shared::sqlite::rusqlite::{OptionalExtension, params};
+use shared::sqlite::{millis, parsed, time};
+use shared::store::StoreError;
+
+use super::SqliteTaskStore;
+use crate::domain::Erasure;
+use crate::store::Erasures;
+
+#[async_trait]
+impl Erasures for SqliteTaskStore {
+    async fn note(&self, erasures: &[Erasure]) -> Result<Vec<Outcome>, StoreError> {
+        let erasures = erasures.to_vec();
+        self.database
+            .write("note erasures", move |connection| {
+                let mut note = connection.prepare_cached(
+                    "INSERT INTO erasures VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                )?;
+                let mut outcomes = Vec::with_capacity(erasures.len());
+                for Erasure {
+                    user_id,
+                    since,
+                    due_at,
+                } in &erasures
+                {
+                    let noted =
+                        note.execute(params![user_id.as_str(), millis(*since), millis(*due_at)])?;
+                    outcomes.push(match noted {
+                        0 => Outcome::Duplicate,
+                        _ => Outcome::Applied,
+                    });
+                }
+                Ok(outcomes)
+            })
+            .await
+    }
+
+    async fn due(&self, now: Timestamp) -> Result<Option<Erasure>, StoreError> {
+        self.database
+            .read("find erasure", move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT * FROM erasures WHERE due_at <= ?1 ORDER BY due_at LIMIT 1",
+                    )?
+                    .query_row([millis(now)], |row| {
+                        Ok(Erasure {
+                            user_id: parsed(row, "user_id", UserId::parse)?,
+                            since: time(row, "since")?,
+                            due_at: time(row, "due_at")?,
+                        })
+                    })
+                    .optional()
+            })
+            .await
+    }
+
+    async fn settle(&self, erasure: &Erasure, due_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let (user, read) = (erasure.user_id.clone(), millis(erasure.due_at));
+        self.database
+            .write("settle erasure", move |connection| {
+                match due_at {
+                    Some(due_at) => connection
+                        .prepare_cached(
+                            "UPDATE erasures SET due_at = ?3 WHERE user_id = ?1 AND due_at = ?2",
+                        )?
+                        .execute(params![user.as_str(), read, millis(due_at)])?,
+                    None => connection
+                        .prepare_cached("DELETE FROM erasures WHERE user_id = ?1 AND due_at = ?2")?
+                        .execute(params![user.as_str(), read])?,
+                };
+                Ok(())
+            })
+            .await
+    }
+}

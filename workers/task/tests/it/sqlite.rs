@@ -1,0 +1,62 @@
+//! The SQLite store: what every store does, and what only this one has to show.
+
+use jiff::Timestamp;
+use shared::outbox::Outbox;
+use task_worker::store::sqlite::SqliteTaskStore;
+use task_worker::store::{TaskStore, Written};
+use tempfile::TempDir;
+
+use crate::conformance::{insert, new, retitled, task_store_conformance};
+
+fn open(folder: &TempDir) -> SqliteTaskStore {
+    SqliteTaskStore::open(&folder.path().join("tasks.db")).unwrap()
+}
+
+/// Its folder is gone at once; what is open stays until it is closed.
+async fn fresh() -> SqliteTaskStore {
+    open(&TempDir::new().unwrap())
+}
+
+task_store_conformance!(fresh);
+
+#[tokio::test]
+async fn what_was_answered_is_there_when_the_file_is_opened_again() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    let first = insert(&store, "owner", new("x"), 0).await;
+    let (second, event) = retitled(&first, "y", 1);
+    store.update(&second, &event).await.unwrap();
+    let pending = store.pending(Timestamp::MAX, 10).await.unwrap();
+    drop(store);
+
+    let store = open(&folder);
+    assert_eq!(store.get(&first.id).await.unwrap(), Some(second));
+    assert_eq!(store.pending(Timestamp::MAX, 10).await.unwrap(), pending);
+    assert_eq!(pending.len(), 2);
+}
+
+#[tokio::test]
+async fn a_task_takes_so_many_unpublished_events_and_no_more_until_some_are_published() {
+    let store = fresh().await.with_max_pending_bytes(4_000);
+    let mut task = insert(&store, "owner", new("x"), 0).await;
+    let mut full = false;
+    for ms in 1..100 {
+        let (next, event) = retitled(&task, &ms.to_string(), ms);
+        match store.update(&next, &event).await.unwrap() {
+            Written::Done(_) => task = next,
+            Written::Full => {
+                full = true;
+                break;
+            }
+            Written::Stale => panic!("nobody else writes"),
+        }
+    }
+    assert!(full && task.version > 2);
+    assert_eq!(store.get(&task.id).await.unwrap(), Some(task.clone()));
+    let pending = store.pending(Timestamp::MAX, 100).await.unwrap();
+    assert_eq!(pending.len() as u64, task.version);
+    store.mark_published(&pending).await.unwrap();
+    let (next, event) = retitled(&task, "again", 100);
+    let written = store.update(&next, &event).await.unwrap();
+    assert!(matches!(written, Written::Done(_)), "{written:?}");
+}
