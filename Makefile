@@ -1,10 +1,13 @@
 # One command per target; the work is in infra/native, and in infra/docker for containers.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs restart clean build check test demo load compose-up compose-down compose-logs compose-clean
+.PHONY: help run up down status logs restart clean build check test demo load compose-up compose-down compose-logs compose-clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
+
+run: ## the whole platform in one process, no servers, ready when it says so: make run LISTEN= DATA_DIR= RATE= BURST= ARGS=
+	@infra/native/standalone.sh
 
 up: ## the whole stack on this machine, real servers, supervised; ready when it returns
 	@infra/native/up.sh
@@ -42,7 +45,10 @@ check: ## format, lints, licences and advisories, unused dependencies
 test: ## every test, with what it needs
 	@infra/native/test.sh
 
-compose-up: ## the whole stack in containers, healthy when it returns: make compose-up GATEWAYS= WORKERS= EDGE_PORT=
+compose-run: ## the whole platform in one process, no servers, ready when it says so: make run LISTEN= DATA_DIR= RATE= BURST= ARGS=
+	@infra/native/standalone.sh
+
+up: ## the whole stack in containers, healthy when it returns: make compose-up GATEWAYS= WORKERS= EDGE_PORT=
 	@infra/docker/up.sh
 
 compose-down: ## stops and removes the containers; data stays

@@ -63,7 +63,9 @@ tool cargo-machete 0.9.2
 tool cargo-deny 0.20.2
 run format cargo fmt --all --check
 run "shell scripts" shell_scripts
-run lints cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+run lints cargo clippy --quiet --workspace --all-targets --features standalone/servers --locked -- -D warnings
+# Without the servers' features, which all of the workspace together always has.
+run "lints, on files alone" cargo clippy --quiet -p standalone --all-targets --locked -- -D warnings
 run "licences, bans, sources" cargo-deny --all-features --locked check --hide-inclusion-graph licenses bans sources
 run advisories advisories
 run "unused dependencies" cargo-machete

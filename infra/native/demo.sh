@@ -9,7 +9,7 @@ if [[ -z ${EDGE_URL:-} && -r $RUN/platform.env ]]; then
 fi
 url=${EDGE_URL:-http://127.0.0.1:${PORT[nginx]}}
 [[ $(curl --silent --output /dev/null --max-time 5 --write-out '%{http_code}' "$url/") != 000 ]] ||
-  fail "nothing answers at $url. Start the stack: make up"
+  fail "nothing answers at $url. Start the platform: make run, or make up"
 cd "$ROOT"
 umask 022
 cargo build --release --locked --quiet -p standalone --no-default-features --bin demo

@@ -4,7 +4,7 @@
 #
 #   install.sh up      what `make up` needs (a server whose URL is in the environment is left out)
 #   install.sh test    what `make test` needs
-#   install.sh build   a C compiler and cmake
+#   install.sh build   a C compiler
 #   install.sh lint    what `make check` needs
 #   install.sh load    what `make load` needs: oha, built by cargo into .tools/bin where none is on PATH
 #
@@ -27,11 +27,7 @@ need() {
   }
 }
 
-# cmake: Pingora compresses with zlib-ng, which is built by it.
-need_compilers() {
-  need cc build-essential
-  need cmake cmake
-}
+need_compilers() { need cc build-essential; }
 
 need_mongod() {
   find_mongod >/dev/null && return

@@ -27,7 +27,7 @@ pub struct Config {
     pub auth: Auth,
     /// Which service serves the feed of revoked sessions.
     pub revocation: Option<Revocation>,
-    /// Always there when there is a policy.
+    /// `None`: this process alone keeps the limits.
     pub redis: Option<Redis>,
     pub limits: Limits,
     /// In the order of the file.

@@ -44,6 +44,14 @@ pub(super) fn config(root: &Value<'_>) -> Option<Config> {
                 "`redis` is missing; the policies of `limits` need it",
             );
         }
+        if let (Some(None), Some(redis)) = (&redis, keys.get("redis"))
+            && policies.limits.gateways.get() > 1
+        {
+            redis.refuse::<()>(
+                "`local:` is for one gateway, and `limits.gateways` says that more may run; give the \
+                 address of a Redis, or write `gateways: 1`",
+            );
+        }
         let services = keys.required("services", |v| {
             Services::read(v, &policies, listen.as_ref())
         });
@@ -61,7 +69,7 @@ pub(super) fn config(root: &Value<'_>) -> Option<Config> {
             signing_keys: signing_keys?,
             auth: auth?,
             revocation,
-            redis,
+            redis: redis.flatten(),
             limits: policies.limits,
             services: services?.all,
             public: public?,
@@ -146,24 +154,24 @@ pub(super) fn required_secret<T>(
     }
 }
 
-fn redis(value: &Value<'_>) -> Option<Redis> {
+/// `None` inside: this process alone keeps the limits.
+fn redis(value: &Value<'_>) -> Option<Option<Redis>> {
     value.section(|keys| {
         let url = required_secret(keys, "url", |text| {
             let known = ["redis://", "rediss://", "redis+unix://"];
             match known.iter().any(|scheme| text.starts_with(scheme)) {
-                true => Ok(Secret::new(text)),
-                false if text.starts_with("local:") => Err(
-                    "`local:` is not supported by this version; give the address of a Redis"
-                        .to_owned(),
+                true => Ok(Some(Secret::new(text))),
+                false if text == "local:" => Ok(None),
+                false => Err(
+                    "must start with redis://, rediss:// or redis+unix://, or be local:".to_owned(),
                 ),
-                false => Err("must start with redis://, rediss:// or redis+unix://".to_owned()),
             }
         });
         let deadline = keys.optional("deadline", |v| v.parse(duration));
-        Some(Redis {
-            url: url?,
+        Some(url?.map(|url| Redis {
+            url,
             deadline: deadline.unwrap_or(DEFAULT_REDIS_DEADLINE),
-        })
+        }))
     })
 }
 

@@ -261,3 +261,18 @@ fn the_file_that_is_shipped_is_valid() {
         panic!("{errors}");
     }
 }
+
+#[test]
+fn limits_of_one_gateway_may_stay_in_its_memory() {
+    let local = "redis: {url: \"local:\"}\n";
+    let limits = "limits: {gateways: 1, policies: {user: {key: user, rate: 5/s}}}\n";
+    let config = parse(&format!("{SMALL}{local}{limits}")).unwrap();
+    assert!(config.redis.is_none() && config.limits.policies.len() == 1);
+    let error = error_with(&format!("{local}limits: {{gateways: 2}}\n"));
+    assert!(
+        error.starts_with("gateway.yaml:10:8: redis: `local:` is for one gateway"),
+        "{error}"
+    );
+    let error = error_with("redis: {url: \"local\"}\n");
+    assert!(error.contains("or be local:"), "{error}");
+}

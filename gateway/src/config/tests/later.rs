@@ -23,10 +23,6 @@ fn settings_of_other_versions_are_refused_clearly() {
             "public: {/docs: {directory: docs}}",
             "gateway.yaml:10:29: public[\"/docs\"].directory: `directory` is not supported by this version; give {service: NAME}, or leave this path out",
         ),
-        (
-            "redis: {url: \"local:\"}",
-            "gateway.yaml:10:14: redis.url: `local:` is not supported by this version; give the address of a Redis",
-        ),
     ];
     for (more, message) in cases {
         assert_eq!(error_with(more), message);

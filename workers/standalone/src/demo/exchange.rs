@@ -166,7 +166,7 @@ impl Http {
     fn explain(&self, error: ClientError, call: &Call) -> anyhow::Error {
         match error.is_connect() {
             true => anyhow::anyhow!(
-                "nothing listens at {}; start the platform with `make up` first, or name its address with --url",
+                "nothing listens at {}; start the platform with `make run` or `make up` first, or name its address with --url",
                 self.base
             ),
             false => anyhow::Error::new(error).context(format!(

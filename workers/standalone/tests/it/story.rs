@@ -25,7 +25,7 @@ async fn a_demo_without_a_platform_says_what_to_do() {
     let told = demo::run(&url, false, &mut Vec::new()).await;
     let error = told.expect_err("nothing listens").to_string();
     assert!(
-        error.contains("`make up`") && error.contains(&url),
+        error.contains("`make run`") && error.contains(&url),
         "{error}"
     );
 }

@@ -1,6 +1,7 @@
 //! The platform end to end with real servers on free ports, each test with a database, a virtual host
 //! and a Redis of its own: what holds on files, and what must hold while a server is away.
 
+#![cfg(feature = "servers")]
 #![expect(
     clippy::unwrap_used,
     reason = "tests panic, and so do the functions they share"
