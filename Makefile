@@ -45,10 +45,7 @@ check: ## format, lints, licences and advisories, unused dependencies
 test: ## every test, with what it needs
 	@infra/native/test.sh
 
-compose-run: ## the whole platform in one process, no servers, ready when it says so: make run LISTEN= DATA_DIR= RATE= BURST= ARGS=
-	@infra/native/standalone.sh
-
-up: ## the whole stack in containers, healthy when it returns: make compose-up GATEWAYS= WORKERS= EDGE_PORT=
+compose-up: ## the whole stack in containers, healthy when it returns: make compose-up GATEWAYS= WORKERS= EDGE_PORT=
 	@infra/docker/up.sh
 
 compose-down: ## stops and removes the containers; data stays

@@ -7,7 +7,7 @@ need_cargo
 have cc || fail "a C compiler is missing: install gcc or clang (Debian: apt-get install build-essential)"
 cd "$ROOT"
 umask 022
-# Cargo shows its own progress.
-cargo build --profile quick --locked -p standalone --bin standalone
+# Cargo shows its own progress. The demo with it: what comes next should not have to wait.
+cargo build --profile quick --locked -p standalone --bin standalone --bin demo
 read -r -a arguments <<<"${ARGS:-}"
 exec "${CARGO_TARGET_DIR:-$ROOT/target}/quick/standalone" "${arguments[@]}"
