@@ -118,6 +118,34 @@ fn is_final(error: &mongodb::error::Error) -> bool {
     }
 }
 
+/// Inserts documents that are not there yet; those that are stay as they are.
+pub async fn insert_missing<T: serde::Serialize + Send + Sync>(
+    collection: &mongodb::Collection<T>,
+    documents: Vec<T>,
+) -> mongodb::error::Result<()> {
+    if documents.is_empty() {
+        return Ok(());
+    }
+    match collection.insert_many(documents).ordered(false).await {
+        Err(error) if !only_duplicates(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether all that failed was there already.
+fn only_duplicates(error: &mongodb::error::Error) -> bool {
+    const DUPLICATE_KEY: i32 = 11000;
+    let mongodb::error::ErrorKind::InsertMany(failed) = &*error.kind else {
+        return false;
+    };
+    let duplicate = |write: &mongodb::error::IndexedWriteError| write.code == DUPLICATE_KEY;
+    failed.write_concern_error.is_none()
+        && failed
+            .write_errors
+            .as_deref()
+            .is_some_and(|errors| errors.iter().all(duplicate))
+}
+
 /// Whether a write failed because a unique index already holds its key.
 pub fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
     use mongodb::error::{ErrorKind, WriteFailure};

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use mongodb::error::{Error, ErrorKind};
+use mongodb::error::Error;
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
 
-use super::{from_bson, run, to_bson};
+use super::{from_bson, insert_missing, run, to_bson};
 use crate::event::Envelope;
 use crate::outbox::{Backlog, Pending};
 use crate::page::{Page, PageRequest};
@@ -27,7 +27,6 @@ const MAX_LOOK_BYTES: usize = 4 << 20;
 const LOOK_BATCH: u32 = 64;
 /// Counting further would cost more than anybody learns from it.
 const MAX_COUNT: u64 = 10_000;
-const DUPLICATE_KEY: i32 = 11000;
 
 /// The outbox of one collection. It has the methods of [`crate::outbox::Outbox`]: a store that
 /// embeds it passes them on.
@@ -140,11 +139,7 @@ impl EmbeddedOutbox {
         let (history, database) = (self.history.clone(), self.database.clone());
         run(OPERATION, async move {
             // The history first: once removed from the outbox, an event is nowhere else.
-            match history.insert_many(kept).ordered(false).await {
-                Ok(_) => {}
-                Err(error) if only_duplicates(&error) => {}
-                Err(error) => return Err(error),
-            }
+            insert_missing(&history, kept).await?;
             let reply = database.run_command(removal).await?;
             let errors = ["writeErrors", "writeConcernError"].map(|name| reply.get(name));
             match errors.into_iter().flatten().next() {
@@ -240,19 +235,6 @@ impl EmbeddedOutbox {
         }
         Ok(Page::new(items, limit, |(version, _)| *version).map(|(_, event)| event))
     }
-}
-
-/// Whether all that failed was there already: published before, and not removed.
-fn only_duplicates(error: &Error) -> bool {
-    let ErrorKind::InsertMany(failed) = &*error.kind else {
-        return false;
-    };
-    let duplicate = |write: &mongodb::error::IndexedWriteError| write.code == DUPLICATE_KEY;
-    failed.write_concern_error.is_none()
-        && failed
-            .write_errors
-            .as_deref()
-            .is_some_and(|errors| errors.iter().all(duplicate))
 }
 
 /// An unpublished event inside its document, or a published one of the history.

@@ -78,6 +78,14 @@ pub fn event(
         .map(|found| found.map(|found| found.event))
 }
 
+/// All events of a subject, in version order.
+pub fn all(connection: &Connection, subject: &str) -> rusqlite::Result<Vec<Envelope>> {
+    connection
+        .prepare_cached("SELECT version, event FROM events WHERE subject = ?1 ORDER BY version")?
+        .query_map([subject], |row| pending(row).map(|one| one.event))?
+        .collect()
+}
+
 /// Forgets a subject's history. Nothing of it may wait.
 pub fn forget(connection: &Connection, subject: &str) -> rusqlite::Result<()> {
     connection

@@ -10,6 +10,8 @@
 pub mod mongo;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
+#[cfg(feature = "embedded")]
+pub mod transfer;
 
 use async_trait::async_trait;
 use jiff::Timestamp;

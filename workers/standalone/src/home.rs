@@ -56,9 +56,21 @@ impl Home {
         &self.folder
     }
 
+    /// The variable that workers and gateways find their signing keys in, and its value.
+    pub fn signing_keys(&self) -> anyhow::Result<(String, String)> {
+        let key = self.key("gateway-signing-keys", "g1")?;
+        Ok(("GATEWAY_SIGNING_KEYS".to_owned(), key.expose().to_owned()))
+    }
+
+    /// The same of the keys that sign access tokens.
+    pub fn token_keys(&self) -> anyhow::Result<(String, String)> {
+        let key = self.key("token-signing-keys", "t1")?;
+        Ok(("TOKEN_SIGNING_KEYS".to_owned(), key.expose().to_owned()))
+    }
+
     /// A key, `kid:hex`: made at the first start and kept. Tokens and signatures made with it must
     /// stay good after a restart.
-    pub fn key(&self, name: &str, kid: &str) -> anyhow::Result<Secret> {
+    fn key(&self, name: &str, kid: &str) -> anyhow::Result<Secret> {
         let path = self.folder.join(name);
         match std::fs::read_to_string(&path) {
             Ok(key) => return Ok(Secret::new(key.trim())),
@@ -97,8 +109,6 @@ fn random_hex() -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -8,6 +8,8 @@ pub mod home;
 pub mod platform;
 #[cfg(feature = "embedded")]
 pub mod single;
+#[cfg(feature = "embedded")]
+pub mod transfer;
 
 pub mod demo;
 pub mod load;

@@ -1,10 +1,13 @@
 //! `standalone`: the whole platform in one process. See [`standalone::single`].
 
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use shared::worker;
 use standalone::single::{self, Options, Single};
+use standalone::transfer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +26,29 @@ struct Cli {
 enum Command {
     /// Prints the configuration of the gateway that is built in.
     PrintConfig,
+    /// Writes users, tasks and notifications as lines of JSON. Nothing may run on the folder. The
+    /// hashes of passwords are among them.
+    Export {
+        /// The folder of the data.
+        #[arg(
+            long,
+            env = "DATA_DIR",
+            value_name = "FOLDER",
+            default_value = ".run/standalone"
+        )]
+        data: PathBuf,
+    },
+    /// Reads what `export` wrote, from standard input, into MongoDB.
+    #[cfg(feature = "servers")]
+    Import {
+        #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
+        mongodb_uri: String,
+        #[arg(long, env = "MONGODB_DATABASE", default_value = "sluice")]
+        database: String,
+        /// Finishes an import that broke off.
+        #[arg(long)]
+        resume: bool,
+    },
 }
 
 #[tokio::main]
@@ -33,6 +59,13 @@ async fn main() -> ExitCode {
             print(single::config());
             Ok(())
         }
+        Some(Command::Export { data }) => export(&data).await,
+        #[cfg(feature = "servers")]
+        Some(Command::Import {
+            mongodb_uri,
+            database,
+            resume,
+        }) => import(mongodb_uri, database, resume).await,
         None => serve(cli.options).await,
     })
 }
@@ -43,6 +76,29 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let single = Single::start(options).await?;
     print(&single.banner());
     single.serve(shutdown).await
+}
+
+async fn export(data: &Path) -> anyhow::Result<()> {
+    let mut output = BufWriter::new(std::io::stdout().lock());
+    let totals = transfer::export(data, &mut output).await?;
+    eprintln!("exported {totals}");
+    Ok(())
+}
+
+#[cfg(feature = "servers")]
+async fn import(uri: String, database: String, resume: bool) -> anyhow::Result<()> {
+    // Two providers are linked; a connection with TLS needs one of them chosen.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let mongo = shared::mongo::MongoSettings {
+        uri: shared::secret::Secret::new(uri),
+        database,
+    };
+    let mut input = std::io::stdin().lock();
+    let totals = transfer::import(&mongo, &mut input, resume).await?;
+    eprintln!("imported {totals}");
+    Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "for whoever started it")]

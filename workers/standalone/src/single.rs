@@ -158,15 +158,8 @@ fn variables(options: &Options, home: &Home) -> anyhow::Result<HashMap<String, S
         ("LISTEN", options.listen.to_string()),
         // Nobody stands in front who would have to notice first.
         ("DRAIN_LAME_DUCK", "0ms".to_owned()),
-        (
-            "GATEWAY_SIGNING_KEYS",
-            home.key("gateway-signing-keys", "g1")?.expose().to_owned(),
-        ),
-        (
-            "TOKEN_SIGNING_KEYS",
-            home.key("token-signing-keys", "t1")?.expose().to_owned(),
-        ),
     ];
     variables.extend(given.map(|(name, value)| (name.to_owned(), value)));
+    variables.extend([home.signing_keys()?, home.token_keys()?]);
     Ok(variables)
 }

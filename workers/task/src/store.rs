@@ -5,6 +5,8 @@ mod list;
 pub mod mongo;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
+#[cfg(feature = "embedded")]
+pub mod transfer;
 mod turns;
 
 pub use self::list::{Filter, Key, Role, Sort};

@@ -6,6 +6,8 @@
 pub mod mongo;
 #[cfg(feature = "embedded")]
 pub mod sqlite;
+#[cfg(feature = "embedded")]
+pub mod transfer;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;

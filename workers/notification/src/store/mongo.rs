@@ -12,6 +12,8 @@ mod apply;
 mod document;
 mod forget;
 mod hints;
+#[cfg(feature = "embedded")]
+mod import;
 mod indexes;
 mod lists;
 mod marks;

@@ -2,6 +2,7 @@
 //! of the writer with what is counted, and jobs run one after the other.
 
 mod apply;
+mod export;
 mod forget;
 mod lists;
 mod marks;

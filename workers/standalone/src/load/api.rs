@@ -127,7 +127,10 @@ impl Api {
         }
         let answer = self.client.call(request, DEADLINE, MAX_BODY).await;
         let answer = answer.map_err(|error| match error.is_connect() {
-            true => anyhow::anyhow!("nothing listens at {}; start it with `make run` or `make up`", self.base),
+            true => anyhow::anyhow!(
+                "nothing listens at {}; start it with `make run` or `make up`",
+                self.base
+            ),
             false => anyhow::Error::new(error).context(format!("{ask} gave no whole answer")),
         })?;
         let limits = Limits::read(&answer.headers);

@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use notification_worker::store::sqlite::SqliteNotifications;
 use shared::bus::embedded::EmbeddedBus;
+use shared::outbox::Outbox;
+use shared::store::StoreError;
 use shared::time::{Clock, SystemClock};
 use task_worker::store::sqlite::SqliteTaskStore;
 use user_worker::store::sqlite::SqliteUserStore;
@@ -39,6 +42,19 @@ impl Embedded {
             notifications: Arc::new(SqliteNotifications::open(&folder.join("notifications.db"))?),
             bus: Arc::new(EmbeddedBus::open(&folder.join("events.db"))?),
         })
+    }
+}
+
+impl Embedded {
+    /// What is still on its way from a change to those who are told of it; `None` at rest.
+    pub async fn under_way(&self) -> Result<Option<String>, StoreError> {
+        for outbox in [&*self.users as &dyn Outbox, &*self.tasks] {
+            if let Some(pending) = outbox.pending(Timestamp::MAX, 1).await?.first() {
+                return Ok(Some(format!("{} waits to be published", pending.event.id)));
+            }
+        }
+        let messages = self.bus.counts().await?.messages;
+        Ok((messages > 0).then(|| format!("{messages} messages wait to be applied")))
     }
 }
 

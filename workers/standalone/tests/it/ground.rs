@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use shared::outbox::Outbox;
 use shared::testing::eventually;
 use standalone::platform::{Backend, Embedded};
 use tempfile::TempDir;
@@ -52,13 +50,14 @@ impl Ground {
 
     /// What is still under way between a change and its notification, or was dead-lettered.
     async fn left(&self) -> Option<String> {
-        for outbox in [&*self.embedded.users as &dyn Outbox, &*self.embedded.tasks] {
-            let pending = outbox.pending(Timestamp::MAX, 1).await.expect("it opens");
-            if let Some(pending) = pending.first() {
-                return Some(format!("{} waits to be published", pending.event.id));
-            }
-        }
-        let counts = self.embedded.bus.counts().await.expect("it opens");
-        (counts != Default::default()).then(|| format!("{counts:?}"))
+        let under_way = self.embedded.under_way().await.expect("it opens");
+        let dead = self
+            .embedded
+            .bus
+            .counts()
+            .await
+            .expect("it opens")
+            .dead_letters;
+        under_way.or_else(|| (dead > 0).then(|| format!("{dead} dead letters")))
     }
 }

@@ -44,6 +44,10 @@ impl Ground {
         }
     }
 
+    pub(crate) fn mongo(&self) -> &MongoSettings {
+        &self.mongo
+    }
+
     pub(crate) fn redis_url(&self) -> String {
         self.redis.url()
     }

@@ -2,11 +2,6 @@
 //! and a Redis of its own: what holds on files, and what must hold while a server is away.
 
 #![cfg(feature = "servers")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "tests panic, and so do the functions they share"
-)]
-
 mod backlog;
 #[path = "../it/connection.rs"]
 mod connection;
@@ -34,3 +29,4 @@ mod streaming;
 mod delivery;
 mod edge;
 mod limits;
+mod transfer;

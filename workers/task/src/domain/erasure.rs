@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use shared::event::EventType;
 use shared::id::UserId;
 
@@ -16,12 +17,14 @@ const SHORTEST_GAP: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// A deleted user, until nothing of it is left and nothing can come any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erasure {
     pub user_id: UserId,
     /// When this service heard of it: later than it happened, and by our own clock.
+    #[serde(with = "shared::time::millis")]
     pub since: Timestamp,
     /// When to look for the user's tasks next.
+    #[serde(with = "shared::time::millis")]
     pub due_at: Timestamp,
 }
 

@@ -20,6 +20,8 @@ use mongodb::{Collection, Database, IndexModel};
 use shared::event::Envelope;
 use shared::http::{Idempotency, Once};
 use shared::id::TaskId;
+#[cfg(feature = "embedded")]
+use shared::mongo::insert_missing;
 use shared::mongo::outbox::{self, EmbeddedOutbox, pending_bson};
 use shared::mongo::{MongoSettings, connect, ping, run, to_bson};
 use shared::outbox::{Backlog, Outbox, Pending};
@@ -80,6 +82,54 @@ impl MongoTaskStore {
             max_document_bytes,
             ..self
         }
+    }
+
+    /// Takes tasks from another store, with their history; those that are here already stay as they are.
+    #[cfg(feature = "embedded")]
+    pub async fn take_over(&self, moved: &[super::transfer::Moved]) -> Result<(), StoreError> {
+        const OPERATION: &str = "import tasks";
+        self.is_prepared(OPERATION)?;
+        let (mut published, mut documents) = (Vec::new(), Vec::new());
+        for super::transfer::Moved { task, events } in moved {
+            let version = |event: &Envelope| event.id.rsplit(':').next()?.parse().ok();
+            for event in events {
+                let version = version(event)
+                    .ok_or_else(|| StoreError::corrupt(OPERATION, "an event without a version"))?;
+                let event = event.clone();
+                published.push(Pending { version, event });
+            }
+            let version = i64::try_from(task.version);
+            let mut document = task_fields(OPERATION, task)?;
+            document.insert(
+                "version",
+                version.map_err(|why| StoreError::corrupt(OPERATION, why))?,
+            );
+            document.insert("pending", Bson::Array(Vec::new()));
+            document.insert("deleted_at", Bson::Null);
+            document.insert("schema", document::SCHEMA);
+            documents.push(document);
+        }
+        // The history first: a task that is here has all of it.
+        if !published.is_empty() {
+            self.outbox.mark_published(&published).await?;
+        }
+        let tasks = self.tasks.clone();
+        run(
+            OPERATION,
+            async move { insert_missing(&tasks, documents).await },
+        )
+        .await
+    }
+
+    /// Whether there is no task yet.
+    #[cfg(feature = "embedded")]
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        let tasks = self.tasks.clone();
+        let first = run(
+            "look for tasks",
+            async move { tasks.find_one(doc! {}).await },
+        );
+        Ok(first.await?.is_none())
     }
 
     fn is_prepared(&self, operation: &'static str) -> Result<(), StoreError> {

@@ -19,9 +19,10 @@ use shared::sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use shared::sqlite::{Database, OpenError, millis, outbox, parsed, unreadable};
 use shared::store::StoreError;
 
+use super::transfer::Moved;
 use super::turns::Turns;
 use super::{Filter, Key, Sort, TaskStore, Written};
-use crate::domain::Task;
+use crate::domain::{Erasure, Task};
 
 const MIGRATIONS: [&str; 2] = [outbox::SCHEMA, include_str!("sqlite/schema.sql")];
 /// Events that one hint may carry: while the consumers hang, hints wait in memory.
@@ -56,6 +57,30 @@ impl SqliteTaskStore {
             max_pending_bytes,
             ..self
         }
+    }
+
+    /// Tasks by id, behind `after`, with their history, for another store. Nothing of them may wait to
+    /// be published.
+    pub async fn moved(
+        &self,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Moved>, StoreError> {
+        self.database
+            .read("export tasks", move |connection| {
+                let tasks = rows::all(connection, after.as_ref(), limit)?;
+                let with_history = |task: Task| {
+                    let events = outbox::all(connection, task.id.as_str())?;
+                    Ok(Moved { task, events })
+                };
+                tasks.into_iter().map(with_history).collect()
+            })
+            .await
+    }
+
+    /// Users whose erasure is not over, for another store.
+    pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
+        self.database.read("export erasures", erasures::all).await
     }
 
     /// Runs `change` on the task's row, where that is of the version before, with its event.

@@ -18,6 +18,7 @@ use shared::page::{Page, PageRequest};
 use shared::sqlite::{Database, OpenError, outbox};
 use shared::store::StoreError;
 
+use super::transfer::Account;
 use super::{SaveUserError, SessionKey, Taken, UserStore};
 use crate::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
 
@@ -33,6 +34,20 @@ impl SqliteUserStore {
         Ok(Self {
             database: Database::open(path, &MIGRATIONS)?,
         })
+    }
+
+    /// Accounts by id, behind `after`, for another store.
+    pub async fn accounts(
+        &self,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Account>, StoreError> {
+        self.database
+            .read("export users", move |connection| {
+                users::all(connection, after.as_ref(), limit)
+            })
+            .await
+            .map(|users| users.into_iter().map(Account::from).collect())
     }
 }
 

@@ -90,7 +90,7 @@ pub(super) fn counter(connection: &Connection, user: &UserId) -> rusqlite::Resul
     Ok(found.unwrap_or_default())
 }
 
-fn notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
+pub(super) fn notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
     let created_at: Timestamp = time(row, "created_at")?;
     Ok(Notification {
         notice: Notice {

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use shared::consumer::Outcome;
 use shared::id::UserId;
-use shared::sqlite::rusqlite::{OptionalExtension, params};
+use shared::sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params};
 use shared::sqlite::{millis, parsed, time};
 use shared::store::StoreError;
 
@@ -47,13 +47,7 @@ impl Erasures for SqliteTaskStore {
                     .prepare_cached(
                         "SELECT * FROM erasures WHERE due_at <= ?1 ORDER BY due_at LIMIT 1",
                     )?
-                    .query_row([millis(now)], |row| {
-                        Ok(Erasure {
-                            user_id: parsed(row, "user_id", UserId::parse)?,
-                            since: time(row, "since")?,
-                            due_at: time(row, "due_at")?,
-                        })
-                    })
+                    .query_row([millis(now)], erasure)
                     .optional()
             })
             .await
@@ -77,4 +71,19 @@ impl Erasures for SqliteTaskStore {
             })
             .await
     }
+}
+
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Erasure>> {
+    connection
+        .prepare_cached("SELECT * FROM erasures")?
+        .query_map([], erasure)?
+        .collect()
+}
+
+fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
+    Ok(Erasure {
+        user_id: parsed(row, "user_id", UserId::parse)?,
+        since: time(row, "since")?,
+        due_at: time(row, "due_at")?,
+    })
 }

@@ -91,6 +91,20 @@ pub(super) fn get(connection: &Connection, id: &TaskId) -> rusqlite::Result<Opti
         .optional()
 }
 
+/// Tasks by id, behind `after`.
+pub(super) fn all(
+    connection: &Connection,
+    after: Option<&TaskId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Task>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM tasks WHERE id > ?1 AND deleted_at IS NULL ORDER BY id LIMIT ?2",
+        )?
+        .query_map(params![after.map_or("", TaskId::as_str), limit], task)?
+        .collect()
+}
+
 /// Whether the task is there, and of this version.
 pub(super) fn is_of_version(
     connection: &Connection,

@@ -65,6 +65,20 @@ pub(super) fn find_by_email(
         .optional()
 }
 
+/// Accounts by id, behind `after`.
+pub(super) fn all(
+    connection: &Connection,
+    after: Option<&UserId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<User>> {
+    connection
+        .prepare_cached(
+            "SELECT * FROM users WHERE id > ?1 AND deleted_at IS NULL ORDER BY id LIMIT ?2",
+        )?
+        .query_map(params![after.map_or("", UserId::as_str), limit], user)?
+        .collect()
+}
+
 pub(super) fn update(connection: &Connection, user: &User) -> rusqlite::Result<bool> {
     let updated = connection
         .prepare_cached(

@@ -1,0 +1,78 @@
+//! Moves what a platform in one process has gathered to where it can grow: accounts, tasks with their
+//! history, notifications with their counts. Lines of JSON in between, for whoever wants to look.
+//!
+//! Sessions and the keys of requests stay behind: users log in again.
+
+mod export;
+#[cfg(feature = "servers")]
+mod import;
+
+pub use export::export;
+#[cfg(feature = "servers")]
+pub use import::import;
+
+use notification_worker::store::transfer::{Applied, Count, Told};
+use serde::{Deserialize, Serialize};
+use task_worker::domain::Erasure;
+use task_worker::store::transfer::Moved;
+use user_worker::store::transfer::Account;
+
+/// The version of these lines.
+const FORMAT: u32 = 1;
+/// Lines that are read or written in one go.
+const AT_ONCE: usize = 500;
+
+/// One line.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "line", content = "is", rename_all = "snake_case")]
+enum Line {
+    /// The first.
+    Sluice {
+        format: u32,
+    },
+    User(Account),
+    Task(Moved),
+    Erasure(Erasure),
+    Notification(Told),
+    Counter(Count),
+    Applied(Applied),
+    /// The last: how many there were, so that an export that was cut off is known for one.
+    End(Totals),
+}
+
+/// What was moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    pub users: u64,
+    pub tasks: u64,
+    pub notifications: u64,
+    /// Everything else that keeps them exact.
+    pub others: u64,
+}
+
+impl Totals {
+    fn count(&mut self, line: &Line) {
+        match line {
+            Line::User(_) => self.users += 1,
+            Line::Task(_) => self.tasks += 1,
+            Line::Notification(_) => self.notifications += 1,
+            Line::Erasure(_) | Line::Counter(_) | Line::Applied(_) => self.others += 1,
+            Line::Sluice { .. } | Line::End(_) => {}
+        }
+    }
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            users,
+            tasks,
+            notifications,
+            ..
+        } = self;
+        write!(
+            f,
+            "{users} users, {tasks} tasks, {notifications} notifications"
+        )
+    }
+}

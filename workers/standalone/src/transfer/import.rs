@@ -1,0 +1,129 @@
+//! Reads what was exported into MongoDB.
+
+use std::io::BufRead;
+
+use anyhow::{Context, bail};
+use notification_worker::store::NotificationStore;
+use notification_worker::store::mongo::MongoNotifications;
+use shared::mongo::MongoSettings;
+use task_worker::store::mongo::MongoTaskStore;
+use task_worker::store::{Erasures, TaskStore};
+use user_worker::store::mongo::MongoUserStore;
+use user_worker::store::{SaveUserError, UserStore};
+
+use super::{AT_ONCE, FORMAT, Line, Totals};
+
+/// Reads an export into a database without tasks, or with `resume` into one that holds a part of the
+/// same export. What is there stays as it is, so repeating an import is safe.
+pub async fn import(
+    mongo: &MongoSettings,
+    from: &mut impl BufRead,
+    resume: bool,
+) -> anyhow::Result<Totals> {
+    let stores = Stores::prepare(mongo).await?;
+    anyhow::ensure!(
+        resume || stores.tasks.is_empty().await?,
+        "the database `{}` holds tasks already; import into an empty one, or finish an import that broke off with --resume",
+        mongo.database
+    );
+    let mut totals = Totals::default();
+    let mut batch = Vec::with_capacity(AT_ONCE);
+    let mut text = String::new();
+    for number in 1_u64.. {
+        text.clear();
+        if from
+            .read_line(&mut text)
+            .context("the export cannot be read")?
+            == 0
+        {
+            bail!(
+                "the export ends after line {}, before its end; export again",
+                number - 1
+            );
+        }
+        let line: Line = serde_json::from_str(&text)
+            .with_context(|| format!("line {number} is not a line of an export"))?;
+        match line {
+            Line::Sluice { format: FORMAT } if number == 1 => continue,
+            Line::Sluice { format } => bail!("line {number}: format {format} is not known here"),
+            _ if number == 1 => bail!("line 1 is not the beginning of an export"),
+            Line::End(told) => {
+                stores.keep(&mut batch).await?;
+                anyhow::ensure!(
+                    told == totals,
+                    "the export says {told}, and {totals} were in it; export again"
+                );
+                return Ok(totals);
+            }
+            line => {
+                totals.count(&line);
+                batch.push(line);
+            }
+        }
+        if batch.len() == AT_ONCE {
+            stores.keep(&mut batch).await?;
+        }
+    }
+    Ok(totals)
+}
+
+struct Stores {
+    users: MongoUserStore,
+    tasks: MongoTaskStore,
+    notifications: MongoNotifications,
+}
+
+impl Stores {
+    async fn prepare(mongo: &MongoSettings) -> anyhow::Result<Self> {
+        let stores = Self {
+            users: MongoUserStore::connect(mongo).await?,
+            tasks: MongoTaskStore::connect(mongo).await?,
+            notifications: MongoNotifications::new(shared::mongo::connect(mongo).await?),
+        };
+        stores.users.prepare().await?;
+        stores.tasks.prepare().await?;
+        stores.notifications.prepare().await?;
+        Ok(stores)
+    }
+
+    /// Keeps lines, in any order, and takes them out of the batch.
+    async fn keep(&self, batch: &mut Vec<Line>) -> anyhow::Result<()> {
+        let (mut tasks, mut erasures) = (Vec::new(), Vec::new());
+        let (mut told, mut counts, mut applied) = (Vec::new(), Vec::new(), Vec::new());
+        for line in batch.drain(..) {
+            match line {
+                Line::User(account) => self.keep_user(account.into()).await?,
+                Line::Task(moved) => tasks.push(moved),
+                Line::Erasure(erasure) => erasures.push(erasure),
+                Line::Notification(one) => told.push(one),
+                Line::Counter(one) => counts.push(one),
+                Line::Applied(one) => applied.push(one),
+                Line::Sluice { .. } | Line::End(_) => {}
+            }
+        }
+        self.tasks.take_over(&tasks).await?;
+        if !erasures.is_empty() {
+            self.tasks.note(&erasures).await?;
+        }
+        self.notifications.take_over_told(told).await?;
+        self.notifications.take_over_counts(counts).await?;
+        self.notifications.take_over_applied(applied).await?;
+        Ok(())
+    }
+
+    async fn keep_user(&self, user: user_worker::domain::User) -> anyhow::Result<()> {
+        match self.users.create_user(&user).await {
+            Ok(()) => Ok(()),
+            Err(SaveUserError::EmailTaken) => {
+                let there = self.users.find_by_email(&user.email.key()).await?;
+                anyhow::ensure!(
+                    there.is_some_and(|there| there.id == user.id),
+                    "the address of user {} belongs to another account here; import into an empty database",
+                    user.id
+                );
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

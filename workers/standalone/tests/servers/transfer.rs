@@ -1,0 +1,164 @@
+//! What a platform in one process has gathered goes on in MongoDB.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use shared::supervise::CancellationToken;
+use shared::testing::{Client, eventually, free_port};
+use standalone::single::{Options, Single};
+use standalone::transfer::{Totals, export, import};
+use tempfile::TempDir;
+
+use crate::ground::Ground;
+use crate::world::{GATEWAY_CONFIG, SOON, World};
+
+const PASSWORD: &str = "a river runs through it";
+
+async fn post(http: &Client, path: &str, token: &str, body: Value, status: u16) -> Value {
+    let request = http.post(path).bearer(token).json(&body);
+    request.send().await.expect(status).json()
+}
+
+async fn get(http: &Client, path: &str, token: &str) -> Value {
+    http.get(path).bearer(token).send().await.expect(200).json()
+}
+
+async fn log_in(http: &Client, email: &str) -> String {
+    let body = json!({"email": email, "password": PASSWORD});
+    let pair = http.post("/api/users/login").json(&body).send().await;
+    let pair = pair.expect(200).json();
+    pair["access_token"].as_str().expect("a token").to_owned()
+}
+
+/// All that a user can see, without what another login changes.
+async fn seen(http: &Client, token: &str, task: &str) -> Vec<Value> {
+    let mut seen = Vec::new();
+    for path in [
+        "/api/users/me",
+        "/api/tasks",
+        &format!("/api/tasks/{task}/events"),
+        "/api/notifications",
+        "/api/notifications/unread-count",
+    ] {
+        seen.push(get(http, path, token).await);
+    }
+    seen
+}
+
+/// Two users and their tasks, in a folder; and what the first of them sees.
+async fn gather(folder: &Path) -> (Vec<Value>, String) {
+    let address = || ([127, 0, 0, 1], free_port()).into();
+    let options = Options {
+        listen: address(),
+        admin: address(),
+        data: folder.to_owned(),
+        rate: "1000/s".to_owned(),
+        burst: "1000".to_owned(),
+        config: None,
+        log: "warn".to_owned(),
+        access_log_sample: "0.0".to_owned(),
+    };
+    let http = Client::new(format!("http://{}", options.listen));
+    let single = Single::start(options).await.expect("it gets ready");
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(single.serve(stop.clone()));
+
+    for name in ["ada", "bob", "eve"] {
+        let account =
+            json!({"email": format!("{name}@example.com"), "password": PASSWORD, "name": name});
+        let request = http.post("/api/users/register").json(&account);
+        request.send().await.expect(201);
+    }
+    let (ada, bob) = (
+        log_in(&http, "ada@example.com").await,
+        log_in(&http, "bob@example.com").await,
+    );
+    let bob_id = get(&http, "/api/users/me", &bob).await["id"].clone();
+    let shared = json!({"title": "Shared", "assignee_id": bob_id, "tags": ["a"]});
+    let task = post(&http, "/api/tasks", &ada, shared, 201).await;
+    let id = task["id"].as_str().expect("an id").to_owned();
+    for status in ["in_progress", "done"] {
+        let request = http.patch(&format!("/api/tasks/{id}")).bearer(&bob);
+        request
+            .json(&json!({"status": status}))
+            .send()
+            .await
+            .expect(200);
+    }
+    post(&http, "/api/tasks", &ada, json!({"title": "Alone"}), 201).await;
+    let eve = log_in(&http, "eve@example.com").await;
+    let gone = http.delete("/api/users/me").bearer(&eve);
+    gone.json(&json!({"password": PASSWORD}))
+        .send()
+        .await
+        .expect(204);
+    eventually(SOON, async || {
+        let unread = get(&http, "/api/notifications/unread-count", &ada).await;
+        (unread == json!({"count": 3}))
+            .then_some(())
+            .ok_or(unread.to_string())
+    })
+    .await;
+    let first = get(&http, "/api/notifications", &ada).await;
+    let first = first["items"][0]["id"].as_str().expect("an id").to_owned();
+    let read = http
+        .patch(&format!("/api/notifications/{first}"))
+        .bearer(&ada);
+    read.json(&json!({"read": true})).send().await.expect(200);
+
+    let seen = seen(&http, &ada, &id).await;
+    stop.cancel();
+    serving.await.expect("no panic").expect("it ends in order");
+    (seen, id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_tasks_and_notifications_move_to_mongodb_as_they_are() {
+    let folder = TempDir::new().expect("a folder");
+    let (before, task) = gather(folder.path()).await;
+    let mut lines = Vec::new();
+    let exported = export(folder.path(), &mut lines)
+        .await
+        .expect("it comes to rest");
+    assert_eq!(
+        (exported.users, exported.tasks, exported.notifications),
+        (2, 2, 4)
+    );
+
+    let ground = Ground::fresh().await;
+    let read = async |lines: &[u8], resume| import(ground.mongo(), &mut &*lines, resume).await;
+    let cut = &lines[..lines.len() - 10];
+    let cut = read(cut, false).await.expect_err("it has no end");
+    assert!(format!("{cut:#}").contains("line"), "{cut:#}");
+    let imported: Totals = read(&lines, false).await.expect("a new database");
+    assert_eq!(imported, exported);
+    let again = read(&lines, false).await.expect_err("it holds tasks");
+    assert!(again.to_string().contains("--resume"), "{again}");
+    assert_eq!(read(&lines, true).await.expect("the same"), exported);
+
+    let world = World::with(ground, GATEWAY_CONFIG).await;
+    let ada = log_in(world.http(), "ada@example.com").await;
+    assert_eq!(seen(world.http(), &ada, &task).await, before);
+    // What comes now is numbered and counted behind what was there.
+    post(
+        world.http(),
+        "/api/tasks",
+        &ada,
+        json!({"title": "New"}),
+        201,
+    )
+    .await;
+    world.ground.drained().await;
+    let unread = get(world.http(), "/api/notifications/unread-count", &ada).await;
+    assert_eq!(unread, json!({"count": 3}));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_folder_without_data_is_named() {
+    let folder = TempDir::new().expect("a folder");
+    let refused = export(folder.path(), &mut Vec::new())
+        .await
+        .expect_err("it is empty");
+    assert!(refused.to_string().contains("--data"), "{refused}");
+}
