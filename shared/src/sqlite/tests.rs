@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;

@@ -111,8 +111,6 @@ pub(super) fn notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use super::*;
 
     #[test]

@@ -201,8 +201,6 @@ fn find(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use shared::id::{TaskId, UserId};
     use shared::sqlite::outbox;
 
