@@ -13,7 +13,7 @@ use shared::http::serve::{Dependency, Readiness};
 use shared::http::{Anybody, Reply, Request, Routes, Service};
 use shared::problem::Problem;
 
-use crate::auth::Verifier;
+use crate::auth::{Revocations, Verifier};
 use crate::ctx::Lifecycle;
 use crate::rate_limit::{RateLimiter, Tallies};
 use crate::upstream::Cluster;
@@ -26,6 +26,7 @@ pub struct Admin {
     pub lifecycle: Arc<Lifecycle>,
     pub clusters: Vec<Arc<Cluster>>,
     pub verifier: Arc<Verifier>,
+    pub revocations: Option<Arc<Revocations>>,
     pub limiter: Arc<dyn RateLimiter>,
     pub tallies: Arc<Tallies>,
 }
@@ -64,6 +65,11 @@ impl Readiness for Ready {
     /// Ready means: takes requests and can verify tokens. Neither Redis nor any worker decides it.
     async fn dependencies(&self) -> Vec<Dependency> {
         let keys = self.admin.verifier.is_ready();
+        let ends = self
+            .admin
+            .revocations
+            .as_ref()
+            .is_none_or(|followed| followed.is_ready());
         let draining = self.admin.lifecycle.is_draining();
         let listening = self.is_listening().await;
         vec![
@@ -72,6 +78,12 @@ impl Readiness for Ready {
                 ok: keys,
                 required: true,
                 detail: (!keys).then(|| "no key set was loaded yet".to_owned()),
+            },
+            Dependency {
+                name: "ended sessions",
+                ok: ends,
+                required: true,
+                detail: (!ends).then(|| "no user worker has told them yet".to_owned()),
             },
             Dependency {
                 name: "listener",
@@ -96,6 +108,13 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
     let keys = keys
         .iter()
         .map(|key| json!({"kid": key.kid, "alg": key.alg, "issuer": key.issuer}));
+    let revocation = admin.revocations.as_ref().map(|followed| {
+        let followed = followed.followed();
+        let age = followed
+            .age
+            .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        json!({"sequence": followed.learnt, "age_ms": age})
+    });
     Ok(Reply::ok(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": shared::time::rfc3339(admin.started_at),
@@ -109,6 +128,7 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
             "denied": denied,
         },
         "keys": keys.collect::<Vec<Value>>(),
+        "revocation": revocation,
         "draining": admin.lifecycle.is_draining(),
     })))
 }

@@ -9,11 +9,12 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use shared::http::client::Client;
 use shared::http::{Limits, serve};
+use shared::identity::SigningKeys;
 use shared::supervise::{CancellationToken, keep_running};
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::auth::Verifier;
+use crate::auth::{Revocations, Verifier};
 use crate::upstream::{Cluster, health};
 
 /// How long the tasks and the admin listener have to end: less than the second that Pingora waits.
@@ -23,6 +24,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(crate) struct Background {
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) verifier: Arc<Verifier>,
+    /// With the workers that tell them.
+    pub(crate) revocations: Option<(Arc<Revocations>, Arc<Cluster>)>,
+    pub(crate) signing_keys: SigningKeys,
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) admin: Arc<Admin>,
     pub(crate) registry: prometheus::Registry,
@@ -46,12 +50,21 @@ impl BackgroundService for Background {
             let verifier = verifier.clone();
             async move { verifier.run().await }
         });
+        let ends = self.revocations.as_ref().map(|(revocations, cluster)| {
+            keep_watching("ended sessions", &stop, || {
+                let (revocations, cluster) = (revocations.clone(), cluster.clone());
+                let (client, keys) = (client.clone(), self.signing_keys.clone());
+                async move { revocations.run(&cluster, &client, &keys).await }
+            })
+        });
+        let ends = join_all(ends);
         let access_log = self.access_log.clone();
         let lines = keep_watching("access log", &stop, move || {
             let access_log = access_log.clone();
             async move { access_log.run().await }
         });
-        let all = async { tokio::join!(join_all(health), keys, lines, self.serve_admin(&stop)) };
+        let all =
+            async { tokio::join!(join_all(health), keys, ends, lines, self.serve_admin(&stop)) };
         let end = async {
             // Its sender is gone only when the process ends.
             shutdown.wait_for(|stop| *stop).await.ok();

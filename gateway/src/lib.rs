@@ -48,7 +48,7 @@ use shared::http::client::Client;
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
 use crate::admission::Admission;
-use crate::auth::{HttpJwks, Verifier};
+use crate::auth::{HttpJwks, Revocations, Verifier};
 use crate::background::Background;
 use crate::config::Config;
 use crate::ctx::Lifecycle;
@@ -74,16 +74,23 @@ pub struct Gateway {
 
 /// Builds everything from a checked configuration. Does no I/O but binding the admin port.
 pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
-    if config.revocation.is_some() {
-        tracing::warn!(
-            "`revocation` is not followed by this version: access tokens are good until they expire"
-        );
-    }
     let lifecycle = Arc::new(Lifecycle::default());
     let tallies = Arc::new(Tallies::default());
     let registry = prometheus::Registry::new();
     let clusters: Vec<_> = config.services.iter().cloned().map(Cluster::new).collect();
-    let verifier = Verifier::new(&config.auth, Arc::new(HttpJwks::new(Client::new())))?;
+    let revocations = config.revocation.as_ref().map(|revocation| {
+        let cluster = clusters
+            .iter()
+            .find(|one| one.service().name == revocation.service);
+        let revocations = Arc::new(Revocations::new(revocation.when_stale));
+        // The configuration names only services that there are.
+        (revocations, cluster.cloned())
+    });
+    let jwks = Arc::new(HttpJwks::new(Client::new()));
+    let verifier = match &revocations {
+        Some((revocations, _)) => Verifier::with_revoked(&config.auth, jwks, revocations.clone())?,
+        None => Verifier::new(&config.auth, jwks)?,
+    };
     let limiter = limiter(config)?;
     let access_log = Arc::new(AccessLog::new(config.access_log.sample));
     let admin = Arc::new(Admin {
@@ -92,6 +99,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
         lifecycle: lifecycle.clone(),
         clusters: clusters.clone(),
         verifier: verifier.clone(),
+        revocations: revocations.as_ref().map(|(followed, _)| followed.clone()),
         limiter: limiter.clone(),
         tallies: tallies.clone(),
     });
@@ -100,6 +108,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
         limiter.clone(),
         tallies.clone(),
         access_log.clone(),
+        revocations.as_ref().map(|(followed, _)| followed.clone()),
     )?))?;
     let live = Live {
         admission: Admission::new(config, verifier.clone(), limiter, &tallies)?,
@@ -118,6 +127,8 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let background = Background {
         clusters,
         verifier,
+        revocations: revocations.and_then(|(followed, cluster)| Some((followed, cluster?))),
+        signing_keys: config.signing_keys.clone(),
         access_log,
         admin,
         registry,

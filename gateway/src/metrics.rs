@@ -6,12 +6,13 @@ use pingora_proxy::Session;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 use shared::telemetry::register;
 
 use crate::access_log::{AccessLog, status};
+use crate::auth::Revocations;
 use crate::canonical::METHODS;
 use crate::ctx::RequestCtx;
 use crate::rate_limit::{Mode, RateLimiter, Tallies};
@@ -86,11 +87,14 @@ pub struct State {
     limiter: Arc<dyn RateLimiter>,
     tallies: Arc<Tallies>,
     access_log: Arc<AccessLog>,
+    revocations: Option<Arc<Revocations>>,
     healthy: IntGaugeVec,
     decisions: IntCounterVec,
     redis_calls: IntCounterVec,
     mode: IntGauge,
     lines_dropped: IntCounter,
+    revocation_age: Gauge,
+    revocation_failures: IntCounter,
 }
 
 impl State {
@@ -99,6 +103,7 @@ impl State {
         limiter: Arc<dyn RateLimiter>,
         tallies: Arc<Tallies>,
         access_log: Arc<AccessLog>,
+        revocations: Option<Arc<Revocations>>,
     ) -> Result<Self, prometheus::Error> {
         let counters =
             |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
@@ -107,6 +112,7 @@ impl State {
             limiter,
             tallies,
             access_log,
+            revocations,
             healthy: IntGaugeVec::new(
                 Opts::new(
                     "gateway_upstream_healthy",
@@ -132,6 +138,14 @@ impl State {
                 "gateway_limiter_mode",
                 "0: buckets are in Redis; 1: in this process, because Redis is away.",
             )?,
+            revocation_age: Gauge::new(
+                "gateway_revocation_age_seconds",
+                "Since a user worker last told which sessions have ended.",
+            )?,
+            revocation_failures: IntCounter::new(
+                "gateway_revocation_failures_total",
+                "Questions for ended sessions that no user worker answered.",
+            )?,
         })
     }
 }
@@ -143,6 +157,8 @@ impl Collector for State {
         descs.extend(self.redis_calls.desc());
         descs.extend(self.mode.desc());
         descs.extend(self.lines_dropped.desc());
+        descs.extend(self.revocation_age.desc());
+        descs.extend(self.revocation_failures.desc());
         descs
     }
 
@@ -185,6 +201,14 @@ impl Collector for State {
         families.extend(self.decisions.collect());
         families.extend(self.redis_calls.collect());
         families.extend(self.mode.collect());
+        if let Some(revocations) = &self.revocations {
+            self.revocation_age.set(revocations.age().as_secs_f64());
+            self.revocation_failures.reset();
+            self.revocation_failures
+                .inc_by(revocations.followed().failed);
+            families.extend(self.revocation_age.collect());
+            families.extend(self.revocation_failures.collect());
+        }
         families
     }
 }

@@ -254,7 +254,9 @@ impl From<AuthError> for Refusal {
     fn from(why: AuthError) -> Self {
         let detail = sentence(why);
         let mut problem = match why {
-            AuthError::KeysUnavailable => Problem::new(Kind::ServiceUnavailable, detail),
+            AuthError::KeysUnavailable | AuthError::EndsUnavailable => {
+                Problem::new(Kind::ServiceUnavailable, detail)
+            }
             AuthError::TooManyFailures => Problem::new(Kind::RateLimited, detail),
             AuthError::Missing
             | AuthError::Invalid(_)
@@ -276,7 +278,9 @@ fn sentence(why: AuthError) -> String {
     let text = why.to_string();
     let (first, rest) = text.split_at(1);
     let advice = match why {
-        AuthError::KeysUnavailable | AuthError::TooManyFailures => "Try again later.",
+        AuthError::KeysUnavailable | AuthError::EndsUnavailable | AuthError::TooManyFailures => {
+            "Try again later."
+        }
         AuthError::Missing | AuthError::Invalid(_) | AuthError::Expired | AuthError::Revoked => {
             "Log in and send `Authorization: Bearer ACCESS_TOKEN`."
         }

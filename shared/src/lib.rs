@@ -11,6 +11,7 @@ pub mod time;
 
 pub mod identity;
 pub mod problem;
+pub mod revocation;
 
 pub mod http;
 pub mod page;

@@ -19,6 +19,8 @@ pub enum AuthError {
     Revoked,
     #[error("the keys that this token needs cannot be loaded at the moment")]
     KeysUnavailable,
+    #[error("whether the session has ended cannot be told at the moment")]
+    EndsUnavailable,
     #[error("too many invalid tokens from this address")]
     TooManyFailures,
 }
@@ -41,7 +43,7 @@ impl AuthError {
             Self::Revoked => {
                 "Bearer error=\"invalid_token\", error_description=\"the session has ended\""
             }
-            Self::KeysUnavailable | Self::TooManyFailures => return None,
+            Self::KeysUnavailable | Self::EndsUnavailable | Self::TooManyFailures => return None,
         };
         Some(HeaderValue::from_static(challenge))
     }
@@ -49,7 +51,7 @@ impl AuthError {
     /// Seconds for `Retry-After`.
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Self::KeysUnavailable | Self::TooManyFailures => Some(1),
+            Self::KeysUnavailable | Self::EndsUnavailable | Self::TooManyFailures => Some(1),
             Self::Missing | Self::Invalid(_) | Self::Expired | Self::Revoked => None,
         }
     }

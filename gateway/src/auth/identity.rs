@@ -66,6 +66,12 @@ impl Identity {
         self.session_id.as_ref()
     }
 
+    /// The same as text.
+    pub fn session_id_str(&self) -> Option<&str> {
+        // Invariant: made of visible ASCII.
+        self.session_id.as_ref().and_then(|sid| sid.to_str().ok())
+    }
+
     /// Unix seconds.
     pub fn expires_at(&self) -> i64 {
         self.expires_at

@@ -15,6 +15,7 @@ mod error;
 mod guard;
 mod identity;
 mod keys;
+mod revocation;
 
 #[cfg(test)]
 mod tests;
@@ -34,21 +35,23 @@ use keys::{Issuer, KeySet};
 pub use error::{AuthError, AuthSetupError, Reason};
 pub use identity::Identity;
 pub use keys::{FetchJwks, HttpJwks, KeyInfo, KeySetError};
+pub use revocation::{Followed, Revocations};
 
 /// Longer tokens are refused unread.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// Knows which sessions have ended. Asked on every request, so it may not wait.
 pub trait Revoked: Send + Sync {
-    fn is_revoked(&self, identity: &Identity) -> bool;
+    /// Refuses an identity whose session has ended, or of which that cannot be told.
+    fn check(&self, identity: &Identity) -> Result<(), AuthError>;
 }
 
 /// Nothing is ever revoked.
 struct NothingRevoked;
 
 impl Revoked for NothingRevoked {
-    fn is_revoked(&self, _: &Identity) -> bool {
-        false
+    fn check(&self, _: &Identity) -> Result<(), AuthError> {
+        Ok(())
     }
 }
 
@@ -152,10 +155,8 @@ impl Verifier {
         Some(
             if now >= identity.expires_at().saturating_add(self.leeway) {
                 Err(AuthError::Expired)
-            } else if self.revoked.is_revoked(&identity) {
-                Err(AuthError::Revoked)
             } else {
-                Ok(identity)
+                self.revoked.check(&identity).map(|()| identity)
             },
         )
     }
@@ -173,9 +174,7 @@ impl Verifier {
             return Err(Reason::Signature.into());
         }
         let identity = Arc::new(Identity::new(&token, &issuer.claims_to_headers, key)?);
-        if self.revoked.is_revoked(&identity) {
-            return Err(AuthError::Revoked);
-        }
+        self.revoked.check(&identity)?;
         self.verified
             .insert(token.text.as_bytes(), Arc::clone(&identity));
         Ok(identity)

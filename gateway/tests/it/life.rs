@@ -48,12 +48,3 @@ async fn a_hangup_ends_nothing() {
     let reply = gateway.client().get("/api/things/1").send().await;
     reply.expect(200);
 }
-
-#[tokio::test]
-async fn a_revocation_feed_that_is_not_followed_is_said_at_start() {
-    let upstream = Upstream::start(Manner::Echo).await;
-    let settings = "\nrevocation: {service: things, when_stale: allow}";
-    let gateway = start(&[upstream.address], settings).await;
-    let log = gateway.process.log();
-    assert!(log.contains("`revocation` is not followed"), "{log}");
-}

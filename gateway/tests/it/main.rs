@@ -16,5 +16,6 @@ mod lifecycle;
 mod limits;
 mod proxying;
 mod refusals;
+mod revocation;
 mod upstream;
 mod wire;

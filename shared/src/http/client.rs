@@ -77,6 +77,19 @@ impl Client {
         self.call(request, deadline, max).await
     }
 
+    /// GET with these headers, everything bounded.
+    pub async fn get_with(
+        &self,
+        uri: &Uri,
+        headers: HeaderMap,
+        deadline: Duration,
+        max: usize,
+    ) -> Result<Answer, ClientError> {
+        let mut request = Request::get(uri).body(Full::default())?;
+        *request.headers_mut() = headers;
+        self.call(request, deadline, max).await
+    }
+
     /// One call whose answer is read whole: at most `max` bytes, all within `deadline`.
     pub async fn call(
         &self,

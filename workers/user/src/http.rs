@@ -7,6 +7,7 @@ mod login;
 mod password;
 mod refresh;
 mod register;
+mod revocations;
 mod sessions;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use shared::http::{Anybody, Reply, Request, Routes};
 use shared::id::UserId;
 use shared::problem::{Kind, Problem};
+use shared::revocation;
 
 use self::alive::alive;
 use crate::App;
@@ -49,6 +51,8 @@ pub(crate) fn routes() -> Routes<App> {
         )
         .caller(Method::GET, "/api/users/{id}", alive(account::profile))
         .anybody(Method::GET, "/.well-known/jwks.json", jwks)
+        // No gateway routes to it: it is for gateways themselves.
+        .public(Method::GET, revocation::PATH, revocations::list)
 }
 
 /// The public keys, for gateways and for whoever verifies our tokens.

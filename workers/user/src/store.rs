@@ -21,6 +21,7 @@ use shared::event::Envelope;
 use shared::id::{SessionId, UserId};
 use shared::outbox::{Outbox, Pending};
 use shared::page::{Page, PageRequest};
+use shared::revocation::Ended;
 use shared::store::StoreError;
 
 use crate::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
@@ -116,6 +117,13 @@ pub trait UserStore: Outbox {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
+    /// Sessions that have ended behind a time and, of that very time, behind a session; in that order.
+    async fn ended_sessions(
+        &self,
+        after: &SessionKey,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError>;
+
     /// A user's sessions that are alive, the newest first.
     async fn list_sessions(
         &self,
@@ -142,7 +150,7 @@ pub trait UserStore: Outbox {
     ) -> Result<(), StoreError>;
 }
 
-/// The place of a session in its list: creation time in milliseconds, and id.
+/// The place of a session in a list: creation time, or that of its end, in milliseconds, and id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionKey(pub i64, pub String);
 

@@ -34,8 +34,13 @@ async fn a_remembered_token_still_expires() {
 struct Switch(AtomicBool);
 
 impl Revoked for Switch {
-    fn is_revoked(&self, identity: &Identity) -> bool {
-        identity.session_id().is_some_and(|sid| sid == "session-1") && self.0.load(SeqCst)
+    fn check(&self, identity: &Identity) -> Result<(), AuthError> {
+        let ended = identity.session_id_str() == Some("session-1") && self.0.load(SeqCst);
+        if ended {
+            Err(AuthError::Revoked)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod documents;
 mod identity;
 mod limits;
 mod refusals;
+mod revocation;
 mod rules;
 mod story;
 mod streaming;

@@ -21,6 +21,8 @@ mod identity;
 mod quotas;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/revocation.rs"]
+mod revocation;
 #[path = "../it/story.rs"]
 mod story;
 #[path = "../it/streaming.rs"]

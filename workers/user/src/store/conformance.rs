@@ -41,6 +41,7 @@ pub async fn every_fact(fresh: impl AsyncFn() -> Arc<dyn UserStore>) {
         sessions::a_session_of_another_time_is_not_kept,
         sessions::of_parallel_refreshes_with_one_token_exactly_one_is_kept,
         sessions::an_ended_session_is_gone_and_ends_once,
+        sessions::ends_are_told_in_order_from_any_point_on,
         sessions::a_session_ends_only_while_its_token_is_the_one_that_was_read,
         sessions::the_list_shows_what_is_alive_newest_first_in_pages,
         endings::another_password_ends_every_session_but_the_one_that_is_kept,

@@ -21,6 +21,7 @@ use shared::mongo::outbox::EmbeddedOutbox;
 use shared::mongo::{self, MongoSettings};
 use shared::outbox::{Backlog, Outbox, Pending};
 use shared::page::{Page, PageRequest};
+use shared::revocation::Ended;
 use shared::store::StoreError;
 use tokio::sync::OnceCell;
 
@@ -188,6 +189,14 @@ impl UserStore for MongoUserStore {
         self.sessions.end(id, only_while, now).await
     }
 
+    async fn ended_sessions(
+        &self,
+        after: &SessionKey,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError> {
+        self.sessions.ended(after, limit).await
+    }
+
     async fn list_sessions(
         &self,
         user: &User,
@@ -256,14 +265,11 @@ fn unique(field: &str) -> IndexModel {
 }
 
 /// Of the few documents that match.
-fn partial(field: &str, filter: Document) -> IndexModel {
+fn partial(keys: Document, filter: Document) -> IndexModel {
     let options = IndexOptions::builder()
         .partial_filter_expression(filter)
         .build();
-    IndexModel::builder()
-        .keys(doc! {field: 1})
-        .options(options)
-        .build()
+    IndexModel::builder().keys(keys).options(options).build()
 }
 
 /// MongoDB deletes each document once the time in this field has passed.

@@ -15,6 +15,7 @@ use shared::event::Envelope;
 use shared::id::{SessionId, UserId};
 use shared::outbox::{Backlog, Outbox, Pending};
 use shared::page::{Page, PageRequest};
+use shared::revocation::Ended;
 use shared::sqlite::{Database, OpenError, outbox};
 use shared::store::StoreError;
 
@@ -232,6 +233,19 @@ impl UserStore for SqliteUserStore {
         self.database
             .write("end session", move |connection| {
                 sessions::end(connection, &id, current, now)
+            })
+            .await
+    }
+
+    async fn ended_sessions(
+        &self,
+        after: &SessionKey,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let after = after.clone();
+        self.database
+            .read("find ended sessions", move |connection| {
+                sessions::ended(connection, &after, limit)
             })
             .await
     }

@@ -25,6 +25,33 @@ fn id(tokens: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn gateways_and_nobody_else_are_told_which_sessions_have_ended() {
+    let worker = Worker::start().await;
+    let (here, _) = (
+        worker.join("ada@example.org").await,
+        login(&worker, "ada@example.org").await,
+    );
+    let path = shared::revocation::PATH;
+    let ask = async |query: &str| {
+        let answer = worker.gateway.get(&format!("{path}{query}")).send().await;
+        answer.expect(200).json()
+    };
+    assert_eq!(ask("").await["ended"], serde_json::json!([]));
+    let caller = worker.caller(&here);
+    caller.post("/api/users/logout").send().await.expect(204);
+    let told = ask("").await;
+    assert_eq!(told["ended"][0]["sid"], id(&here));
+    assert_eq!(told["tokens_live_ms"], 600_000);
+    let now: jiff::Timestamp = told["now"].as_str().unwrap().parse().unwrap();
+    let later = format!("?since={}", now.as_millisecond() + 1);
+    assert_eq!(ask(&later).await["ended"], serde_json::json!([]));
+    let stranger = worker.gateway.unsigned();
+    stranger.get(path).send().await.expect(401);
+    let odd = worker.gateway.get(&format!("{path}?since=x")).send().await;
+    odd.expect(422);
+}
+
+#[tokio::test]
 async fn a_logout_ends_this_session_everywhere_and_no_other() {
     let worker = Worker::start().await;
     let replica = worker.replica().await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::id::SessionId;
 use shared::page::{PageRequest, decode};
+use shared::revocation::Ended;
 
 use super::{ada, another_password, find, is_kept, now, session, user};
 use crate::domain::{LIFETIME, RefreshToken, Session, Shown, User};
@@ -108,6 +109,39 @@ pub(super) async fn an_ended_session_is_gone_and_ends_once(store: Arc<dyn UserSt
     assert!(!kept.await.unwrap());
     let unknown = SessionId::new();
     assert!(!store.end_session(&unknown, None, now()).await.unwrap());
+}
+
+pub(super) async fn ends_are_told_in_order_from_any_point_on(store: Arc<dyn UserStore>) {
+    let user = ada(&store).await;
+    let begin = now();
+    start(&store, &user).await;
+    let mut all = Vec::new();
+    // Two at each moment.
+    for n in [4, 2, 3, 3, 4, 2] {
+        let (session, _) = start(&store, &user).await;
+        let at = begin + Duration::from_secs(n);
+        assert!(store.end_session(&session.id, None, at).await.unwrap());
+        let sid = session.id;
+        all.push(Ended { sid, at });
+    }
+    all.sort_by_key(|end| (end.at, end.sid.clone()));
+    for limit in [1, 2, 4, 100] {
+        let mut told = Vec::new();
+        let mut after = SessionKey(begin.as_millisecond(), String::new());
+        loop {
+            let some = store.ended_sessions(&after, limit).await.unwrap();
+            assert!(some.len() <= limit);
+            let Some(last) = some.last() else { break };
+            after = SessionKey(last.at.as_millisecond(), last.sid.to_string());
+            told.extend(some);
+        }
+        assert_eq!(told, all, "by {limit}");
+    }
+    let later = SessionKey(
+        (begin + Duration::from_secs(3)).as_millisecond(),
+        String::new(),
+    );
+    assert_eq!(store.ended_sessions(&later, 100).await.unwrap(), all[2..]);
 }
 
 pub(super) async fn a_session_ends_only_while_its_token_is_the_one_that_was_read(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use shared::id::{SessionId, UserId};
 use shared::mongo::{from_bson, run, to_bson};
 use shared::page::{Page, PageRequest};
+use shared::revocation::Ended;
 use shared::store::StoreError;
 
 use super::users::Reason;
@@ -30,7 +31,10 @@ impl Sessions {
             expiry("expires_at"),
             index(doc! {"user_id": 1, "created_at": -1, "_id": -1}),
             // For whoever is to be told which sessions ended lately.
-            partial("ended_at", doc! {"ended_at": {"$type": "date"}}),
+            partial(
+                doc! {"ended_at": 1, "_id": 1},
+                doc! {"ended_at": {"$type": "date"}},
+            ),
         ];
         run("prepare sessions", async move {
             sessions.create_indexes(indexes).await
@@ -123,6 +127,42 @@ impl Sessions {
         })
         .await?;
         Ok(())
+    }
+
+    pub(super) async fn ended(
+        &self,
+        SessionKey(at, id): &SessionKey,
+        limit: usize,
+    ) -> Result<Vec<Ended>, StoreError> {
+        #[derive(Deserialize)]
+        struct Found {
+            #[serde(rename = "_id")]
+            sid: SessionId,
+            ended_at: bson::DateTime,
+        }
+        let at = bson::DateTime::from_millis(*at);
+        let later = doc! {"ended_at": {"$gt": at}};
+        let same = doc! {"ended_at": at, "_id": {"$gt": id}};
+        // The first bound is where the index is entered (`$type` is what lets it be used); the second
+        // decides within a moment.
+        let behind = doc! {"ended_at": {"$gte": at, "$type": "date"}, "$or": [later, same]};
+        let sessions = self.0.clone_with_type::<Found>();
+        let found: Vec<Found> = run("find ended sessions", async move {
+            sessions
+                .find(behind)
+                .sort(doc! {"ended_at": 1, "_id": 1})
+                .projection(doc! {"ended_at": 1})
+                .limit(limit as i64)
+                .await?
+                .try_collect()
+                .await
+        })
+        .await?;
+        let ended = |found: Found| Ended {
+            sid: found.sid,
+            at: from_bson(found.ended_at),
+        };
+        Ok(found.into_iter().map(ended).collect())
     }
 
     pub(super) async fn list(

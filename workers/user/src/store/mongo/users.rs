@@ -49,8 +49,11 @@ impl Users {
         let users = self.users.clone();
         let indexes = [
             unique("email_key"),
-            partial("dead_sessions", doc! {"dead_sessions": true}),
-            partial("deleted_at", doc! {"deleted_at": {"$type": "date"}}),
+            partial(doc! {"dead_sessions": 1}, doc! {"dead_sessions": true}),
+            partial(
+                doc! {"deleted_at": 1},
+                doc! {"deleted_at": {"$type": "date"}},
+            ),
         ];
         run("prepare users", async move {
             users.create_indexes(indexes).await

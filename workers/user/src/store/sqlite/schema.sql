@@ -36,7 +36,7 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_of_user ON sessions (user_id, created_at DESC, id DESC);
 CREATE INDEX sessions_expiry ON sessions (expires_at);
 -- For whoever is to be told which sessions ended lately.
-CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
 
 -- Counters of attempts, each one time: when it is empty again.
 CREATE TABLE attempts (

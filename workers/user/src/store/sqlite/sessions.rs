@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use shared::id::{SessionId, UserId};
 use shared::page::{Page, PageRequest};
+use shared::revocation::Ended;
 use shared::sqlite::rusqlite::{
     self, Connection, OptionalExtension, Row, ToSql, named_params, params,
 };
@@ -123,6 +124,25 @@ pub(super) fn end_dead(
             millis(now + ENDED_SESSIONS_KEPT)
         ])?;
     Ok(())
+}
+
+pub(super) fn ended(
+    connection: &Connection,
+    SessionKey(at, id): &SessionKey,
+    limit: usize,
+) -> rusqlite::Result<Vec<Ended>> {
+    connection
+        .prepare_cached(
+            "SELECT id, ended_at FROM sessions
+             WHERE ended_at IS NOT NULL AND (ended_at, id) > (?1, ?2) ORDER BY ended_at, id LIMIT ?3",
+        )?
+        .query_map(params![at, id, limit], |row| {
+            Ok(Ended {
+                sid: parsed(row, "id", SessionId::parse)?,
+                at: time(row, "ended_at")?,
+            })
+        })?
+        .collect()
 }
 
 pub(super) fn list(

@@ -1,0 +1,279 @@
+//! The sessions that have ended, followed from the user workers.
+//!
+//! Every [`EVERY`] one of them is asked for what is new ([`shared::revocation`]). What is known is kept
+//! for as long as a token of that session could still be good, and looked at on every request: two
+//! look-ups in maps that nobody locks. A feed that answers nothing for [`STALE`] is stale, and the
+//! configuration says what that means.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use shared::http::client::{Client, ClientError};
+use shared::identity::{GATEWAY_SIGNATURE, GATEWAY_TIME, SigningKeys};
+use shared::revocation::{AT_ONCE, Ended, Ends, OVERLAP, PATH};
+
+use super::{AuthError, Identity, Revoked};
+use crate::config::WhenStale;
+use crate::upstream::Cluster;
+
+#[cfg(test)]
+mod tests;
+
+/// Between two questions; each costs a worker one look into an index.
+const EVERY: Duration = Duration::from_millis(100);
+const DEADLINE: Duration = Duration::from_secs(1);
+/// A feed this old is stale.
+const STALE: Duration = Duration::from_secs(5);
+/// No answer is larger: [`AT_ONCE`] lines.
+const MAX_ANSWER: usize = 1 << 20;
+/// New ends are kept apart until there are so many: adding one must not copy all of them.
+const RECENT: usize = 1_000;
+/// Ends that are remembered, about 100 bytes each. With more the feed counts as stale.
+const MAX_ENDS: usize = 200_000;
+/// How long an end is remembered beyond its tokens' life: clocks differ, and gateways have leeway.
+const LEEWAY: Duration = Duration::from_secs(60);
+
+/// Which sessions have ended, and how well that is known.
+pub struct Revocations {
+    known: ArcSwap<Known>,
+    /// When a worker last answered; none until all of the past is loaded.
+    answered: ArcSwapOption<Instant>,
+    started: Instant,
+    when_stale: WhenStale,
+    /// Distinct ends that were learnt.
+    learnt: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Two maps, of which the small one is copied for every change. To each session its end.
+#[derive(Default)]
+struct Known {
+    settled: Arc<Times>,
+    recent: Times,
+}
+
+type Times = HashMap<Box<str>, Timestamp>;
+
+/// How the feed is, for `/status` and the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Followed {
+    pub learnt: u64,
+    pub failed: u64,
+    /// `None` until it has answered once.
+    pub age: Option<Duration>,
+}
+
+impl Revocations {
+    pub fn new(when_stale: WhenStale) -> Self {
+        Self {
+            known: ArcSwap::default(),
+            answered: ArcSwapOption::empty(),
+            started: Instant::now(),
+            when_stale,
+            learnt: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    pub fn followed(&self) -> Followed {
+        Followed {
+            learnt: self.learnt.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            age: self.answered.load().as_deref().map(Instant::elapsed),
+        }
+    }
+
+    /// Whether requests may come: the past is known, or has been unknown for long enough to count as
+    /// stale, where that is allowed.
+    pub fn is_ready(&self) -> bool {
+        let loaded = self.answered.load().is_some();
+        loaded || (self.when_stale == WhenStale::Allow && self.started.elapsed() > STALE)
+    }
+
+    /// Since a worker last answered, or since the start.
+    pub fn age(&self) -> Duration {
+        let answered = self.answered.load();
+        answered.as_deref().unwrap_or(&self.started).elapsed()
+    }
+
+    /// Whether a session may have ended that is not known.
+    fn is_stale(&self) -> bool {
+        let never = self.answered.load().is_none();
+        never || self.age() > STALE || self.known.load().len() >= MAX_ENDS
+    }
+
+    /// Follows the feed of a service's workers, forever.
+    pub async fn run(&self, cluster: &Cluster, client: &Client, keys: &SigningKeys) {
+        // What the next question begins behind; none before the first answer.
+        let mut since = None;
+        let mut turn = 0;
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match self.ask(cluster, client, keys, since, turn).await {
+                Ok(now) => {
+                    if since.is_none() {
+                        tracing::info!(
+                            ends = self.learnt.load(Relaxed),
+                            "ended sessions are known"
+                        );
+                    }
+                    since = now.checked_sub(OVERLAP).ok();
+                    self.answered.store(Some(Arc::new(Instant::now())));
+                }
+                Err(error) => {
+                    // The next one is asked at the next tick: one that hangs costs a second at most.
+                    turn += 1;
+                    self.failed.fetch_add(1, Relaxed);
+                    tracing::debug!(
+                        error = shared::store::chain(&error),
+                        "the feed of ended sessions did not answer"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Asks one worker until it has nothing more to tell; gives its time before the first question.
+    async fn ask(
+        &self,
+        cluster: &Cluster,
+        client: &Client,
+        keys: &SigningKeys,
+        since: Option<Timestamp>,
+        turn: usize,
+    ) -> Result<Timestamp, FeedError> {
+        let replicas = cluster.replicas();
+        let healthy: Vec<_> = replicas.iter().filter(|one| one.is_healthy()).collect();
+        let candidates = if healthy.is_empty() {
+            replicas.iter().collect()
+        } else {
+            healthy
+        };
+        let replica = candidates
+            .get(turn % candidates.len().max(1))
+            .ok_or(FeedError::NoWorker)?;
+        let mut target = match since {
+            Some(since) => format!("{PATH}?since={}", since.as_millisecond()),
+            None => PATH.to_owned(),
+        };
+        let mut began = None;
+        loop {
+            let uri = format!("http://{}{target}", replica.address).parse()?;
+            let headers = signed(&target, keys);
+            let answer = client.get_with(&uri, headers, DEADLINE, MAX_ANSWER);
+            let answer = answer.await?;
+            if !answer.status.is_success() {
+                return Err(FeedError::Refused(answer.status));
+            }
+            let ends: Ends = serde_json::from_slice(&answer.body)?;
+            let more = ends.ended.last().filter(|_| ends.ended.len() >= AT_ONCE);
+            let next = more.map(|last| {
+                format!(
+                    "{PATH}?since={}&after={}",
+                    last.at.as_millisecond(),
+                    last.sid
+                )
+            });
+            self.learn(
+                &ends.ended,
+                ends.now,
+                Duration::from_millis(ends.tokens_live_ms),
+            );
+            let began = *began.get_or_insert(ends.now);
+            match next {
+                Some(next) => target = next,
+                None => return Ok(began),
+            }
+        }
+    }
+
+    /// Adds what is new, and now and then forgets what no token can matter for any more.
+    fn learn(&self, ended: &[Ended], now: Timestamp, tokens_live: Duration) {
+        let known = self.known.load();
+        let new: Vec<_> = ended
+            .iter()
+            .filter(|end| !known.has(end.sid.as_str()))
+            .collect();
+        if new.is_empty() {
+            return;
+        }
+        self.learnt.fetch_add(new.len() as u64, Relaxed);
+        let mut recent = known.recent.clone();
+        recent.extend(new.into_iter().map(|end| (end.sid.as_str().into(), end.at)));
+        if recent.len() < RECENT {
+            let settled = known.settled.clone();
+            self.known.store(Arc::new(Known { settled, recent }));
+            return;
+        }
+        let forgotten = now
+            .checked_sub(tokens_live + LEEWAY)
+            .unwrap_or(Timestamp::MIN);
+        let all = known.settled.iter().chain(&recent);
+        let settled = all
+            .filter(|(_, at)| **at > forgotten)
+            .map(|(sid, at)| (sid.clone(), *at))
+            .take(MAX_ENDS)
+            .collect();
+        self.known.store(Arc::new(Known {
+            settled: Arc::new(settled),
+            recent: HashMap::new(),
+        }));
+    }
+}
+
+impl Revoked for Revocations {
+    fn check(&self, identity: &Identity) -> Result<(), AuthError> {
+        // Other issuers' tokens have no session of ours.
+        let Some(session) = identity.session_id_str() else {
+            return Ok(());
+        };
+        if self.known.load().has(session) {
+            return Err(AuthError::Revoked);
+        }
+        if self.when_stale == WhenStale::Deny && self.is_stale() {
+            return Err(AuthError::EndsUnavailable);
+        }
+        Ok(())
+    }
+}
+
+impl Known {
+    fn has(&self, session: &str) -> bool {
+        self.recent.contains_key(session) || self.settled.contains_key(session)
+    }
+
+    fn len(&self) -> usize {
+        self.recent.len() + self.settled.len()
+    }
+}
+
+/// Why a worker told nothing.
+#[derive(Debug, thiserror::Error)]
+enum FeedError {
+    #[error("the service has no worker")]
+    NoWorker,
+    #[error("the worker cannot be asked")]
+    Client(#[from] ClientError),
+    #[error("the worker answers {0}")]
+    Refused(http::StatusCode),
+    #[error("the worker's answer is not a list of ends")]
+    Answer(#[from] serde_json::Error),
+    #[error("the worker's address makes no URI")]
+    Uri(#[from] http::uri::InvalidUri),
+}
+
+/// What makes the question one of a gateway's, in nobody's name.
+fn signed(target: &str, keys: &SigningKeys) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(GATEWAY_TIME, Timestamp::now().as_millisecond().into());
+    let signature = keys.sign(Method::GET.as_str(), target, &headers);
+    headers.insert(GATEWAY_SIGNATURE, signature);
+    headers
+}
