@@ -17,6 +17,7 @@ mod delivery;
 mod documents;
 mod identity;
 mod limits;
+mod process;
 mod refusals;
 mod revocation;
 mod rules;

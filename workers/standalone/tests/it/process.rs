@@ -1,0 +1,220 @@
+//! The platform as the process that `make run` starts: killed, stopped, started twice.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use shared::testing::{Client, Process, eventually, free_port, unique};
+use standalone::platform::Embedded;
+use tokio::sync::Notify;
+
+use crate::world::SOON;
+
+const PASSWORD: &str = "a river runs through it";
+const KILLS: usize = 20;
+const CLIENTS: usize = 8;
+
+struct Running {
+    process: Process,
+    address: String,
+    http: Client,
+    admin: Client,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let free = || format!("127.0.0.1:{}", free_port());
+        let (address, admin) = (free(), free());
+        let launch = Process::named("standalone")
+            .program(env!("CARGO_BIN_EXE_standalone"))
+            .args(["--listen", &address, "--admin", &admin])
+            .args([
+                "--data",
+                "data",
+                "--rate",
+                "1000000/s",
+                "--burst",
+                "1000000",
+            ]);
+        let running = Self {
+            process: launch.start(),
+            http: Client::new(format!("http://{address}")),
+            admin: Client::new(format!("http://{admin}")),
+            address,
+        };
+        running.ready().await;
+        running
+    }
+
+    async fn ready(&self) {
+        eventually(SOON, async || {
+            let reply = self.admin.get("/readyz").try_send().await;
+            reply.is_ok_and(|reply| reply.status == 200)
+        })
+        .await;
+    }
+
+    async fn log_in(&self) -> String {
+        let credentials = json!({"email": "ada@example.com", "password": PASSWORD});
+        let login = self.http.post("/api/users/login").json(&credentials);
+        let pair = login.send().await.expect(200).json();
+        pair["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    async fn register(&self) {
+        let account = json!({"email": "ada@example.com", "password": PASSWORD, "name": "Ada"});
+        let request = self.http.post("/api/users/register").json(&account);
+        request.send().await.expect(201);
+    }
+
+    /// Every item of a list, page by page.
+    async fn all(&self, token: &str, path: &str) -> Vec<Value> {
+        let (mut items, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.http.get(&format!("{path}?limit=100{cursor}"));
+            let page = page.bearer(token).send().await.expect(200).json();
+            items.extend(page["items"].as_array().expect("a list").clone());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return items,
+            }
+        }
+    }
+}
+
+/// What the clients have been answered.
+#[derive(Default)]
+struct Answers {
+    count: AtomicUsize,
+    came: Notify,
+    enough: AtomicBool,
+}
+
+impl Answers {
+    async fn reach(&self, count: usize) {
+        loop {
+            let came = self.came.notified();
+            if self.count.load(Ordering::SeqCst) >= count {
+                return;
+            }
+            came.await;
+        }
+    }
+
+    /// Creates one task after the other. What was not answered is sent again, under the same key, until
+    /// it is: so each has happened once.
+    async fn create(&self, http: &Client, token: &str) -> Vec<String> {
+        let mut made = Vec::new();
+        while !self.enough.load(Ordering::SeqCst) {
+            let (title, key) = (unique("task"), unique("key"));
+            let task = json!({"title": title});
+            loop {
+                let request = http.post("/api/tasks").bearer(token).json(&task);
+                let reply = request.header("idempotency-key", &key).try_send().await;
+                match reply.map(|reply| reply.status.as_u16()) {
+                    Ok(201) => break,
+                    Ok(502..=504 | 409) | Err(_) => tokio::task::yield_now().await,
+                    Ok(other) => panic!("{other}"),
+                }
+            }
+            made.push(title);
+            self.count.fetch_add(1, Ordering::SeqCst);
+            self.came.notify_waiters();
+        }
+        made
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_under_load_lose_no_answered_write_and_double_none() {
+    let mut running = Running::start().await;
+    running.register().await;
+    let token = running.log_in().await;
+    let (answers, http) = (Answers::default(), running.http.clone());
+    let kill = async {
+        for round in 1..=KILLS {
+            // Somewhere else in the work each time.
+            answers
+                .reach(answers.count.load(Ordering::SeqCst) + 10 + round)
+                .await;
+            running.process.kill9();
+            running.process.start_again();
+        }
+        running.ready().await;
+        answers.enough.store(true, Ordering::SeqCst);
+    };
+    let created = join_all((0..CLIENTS).map(|_| answers.create(&http, &token)));
+    let (created, ()) = tokio::join!(created, kill);
+    let made: BTreeSet<String> = created.into_iter().flatten().collect();
+
+    let tasks = running.all(&token, "/api/tasks").await;
+    let titles: Vec<_> = tasks
+        .iter()
+        .map(|task| task["title"].as_str().expect("a text"))
+        .collect();
+    assert_eq!(titles.len(), made.len(), "each once");
+    assert_eq!(
+        titles
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>(),
+        made
+    );
+    eventually(SOON, async || {
+        let count = running
+            .http
+            .get("/api/notifications/unread-count")
+            .bearer(&token);
+        let count = count.send().await.expect(200).json();
+        (count["count"] == made.len())
+            .then_some(())
+            .ok_or(count.to_string())
+    })
+    .await;
+    let told = running.all(&token, "/api/notifications").await;
+    let told: BTreeSet<_> = told.iter().map(|one| one["task_id"].to_string()).collect();
+    assert_eq!(told.len(), made.len(), "each task is told once");
+
+    running.process.terminate(SOON).await;
+    let left = Embedded::open(&running.process.folder().join("data")).expect("it is free again");
+    assert_eq!(left.under_way().await.expect("it opens"), None);
+    assert_eq!(left.bus.counts().await.expect("it opens").dead_letters, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_used_by_one_process_and_a_port_that_is_taken_is_named() {
+    let running = Running::start().await;
+    let data = running.process.folder().join("data");
+    let start = async |arguments: &[&str]| {
+        let launch = Process::named("second").program(env!("CARGO_BIN_EXE_standalone"));
+        let mut second = launch.args(arguments).start();
+        let status = second.wait(SOON).await;
+        (status.code(), second.log())
+    };
+    let (code, log) = start(&["--data", data.to_str().expect("a text")]).await;
+    assert_eq!(code, Some(1), "{log}");
+    let pid = running.process.pid().to_string();
+    assert!(log.contains(&pid) && log.contains("--data"), "{log}");
+
+    let taken = running.http.get("/").try_send().await.expect("it answers");
+    assert_eq!(taken.status, 404);
+    let (code, log) = start(&["--data", "other", "--listen", &running.address]).await;
+    assert_eq!((code, log.lines().count()), (Some(1), 1), "{log}");
+    assert!(log.contains(&running.address), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_what_runs_and_the_next_start_knows_everybody() {
+    let mut running = Running::start().await;
+    running.register().await;
+    let token = running.log_in().await;
+    let status = running.process.terminate(SOON).await;
+    assert!(status.success(), "{}", running.process.log());
+    running.process.start_again();
+    running.ready().await;
+    // The keys are kept, so the token is still good; so is the password.
+    let me = running.http.get("/api/users/me").bearer(&token);
+    me.send().await.expect(200);
+    running.log_in().await;
+}
