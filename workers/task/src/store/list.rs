@@ -58,6 +58,43 @@ words! {
     }
 }
 
+impl Sort {
+    pub fn is_down(self) -> bool {
+        self.as_str().starts_with('-')
+    }
+
+    /// The list, cut where the way of ordering changes.
+    pub(super) fn runs(self) -> Vec<Run> {
+        let priorities = || Priority::ALL.iter().copied().map(Run::Priority);
+        match self {
+            Self::CreatedUp | Self::CreatedDown => vec![Run::Time("created_at")],
+            Self::DueUp | Self::DueDown => vec![Run::Time("due_at"), Run::NeverDue],
+            Self::PriorityUp => priorities().collect(),
+            Self::PriorityDown => priorities().rev().collect(),
+        }
+    }
+}
+
+/// A stretch of a list that one index has in order.
+pub(super) enum Run {
+    /// Ordered by this time, where there is one, and by id.
+    Time(&'static str),
+    /// All the same, ordered by id.
+    NeverDue,
+    Priority(Priority),
+}
+
+impl Run {
+    /// Whether the place is in this stretch.
+    pub(super) fn holds(&self, key: &Key) -> bool {
+        match self {
+            Self::Time(_) => key.value.is_some(),
+            Self::NeverDue => key.value.is_none(),
+            Self::Priority(priority) => key.value == Some(*priority as i64),
+        }
+    }
+}
+
 /// Newest first.
 impl Default for Sort {
     fn default() -> Self {

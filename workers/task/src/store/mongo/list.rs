@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::MongoTaskStore;
 use super::document::{TaskDocument, projection};
-use crate::domain::{Priority, Task};
+use crate::domain::Task;
+use crate::store::list::Run;
 use crate::store::{Filter, Key, Role, Sort};
 
 /// `members` are owner and assignee; what is deleted has none.
@@ -31,39 +32,12 @@ pub(super) fn indexes() -> [IndexModel; 3] {
         .map(|sort| IndexModel::builder().keys(keys(sort)).build())
 }
 
-/// A stretch of an index that is in order, seen from one user.
-enum Run {
-    /// Ordered by this time, where there is one, and by id.
-    Time(&'static str),
-    /// All the same, ordered by id.
-    NeverDue,
-    Priority(Priority),
-}
-
-fn runs(sort: Sort) -> Vec<Run> {
-    let priorities = || Priority::ALL.iter().copied().map(Run::Priority);
-    match sort {
-        Sort::CreatedUp | Sort::CreatedDown => vec![Run::Time("created_at")],
-        Sort::DueUp | Sort::DueDown => vec![Run::Time("due_at"), Run::NeverDue],
-        Sort::PriorityUp => priorities().collect(),
-        Sort::PriorityDown => priorities().rev().collect(),
-    }
-}
-
 impl Run {
     fn condition(&self) -> Document {
         match self {
             Self::Time(field) => doc! {*field: {"$type": "date"}},
             Self::NeverDue => doc! {"due_at": null},
             Self::Priority(priority) => doc! {"priority": priority.as_str()},
-        }
-    }
-
-    fn holds(&self, key: &Key) -> bool {
-        match self {
-            Self::Time(_) => key.value.is_some(),
-            Self::NeverDue => key.value.is_none(),
-            Self::Priority(priority) => key.value == Some(*priority as i64),
         }
     }
 
@@ -105,11 +79,11 @@ impl MongoTaskStore {
     ) -> Result<Page<Task>, StoreError> {
         const OPERATION: &str = "list tasks";
         let end = Instant::now() + DEADLINE;
-        let down = sort.as_str().starts_with('-');
+        let down = sort.is_down();
         let conditions = conditions(filter);
         let mut queries = Vec::new();
         let mut after = page.after.as_ref();
-        for run in runs(sort) {
+        for run in sort.runs() {
             let mut all = conditions.clone();
             match after {
                 Some(key) if !run.holds(key) => continue,

@@ -10,37 +10,9 @@ use tokio::time::Instant;
 
 use super::SqliteTaskStore;
 use super::rows::{folded, task};
-use crate::domain::{Priority, Task};
+use crate::domain::Task;
+use crate::store::list::Run;
 use crate::store::{Filter, Key, Role, Sort};
-
-/// A stretch of an index that is in order, seen from one user.
-enum Run {
-    /// Ordered by this time, where there is one, and by id.
-    Time(&'static str),
-    /// All the same, ordered by id.
-    NeverDue,
-    Priority(Priority),
-}
-
-fn runs(sort: Sort) -> Vec<Run> {
-    let priorities = || Priority::ALL.iter().copied().map(Run::Priority);
-    match sort {
-        Sort::CreatedUp | Sort::CreatedDown => vec![Run::Time("created_at")],
-        Sort::DueUp | Sort::DueDown => vec![Run::Time("due_at"), Run::NeverDue],
-        Sort::PriorityUp => priorities().collect(),
-        Sort::PriorityDown => priorities().rev().collect(),
-    }
-}
-
-impl Run {
-    fn holds(&self, key: &Key) -> bool {
-        match self {
-            Self::Time(_) => key.value.is_some(),
-            Self::NeverDue => key.value.is_none(),
-            Self::Priority(priority) => key.value == Some(*priority as i64),
-        }
-    }
-}
 
 /// One query: its conditions so far, with their values.
 #[derive(Clone)]
@@ -179,10 +151,10 @@ fn find(
     sort: Sort,
     page: &PageRequest<Key>,
 ) -> rusqlite::Result<Vec<Task>> {
-    let down = sort.as_str().starts_with('-');
+    let down = sort.is_down();
     let mut after = page.after.as_ref();
     let mut found = Vec::new();
-    for run in runs(sort) {
+    for run in sort.runs() {
         if after.is_some_and(|key| !run.holds(key)) {
             continue;
         }
@@ -222,8 +194,8 @@ mod tests {
             .into_iter()
             .flat_map(|filter| Sort::ALL.iter().map(move |sort| (filter.clone(), *sort)))
         {
-            let down = sort.as_str().starts_with('-');
-            for run in runs(sort) {
+            let down = sort.is_down();
+            for run in sort.runs() {
                 let value = match run {
                     Run::Time(_) => Some(5),
                     Run::NeverDue => None,
