@@ -1,16 +1,10 @@
 #!/usr/bin/env bash
-# `make demo`: the whole story over HTTP, against whatever runs: EDGE_URL, or else what `make up` started.
+# `make demo`: the whole story over HTTP, against EDGE_URL, or else whatever runs.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_cargo
-if [[ -z ${EDGE_URL:-} && -r $RUN/platform.env ]]; then
-  # shellcheck source=/dev/null
-  source "$RUN/platform.env"
-fi
-url=${EDGE_URL:-http://127.0.0.1:${PORT[nginx]}}
-[[ $(curl --silent --output /dev/null --max-time 5 --write-out '%{http_code}' "$url/") != 000 ]] ||
-  fail "nothing answers at $url. Start the stack: make up"
+find_edge "${EDGE_URL:-}"
 cd "$ROOT"
 umask 022
 cargo build --release --locked --quiet -p standalone --no-default-features --bin demo
-exec "${CARGO_TARGET_DIR:-$ROOT/target}/release/demo" --url "$url"
+exec "${CARGO_TARGET_DIR:-$ROOT/target}/release/demo" --url "$edge"

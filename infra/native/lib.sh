@@ -65,6 +65,29 @@ for folder in "${HOME:-/root}/.cargo/bin" /usr/sbin /sbin; do
   [[ :$PATH: == *":$folder:"* ]] || PATH=$PATH:$folder
 done
 
+# written FILE NAME → the value that a file of shell assignments gives it
+written() { if [[ -r $1 ]]; then sed -n "s/^$2='\(.*\)'$/\1/p" "$1"; fi; }
+
+reachable() { curl --silent --output /dev/null --max-time 5 "$1/"; }
+
+# find_edge GIVEN: sets `edge` to GIVEN, or else to the first that answers of what `make up` started, what `make compose-up` started,
+# and the usual address
+find_edge() {
+  local candidates address port
+  have curl || fail "curl is missing: install it, then run this again"
+  if [[ -n $1 ]]; then
+    candidates=("$1")
+  else
+    address=$(written "$RUN/compose/compose.env" EDGE_ADDRESS)
+    port=$(written "$RUN/compose/compose.env" EDGE_PORT)
+    candidates=("$(written "$RUN/platform.env" EDGE_URL)" "${port:+http://${address/#0.0.0.0/127.0.0.1}:$port}" "http://127.0.0.1:${PORT[nginx]}")
+  fi
+  for edge in "${candidates[@]}"; do
+    if [[ -n $edge ]] && reachable "$edge"; then return; fi
+  done
+  fail "nothing answers at $edge. Start the stack: make up, or make compose-up"
+}
+
 find_mongod() {
   if have mongod; then
     command -v mongod
