@@ -70,18 +70,21 @@ written() { if [[ -r $1 ]]; then sed -n "s/^$2='\(.*\)'$/\1/p" "$1"; fi; }
 
 reachable() { curl --silent --output /dev/null --max-time 5 "$1/"; }
 
+# What `make up` has written, while it runs, and what `make compose-up` has chosen, until `make compose-down`.
+native_setting() { if [[ -d $RUN/pids ]]; then written "$RUN/platform.env" "$1"; fi; }
+compose_setting() { written "$RUN/compose/compose.env" "$1"; }
+compose_edge() {
+  local address
+  address=$(compose_setting EDGE_ADDRESS)
+  [[ -z $address ]] || printf 'http://%s:%s' "${address/#0.0.0.0/127.0.0.1}" "$(compose_setting EDGE_PORT)"
+}
+
 # find_edge GIVEN: sets `edge` to GIVEN, or else to the first that answers of what `make up` started, what `make compose-up` started,
 # and the usual address
 find_edge() {
-  local candidates address port
+  local candidates=("$1")
   have curl || fail "curl is missing: install it, then run this again"
-  if [[ -n $1 ]]; then
-    candidates=("$1")
-  else
-    address=$(written "$RUN/compose/compose.env" EDGE_ADDRESS)
-    port=$(written "$RUN/compose/compose.env" EDGE_PORT)
-    candidates=("$(written "$RUN/platform.env" EDGE_URL)" "${port:+http://${address/#0.0.0.0/127.0.0.1}:$port}" "http://127.0.0.1:${PORT[nginx]}")
-  fi
+  [[ -n $1 ]] || candidates=("$(native_setting EDGE_URL)" "$(compose_edge)" "http://127.0.0.1:${PORT[nginx]}")
   for edge in "${candidates[@]}"; do
     if [[ -n $edge ]] && reachable "$edge"; then return; fi
   done

@@ -37,9 +37,14 @@ esac
 
 need_cargo
 find_edge "${URL:-${EDGE_URL:-}}"
-# The gateways' admin listeners, where they can be asked: those of `make up`.
-admins=
-if [[ $edge == "$(written "$RUN/platform.env" EDGE_URL)" ]]; then admins=$(written "$RUN/platform.env" ADMIN_URLS); fi
+# The gateways' admin listeners, where they can be asked.
+case $edge in
+  "$(native_setting EDGE_URL)") admins=$(native_setting ADMIN_URLS) ;;
+  "$(compose_edge)")
+    admins=$(docker ps --filter "label=com.docker.compose.project=$(compose_setting COMPOSE_PROJECT_NAME)" \
+      --filter label=com.docker.compose.service=gateway --format 'container:{{.Names}}' | tr '\n' ' ') || true ;;
+  *) admins= ;;
+esac
 if [[ $command == run ]]; then "$NATIVE/install.sh" load; fi
 
 cd "$ROOT"
