@@ -26,7 +26,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Ends with 0 if a running gateway is ready.
+    /// Ends with 0 if a running gateway is ready, and prints what it says.
     Healthcheck {
         #[arg(default_value = "http://127.0.0.1:9001/readyz")]
         url: String,

@@ -18,14 +18,18 @@ cd "$ROOT"
 # The stack's name is that of its containers, volumes and images.
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-sluice}
 
+# at_least WANTED VERSION
+at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -1) == "$1" ]]; }
+
 need_engine() {
   have docker || fail "docker is missing: install Docker Engine 20.10 or later with Compose 2.20 or later (https://docs.docker.com/engine/install/). Without containers: make up"
-  local version problem
+  local version
   version=$(docker compose version --short 2>/dev/null) ||
     fail "docker compose is missing: install the Compose plugin, 2.20 or later (https://docs.docker.com/compose/install/)"
   version=${version#v}
-  [[ $(printf '2.20\n%s\n' "$version" | sort -V | head -1) == 2.20 ]] || fail "Compose $version is too old: 2.20 or later is needed"
-  problem=$(docker version --format '{{.Server.Version}}' 2>&1) || fail "the Docker engine does not answer: $(tail -1 <<<"$problem")"
+  at_least 2.20 "$version" || fail "Compose $version is too old: 2.20 or later is needed"
+  version=$(docker version --format '{{.Server.Version}}' 2>&1) || fail "the Docker engine does not answer: $(tail -1 <<<"$version")"
+  at_least 20.10 "$version" || fail "Docker Engine $version is too old: 20.10 or later is needed"
 }
 
 # compose ARGUMENT…: with what was chosen at the last `make compose-up`

@@ -15,7 +15,7 @@ declare -A CHOICES=(
 declare -A SECRET=([REDIS_URL]=redis_url [AMQP_URL]=amqp_url [MONGODB_URI]=mongodb_uri)
 declare -A PREFIX=([REDIS_URL]=REDIS [AMQP_URL]=RABBITMQ [MONGODB_URI]=MONGO)
 
-remembered() { if [[ -r $CHOSEN ]]; then sed -n "s/^$1='\(.*\)'$/\1/p" "$CHOSEN"; fi; }
+remembered() { written "$CHOSEN" "$1"; }
 
 # choose: every choice from the environment, or as remembered, or as always
 choose() {

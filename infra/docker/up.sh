@@ -43,6 +43,12 @@ build() {
   step "$begin" built images
 }
 
+# `compose run` would build what is missing.
+need_image() {
+  docker image inspect "$COMPOSE_PROJECT_NAME-gateway" >/dev/null 2>&1 ||
+    fail "there is no image $COMPOSE_PROJECT_NAME-gateway, and SLUICE_BUILD=0 forbids building it"
+}
+
 # A wrong configuration is told here, not by gateways that do not start.
 check_gateway_config() {
   local said
@@ -133,7 +139,7 @@ check_given_all
 check_networks
 write_secrets
 write_gateway_config
-if [[ ${SLUICE_BUILD:-1} != 0 ]]; then build; fi
+if [[ ${SLUICE_BUILD:-1} == 0 ]]; then need_image; else build; fi
 check_gateway_config
 use_gateway_config
 remember

@@ -41,7 +41,7 @@ check_redis_login() {
 # check_given NAME: the URL in the environment is well-formed and somebody listens there
 check_given() {
   local name=$1 variable=${URL_VARIABLE[$1]} url=${GIVEN[$1]} title=${TITLE[$1]} scheme rest hosts userinfo='' host port address problem
-  local hint="change or unset $variable (unset, make up starts a $title of its own)"
+  local hint="change or unset $variable (unset, a $title of our own is started)"
   [[ $url =~ ^(${SCHEMES[$name]})://([^[:space:]]+)$ ]] ||
     fail "$variable is not a $title address: it must look like ${EXAMPLE[$name]}; $hint"
   scheme=${url%%://*}

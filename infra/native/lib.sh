@@ -65,6 +65,32 @@ for folder in "${HOME:-/root}/.cargo/bin" /usr/sbin /sbin; do
   [[ :$PATH: == *":$folder:"* ]] || PATH=$PATH:$folder
 done
 
+# written FILE NAME → the value that a file of shell assignments gives it
+written() { if [[ -r $1 ]]; then sed -n "s/^$2='\(.*\)'$/\1/p" "$1"; fi; }
+
+reachable() { curl --silent --output /dev/null --max-time 5 "$1/"; }
+
+# What `make up` has written, while it runs, and what `make compose-up` has chosen, until `make compose-down`.
+native_setting() { if [[ -d $RUN/pids ]]; then written "$RUN/platform.env" "$1"; fi; }
+compose_setting() { written "$RUN/compose/compose.env" "$1"; }
+compose_edge() {
+  local address
+  address=$(compose_setting EDGE_ADDRESS)
+  [[ -z $address ]] || printf 'http://%s:%s' "${address/#0.0.0.0/127.0.0.1}" "$(compose_setting EDGE_PORT)"
+}
+
+# find_edge GIVEN: sets `edge` to GIVEN, or else to the first that answers of what `make up` started, what `make compose-up` started,
+# and the usual address
+find_edge() {
+  local candidates=("$1")
+  have curl || fail "curl is missing: install it, then run this again"
+  [[ -n $1 ]] || candidates=("$(native_setting EDGE_URL)" "$(compose_edge)" "http://127.0.0.1:${PORT[nginx]}")
+  for edge in "${candidates[@]}"; do
+    if [[ -n $edge ]] && reachable "$edge"; then return; fi
+  done
+  fail "nothing answers at $edge. Start the platform: make run, make up or make compose-up"
+}
+
 find_mongod() {
   if have mongod; then
     command -v mongod

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make load`: the load test with oha, against URL, or else what `make up` started. docs/load-testing.md says how to read it.
+# `make load`: the load test with oha, against URL, or else whatever runs. docs/load-testing.md says how to read it.
 #
 #   load.sh            URL, DURATION, CONNECTIONS, USERS, MIX and SCENARIO in the environment say what is measured
 #   load.sh token      prints an access token, for requests of one's own
@@ -36,17 +36,15 @@ case $command in
 esac
 
 need_cargo
-given=${URL:-${EDGE_URL:-}}
-admins=
-if [[ -r $RUN/platform.env ]]; then
-  # shellcheck source=/dev/null
-  source "$RUN/platform.env"
-  # The gateways of another address are not these.
-  if [[ ${given:-$EDGE_URL} == "$EDGE_URL" ]]; then admins=$ADMIN_URLS; fi
-fi
-url=${given:-${EDGE_URL:-http://127.0.0.1:${PORT[nginx]}}}
-[[ $(curl --silent --output /dev/null --max-time 5 --write-out '%{http_code}' "$url/") != 000 ]] ||
-  fail "nothing answers at $url. Start the stack: make up"
+find_edge "${URL:-${EDGE_URL:-}}"
+# The gateways' admin listeners, where they can be asked.
+case $edge in
+  "$(native_setting EDGE_URL)") admins=$(native_setting ADMIN_URLS) ;;
+  "$(compose_edge)")
+    admins=$(docker ps --filter "label=com.docker.compose.project=$(compose_setting COMPOSE_PROJECT_NAME)" \
+      --filter label=com.docker.compose.service=gateway --format 'container:{{.Names}}' | tr '\n' ' ') || true ;;
+  *) admins= ;;
+esac
 if [[ $command == run ]]; then "$NATIVE/install.sh" load; fi
 
 cd "$ROOT"
@@ -56,7 +54,7 @@ umask 077
 PATH=$PATH:$TOOLS/bin
 # Each connection is a file, on both sides.
 ulimit -n "$(ulimit -Hn)"
-options=(--url "$url" --folder "$folder" --oha oha --admins "$admins")
+options=(--url "$edge" --folder "$folder" --oha oha --admins "$admins")
 if [[ $command == token ]]; then exec "${CARGO_TARGET_DIR:-$ROOT/target}/release/load" "${options[@]}" token; fi
 for name in DURATION CONNECTIONS USERS MIX SCENARIO; do
   if [[ -n ${!name:-} ]]; then options+=("--${name,,}" "${!name}"); fi

@@ -1,6 +1,7 @@
 //! What every worker's `main` does: read the environment, log, listen, watch for signals; and the
 //! `healthcheck` that containers and supervisors run.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,6 +19,9 @@ use crate::identity::SigningKeys;
 use crate::secret::Secret;
 use crate::store::chain;
 use crate::telemetry;
+
+/// Of what `healthcheck` prints.
+const MAX_PAGE: usize = 1 << 20;
 
 /// The variables that every worker reads.
 #[derive(Debug, Clone)]
@@ -130,13 +134,14 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Asks `url` (a `/readyz`) once: an error unless it answers 200 within two seconds.
+/// Asks `url` (a `/readyz`, or another page inside) once and prints its answer: an error unless it is
+/// 200 within two seconds.
 pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
     let uri = url
         .parse()
         .with_context(|| format!("`{url}` is not a URL"))?;
     let answer = Client::new()
-        .get(&uri, Duration::from_secs(2), 64 << 10)
+        .get(&uri, Duration::from_secs(2), MAX_PAGE)
         .await
         .with_context(|| format!("{url} does not answer"))?;
     anyhow::ensure!(
@@ -145,7 +150,7 @@ pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
         answer.status,
         String::from_utf8_lossy(&answer.body)
     );
-    Ok(())
+    Ok(std::io::stdout().write_all(&answer.body)?)
 }
 
 /// Where this machine reaches the `/readyz` of the worker that the same environment starts.

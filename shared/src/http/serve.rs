@@ -57,6 +57,10 @@ const MAX_HEAD_BYTES: usize = 32 << 10;
 /// How long idle connections are kept after the listener.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long the first connections wait for what their requests need. A worker that is back before its
+/// gateways have missed it is sent requests at once, and would refuse them while it reaches its store.
+const SETTLING: Duration = Duration::from_secs(2);
+
 /// One thing a worker needs, and whether it can be reached.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dependency {
@@ -192,7 +196,7 @@ impl<C: Send + Sync + 'static> Service<C> {
     async fn readyz(&self) -> Reply {
         let draining = self.draining.load(Ordering::Relaxed);
         let dependencies = self.readiness.dependencies().await;
-        let ready = !draining && dependencies.iter().all(|d| d.ok || !d.required);
+        let ready = !draining && suffice(&dependencies);
         let body = serde_json::json!({
             "status": if ready { "ready" } else { "not ready" },
             "draining": draining,
@@ -203,6 +207,23 @@ impl<C: Send + Sync + 'static> Service<C> {
             false => Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body),
         }
     }
+
+    /// Ends when requests can be answered, or should wait for that no longer.
+    async fn settle(&self) {
+        let settled = async {
+            while !suffice(&self.readiness.dependencies().await) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // Listeners of health and metrics have no requests that could be too early.
+        if self.keys.is_some() {
+            tokio::time::timeout(SETTLING, settled).await.ok();
+        }
+    }
+}
+
+fn suffice(dependencies: &[Dependency]) -> bool {
+    dependencies.iter().all(|d| d.ok || !d.required)
 }
 
 /// The metrics of a registry as an answer.
@@ -236,6 +257,10 @@ pub async fn serve<C: Send + Sync + 'static>(
         tokio::time::sleep(limits.lame_duck).await;
     };
     tokio::pin!(lame_duck);
+    tokio::select! {
+        () = service.settle() => {}
+        () = shutdown.cancelled() => {}
+    }
     loop {
         // Connections over the bound wait in the kernel's backlog.
         let accepted = async {

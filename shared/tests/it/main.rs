@@ -2,6 +2,7 @@
 
 mod bus_rabbit;
 mod http_drain;
+mod http_start;
 mod testing_chaos;
 mod testing_client;
 mod testing_process;

@@ -23,7 +23,7 @@ struct Cli {
 enum Command {
     /// Serves until SIGTERM (the default).
     Serve,
-    /// Exits with 0 when the worker is ready.
+    /// Exits with 0 when the worker is ready, and prints what it says.
     Healthcheck {
         /// Its /readyz, if not that of LISTEN.
         url: Option<String>,

@@ -46,7 +46,7 @@ struct Options {
     /// The oha to run.
     #[arg(long, default_value = "oha")]
     oha: PathBuf,
-    /// The gateways' admin listeners, separated by spaces.
+    /// The gateways' admin listeners, separated by spaces: `http://HOST:PORT`, or `container:NAME`.
     #[arg(long, default_value = "")]
     admins: String,
     /// Where results and users are kept.

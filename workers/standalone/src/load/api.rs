@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::Full;
 use serde_json::Value;
 use shared::http::client::Client;
+use tokio::process::Command;
 
 use super::limits::Limits;
 
@@ -173,9 +174,14 @@ impl Api {
 
     /// How many calls to Redis have failed at the gateway whose admin listener this is.
     pub(super) async fn redis_failures(&self, admin: &str) -> anyhow::Result<u64> {
-        let metrics = format!("{admin}/metrics").parse()?;
-        let answer = self.client.get(&metrics, DEADLINE, MAX_BODY).await?;
-        let text = String::from_utf8_lossy(&answer.body);
+        let metrics = match admin.strip_prefix("container:") {
+            Some(container) => metrics_inside(container).await?,
+            None => {
+                let metrics = format!("{admin}/metrics").parse()?;
+                self.client.get(&metrics, DEADLINE, MAX_BODY).await?.body
+            }
+        };
+        let text = String::from_utf8_lossy(&metrics);
         let failed = text
             .lines()
             .find_map(|line| line.strip_prefix(REDIS_FAILURES));
@@ -198,6 +204,21 @@ impl Api {
             true => Ok(answer),
             false => bail!("{ask} answered {}", answer.told()),
         }
+    }
+}
+
+/// What the gateway in a container says of itself: its admin listener is reachable from inside only.
+async fn metrics_inside(container: &str) -> anyhow::Result<Bytes> {
+    let ask = ["/gateway", "healthcheck", "http://127.0.0.1:9001/metrics"];
+    let mut docker = Command::new("docker");
+    docker
+        .args(["exec", container])
+        .args(ask)
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(DEADLINE, docker.output()).await??;
+    match output.status.success() {
+        true => Ok(output.stdout.into()),
+        false => bail!("{}", String::from_utf8_lossy(&output.stderr).trim_end()),
     }
 }
 

@@ -57,7 +57,8 @@ pub struct Settings {
     /// A mix of one's own, run instead of the shipped ones unless these are named.
     pub scenario: Option<PathBuf>,
     pub oha: PathBuf,
-    /// The gateways' admin listeners: they tell whether Redis was there all the time.
+    /// The gateways' admin listeners, `http://HOST:PORT` or `container:NAME`: they tell whether Redis
+    /// was there all the time.
     pub admins: Vec<String>,
     /// Where records and users are kept.
     pub folder: PathBuf,

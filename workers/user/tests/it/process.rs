@@ -79,7 +79,8 @@ async fn the_binary_prepares_a_mongod_serves_on_it_and_drains() {
     };
     let mut process = worker("serve").start();
     eventually(Duration::from_secs(10), || async {
-        finished(worker("healthcheck")).await.0
+        let (healthy, said) = finished(worker("healthcheck")).await;
+        healthy && said.contains(r#""status":"ready""#)
     })
     .await;
 
