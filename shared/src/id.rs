@@ -47,4 +47,5 @@ id!(
     SessionId
 );
 id!(TaskId);
+id!(AttachmentId);
 id!(NotificationId);

@@ -48,6 +48,7 @@ kinds! {
     PreconditionFailed PRECONDITION_FAILED "precondition-failed" "Precondition failed";
     PayloadTooLarge PAYLOAD_TOO_LARGE "payload-too-large" "Payload too large";
     UriTooLong URI_TOO_LONG "uri-too-long" "URI too long";
+    RangeNotSatisfiable RANGE_NOT_SATISFIABLE "range-not-satisfiable" "Range not satisfiable";
     UnsupportedMediaType UNSUPPORTED_MEDIA_TYPE "unsupported-media-type" "Unsupported media type";
     ValidationFailed UNPROCESSABLE_ENTITY "validation-failed" "Validation failed";
     IdempotencyMismatch UNPROCESSABLE_ENTITY "idempotency-mismatch" "Idempotency key reused";

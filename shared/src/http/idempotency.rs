@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ impl Digest {
     }
 
     /// Of what a document says: neither the order of members nor white space matters.
-    fn of_json(value: &Value) -> Self {
+    pub fn of_json(value: &Value) -> Self {
         // Objects are sorted by member: serde_json's `preserve_order` is off.
         Self::of(value.to_string().as_bytes())
     }
@@ -53,6 +53,27 @@ impl Digest {
     /// How a store keeps it.
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
+    }
+}
+
+/// Makes the digest of something that comes in pieces.
+pub struct Hasher(Context);
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self(Context::new(&SHA256))
+    }
+}
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> Digest {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.finish().as_ref());
+        Digest(hash)
     }
 }
 
@@ -96,7 +117,8 @@ impl<W> Request<W> {
         Ok(key.map(|key| Idempotency { key, body }))
     }
 
-    fn idempotency_key(&self) -> Result<Option<Digest>, Problem> {
+    /// The client's key, for a body that is read by other means than [`Self::idempotent_object`].
+    pub fn idempotency_key(&self) -> Result<Option<Digest>, Problem> {
         let mut values = self.head.headers.get_all(&KEY).iter();
         let key = match (values.next(), values.next()) {
             (None, _) => return Ok(None),

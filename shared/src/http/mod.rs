@@ -7,6 +7,7 @@
 pub mod client;
 pub mod idempotency;
 pub mod json;
+pub mod range;
 pub mod reply;
 pub mod request;
 pub mod routes;
@@ -14,8 +15,9 @@ pub mod serve;
 pub mod sse;
 mod stall;
 
-pub use idempotency::{Idempotency, Once};
+pub use idempotency::{Digest, Hasher, Idempotency, Once};
 pub use json::{Object, Patch};
+pub use range::Part;
 pub use reply::{Reply, ReplyBody};
 pub use request::{Anybody, IfMatch, Public, Query, Request};
 pub use routes::Routes;

@@ -1,5 +1,6 @@
 //! Answers: a status, headers, and a body that is whole or streams.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use serde::Serialize;
 
+use super::range::Part;
 use crate::problem::{MEDIA_TYPE, Problem};
 use crate::store::BoxError;
 
@@ -105,6 +107,29 @@ impl Reply {
         .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
+    /// A part of something, or the whole of it: `chunks` must give exactly that. 206 or 200.
+    pub fn bytes(
+        part: &Part,
+        content_type: &str,
+        chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+    ) -> Self {
+        let status = match part.is_whole() {
+            true => StatusCode::OK,
+            false => StatusCode::PARTIAL_CONTENT,
+        };
+        let reply = Self::stream(status, "application/octet-stream", chunks)
+            .header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))
+            .header(header::CONTENT_LENGTH, HeaderValue::from(part.length()));
+        let reply = match HeaderValue::try_from(content_type) {
+            Ok(content_type) => reply.header(header::CONTENT_TYPE, content_type),
+            Err(_) => reply,
+        };
+        match part.content_range() {
+            Some(range) => reply.header(header::CONTENT_RANGE, range),
+            None => reply,
+        }
+    }
+
     fn whole(status: StatusCode, body: Bytes) -> Self {
         Self {
             status,
@@ -119,14 +144,14 @@ impl Reply {
     }
 
     /// A strong entity tag (RFC 9110 §8.8.3) from an object's version.
-    pub fn etag(self, version: u64) -> Self {
+    pub fn etag(self, version: impl Display) -> Self {
         match HeaderValue::try_from(format!("\"{version}\"")) {
             Ok(tag) => self.header(header::ETAG, tag),
             Err(_) => self,
         }
     }
 
-    /// 304 without a body where a 200 carries an entity tag that the client already has
+    /// 304 without a body where a 200 or 206 carries an entity tag that the client already has
     /// (RFC 9110 §13.1.2, weak comparison). `known` are the values of `If-None-Match`.
     pub(crate) fn unless_known(mut self, known: &[HeaderValue]) -> Self {
         let tag = self
@@ -135,7 +160,7 @@ impl Reply {
             .and_then(|tag| tag.to_str().ok());
         let same = |known: &str| known == "*" || tag.is_some_and(|tag| weak(known) == weak(tag));
         let known = known.iter().filter_map(|value| value.to_str().ok());
-        if self.status != StatusCode::OK
+        if !matches!(self.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
             || tag.is_none()
             || !known
                 .flat_map(|list| list.split(','))
@@ -143,7 +168,13 @@ impl Reply {
         {
             return self;
         }
-        self.headers.remove(header::CONTENT_TYPE);
+        for of_the_body in [
+            header::CONTENT_TYPE,
+            header::CONTENT_LENGTH,
+            header::CONTENT_RANGE,
+        ] {
+            self.headers.remove(of_the_body);
+        }
         Self {
             status: StatusCode::NOT_MODIFIED,
             body: Self::empty(StatusCode::OK).body,

@@ -4,8 +4,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{Stream, stream};
 use http::request::Parts;
 use http::{HeaderName, Method, header};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::json::{self, Object};
@@ -108,6 +110,31 @@ impl<W> Request<W> {
         }
     }
 
+    /// `type/subtype` of the body, in lower case; empty where none is told.
+    pub fn media_type(&self) -> String {
+        let value = self.header(&header::CONTENT_TYPE).unwrap_or("");
+        let (essence, _) = value.split_once(';').unwrap_or((value, ""));
+        essence.trim().to_ascii_lowercase()
+    }
+
+    /// The body as it arrives; it fails with 408 when nothing comes for 30 s.
+    pub fn into_chunks(self) -> (W, impl Stream<Item = Result<Bytes, Problem>> + Send) {
+        let chunks = stream::try_unfold(self.body, async |mut body: Incoming| {
+            loop {
+                let frame = match tokio::time::timeout(BODY_DEADLINE, body.frame()).await {
+                    Err(_) => return Err(late()),
+                    Ok(None) => return Ok(None),
+                    Ok(Some(Err(_))) => return Err(broken()),
+                    Ok(Some(Ok(frame))) => frame,
+                };
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some((data, body)));
+                }
+            }
+        });
+        (self.who, chunks)
+    }
+
     /// The whole body, at most `max` bytes.
     pub async fn bytes(self, max: usize) -> Result<Bytes, Problem> {
         read(self.body, max).await
@@ -129,11 +156,17 @@ pub(super) async fn read(body: Incoming, max: usize) -> Result<Bytes, Problem> {
                 Kind::PayloadTooLarge,
                 format!("The body is larger than {max} bytes."),
             ),
-            BodyError::TimedOut => {
-                Problem::new(Kind::RequestTimeout, "The body did not arrive in time.")
-            }
-            BodyError::Broken(_) => Problem::new(Kind::MalformedRequest, "The body broke off."),
+            BodyError::TimedOut => late(),
+            BodyError::Broken(_) => broken(),
         })
+}
+
+fn late() -> Problem {
+    Problem::new(Kind::RequestTimeout, "The body did not arrive in time.")
+}
+
+fn broken() -> Problem {
+    Problem::new(Kind::MalformedRequest, "The body broke off.")
 }
 
 pub(super) fn single<'a>(head: &'a Parts, name: &HeaderName) -> Option<&'a str> {

@@ -122,6 +122,20 @@ impl Request<'_> {
         self
     }
 
+    /// The request's first bytes as they are sent, for a body that no client would send; these headers
+    /// come last.
+    pub fn head(&self, more: &[(&str, &str)]) -> String {
+        let mut head = format!("{} {} HTTP/1.1\r\nhost: test\r\n", self.method, self.path);
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {}\r\n", text(value));
+        }
+        for (name, value) in more {
+            head += &format!("{name}: {value}\r\n");
+        }
+        head + "\r\n"
+    }
+
     /// How long the whole exchange may take (30 s unless told).
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

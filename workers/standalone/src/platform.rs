@@ -64,16 +64,17 @@ pub struct Platform {
 
 impl Settings {
     /// What each worker's own binary reads from its environment.
-    fn workers(&self) -> anyhow::Result<(WorkerSettings, Credentials)> {
+    fn workers(&self) -> anyhow::Result<(WorkerSettings, Credentials, u64)> {
         let mut vars = Vars::new(&self.variables);
         let settings = WorkerSettings::read(&mut vars, 0);
         let keys = vars.required("TOKEN_SIGNING_KEYS", |text| {
             TokenKeys::parse(&Secret::new(text))
         });
+        let max_file_bytes = task_worker::attachments::max_file_bytes(&mut vars);
         let hashing = self.hashing.clone();
         Ok(vars.finish(|| {
             let tokens = Tokens::new(keys?, "sluice".to_owned(), "sluice-api".to_owned());
-            Some((settings?, Credentials { tokens, hashing }))
+            Some((settings?, Credentials { tokens, hashing }, max_file_bytes))
         })?)
     }
 }
@@ -118,7 +119,7 @@ impl Platform {
     /// One of each.
     async fn start_workers(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let adapters = settings.backend.adapters().await?;
-        let (worker, credentials) = settings.workers()?;
+        let (worker, credentials, max_file_bytes) = settings.workers()?;
         let stop = || self.stop_workers.clone();
 
         let (listener, address) = free_port().await?;
@@ -128,7 +129,13 @@ impl Platform {
         self.user_workers.push(address);
 
         let (listener, address) = free_port().await?;
-        let task = task_worker::run_on(listener, worker.clone(), adapters.task, stop());
+        let task = task_worker::run_on(
+            listener,
+            worker.clone(),
+            max_file_bytes,
+            adapters.task,
+            stop(),
+        );
         self.workers.spawn(task);
         self.task_workers.push(address);
 

@@ -6,6 +6,8 @@ use shared::mongo::MongoSettings;
 use shared::secret::Secret;
 use shared::worker::Settings;
 
+use crate::attachments::max_file_bytes;
+
 /// Where the first of these workers listens unless told.
 pub const DEFAULT_PORT: u16 = 4002;
 
@@ -15,20 +17,23 @@ pub struct Config {
     pub settings: Settings,
     pub mongo: MongoSettings,
     pub amqp_url: Secret,
+    pub max_file_bytes: u64,
 }
 
 impl Config {
-    /// Reads the variables of every worker, of the store and of the broker.
+    /// Reads the variables of every worker, of the store and of the broker, and `MAX_FILE_BYTES`.
     pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
         let settings = Settings::read(&mut vars, DEFAULT_PORT);
         let mongo = MongoSettings::read(&mut vars);
         let amqp_url = rabbit::url(&mut vars);
+        let max_file_bytes = max_file_bytes(&mut vars);
         vars.finish(|| {
             Some(Self {
                 settings: settings?,
                 mongo: mongo?,
                 amqp_url: amqp_url?,
+                max_file_bytes,
             })
         })
     }

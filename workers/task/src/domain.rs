@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shared::event::{Envelope, EventType};
-use shared::id::{TaskId, UserId};
+use shared::id::{AttachmentId, TaskId, UserId};
 
 pub const MAX_TITLE_CHARS: usize = 200;
 pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
@@ -63,9 +63,19 @@ words! {
     Priority { Low = "low", Normal = "normal", High = "high", Urgent = "urgent", }
 }
 
-/// A file that belongs to a task. None can exist yet.
+/// A file that belongs to a task. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Attachment {}
+pub struct Attachment {
+    pub id: AttachmentId,
+    /// What the client calls it, without folders.
+    pub name: String,
+    /// As the client says.
+    pub content_type: String,
+    /// In bytes.
+    pub size: u64,
+    /// Of its bytes, in hex.
+    pub sha256: String,
+}
 
 /// A task, as the API and the events show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,9 +116,20 @@ pub type Changed = (Task, Envelope);
 
 impl Task {
     pub fn create(owner_id: UserId, new: NewTask, now: Timestamp) -> Changed {
+        Self::create_with(TaskId::new(), Vec::new(), owner_id, new, now)
+    }
+
+    /// With files, which were there before it under its id.
+    pub fn create_with(
+        id: TaskId,
+        attachments: Vec<Attachment>,
+        owner_id: UserId,
+        new: NewTask,
+        now: Timestamp,
+    ) -> Changed {
         let actor = owner_id.clone();
         let task = Self {
-            id: TaskId::new(),
+            id,
             title: new.title,
             description: new.description,
             status: new.status,
@@ -117,7 +138,7 @@ impl Task {
             tags: new.tags,
             owner_id,
             assignee_id: new.assignee_id,
-            attachments: Vec::new(),
+            attachments,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -134,6 +155,23 @@ impl Task {
     /// Whether the task exists as far as this user can tell.
     pub fn is_visible_to(&self, user: &UserId) -> bool {
         self.owner_id == *user || self.assignee_id.as_ref() == Some(user)
+    }
+
+    /// The file with this id.
+    pub fn attachment(&self, id: &str) -> Option<&Attachment> {
+        self.attachments.iter().find(|file| file.id.as_str() == id)
+    }
+
+    /// The task without one of its files, or `None` where it has no such file.
+    pub fn detach(&self, id: &str, actor: &UserId, now: Timestamp) -> Option<Changed> {
+        let mut task = self.clone();
+        task.attachments.retain(|file| file.id.as_str() != id);
+        if task.attachments.len() == self.attachments.len() {
+            return None;
+        }
+        task.advance(now);
+        let event = task.event(EventType::TaskUpdated, actor, &["attachments"]);
+        Some((task, event))
     }
 
     /// The task after `change`, or `None` where it changes nothing: then there is nothing to tell.

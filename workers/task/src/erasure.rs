@@ -17,6 +17,7 @@ use shared::supervise::CancellationToken;
 use shared::time::Clock;
 use tokio::sync::Notify;
 
+use crate::attachments::Attachments;
 use crate::domain::{Erased, Task};
 use crate::store::{Filter, Key, Sort, TaskStore, Written};
 
@@ -31,6 +32,7 @@ const ATTEMPTS: usize = 32;
 
 pub struct Eraser {
     store: Arc<dyn TaskStore>,
+    attachments: Attachments,
     relay: RelayHandle,
     clock: Arc<dyn Clock>,
     noted: Arc<Notify>,
@@ -51,12 +53,14 @@ impl Eraser {
     /// `noted` is notified when there may be something to do.
     pub fn new(
         store: Arc<dyn TaskStore>,
+        attachments: Attachments,
         relay: RelayHandle,
         clock: Arc<dyn Clock>,
         noted: Arc<Notify>,
     ) -> Self {
         Self {
             store,
+            attachments,
             relay,
             clock,
             noted,
@@ -140,7 +144,15 @@ impl Eraser {
         for _ in 0..ATTEMPTS {
             let written = match task.erase(user, self.clock.now()) {
                 None => return Ok(true),
-                Some(Erased::Deleted((task, event))) => self.store.delete(&task, &event).await?,
+                Some(Erased::Deleted((task, event))) => {
+                    let files = &task.attachments;
+                    let leaving = self.attachments.doubt(&task.id, files).await?;
+                    let written = self.store.delete(&task, &event).await?;
+                    if matches!(written, Written::Done(_)) {
+                        self.attachments.remove(leaving);
+                    }
+                    written
+                }
                 Some(Erased::Unassigned((task, event))) => self.store.update(&task, &event).await?,
             };
             match written {

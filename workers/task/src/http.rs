@@ -1,6 +1,8 @@
 //! The HTTP face of tasks: parses, lets the domain decide, stores, hints the relay, renders.
 
+mod files;
 mod input;
+mod upload;
 
 use std::sync::Arc;
 
@@ -22,12 +24,22 @@ pub(crate) fn routes() -> Routes<App> {
     Routes::new()
         .caller(Method::POST, "/api/tasks", create)
         .caller(Method::GET, "/api/tasks", list)
-        .caller(Method::POST, "/api/tasks/upload", create)
+        .caller(Method::POST, "/api/tasks/upload", upload::upload)
         .caller(Method::GET, "/api/tasks/{id}", read)
         .caller(Method::PUT, "/api/tasks/{id}", replace)
         .caller(Method::PATCH, "/api/tasks/{id}", patch)
         .caller(Method::DELETE, "/api/tasks/{id}", delete)
         .caller(Method::GET, "/api/tasks/{id}/events", history)
+        .caller(
+            Method::GET,
+            "/api/tasks/{id}/attachments/{aid}",
+            files::download,
+        )
+        .caller(
+            Method::DELETE,
+            "/api/tasks/{id}/attachments/{aid}",
+            files::detach,
+        )
 }
 
 async fn create(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
@@ -78,7 +90,9 @@ async fn delete(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem
     for _ in 0..ATTEMPTS {
         let task = target.find(&cx, actor).await?;
         let (gone, event) = target.traced(task.delete(actor, cx.clock.now())?);
+        let leaving = cx.attachments.doubt(&task.id, &task.attachments).await?;
         if target.settle(&cx, cx.store.delete(&gone, &event).await?)? {
+            cx.attachments.remove(leaving);
             return Ok(Reply::empty(StatusCode::NO_CONTENT));
         }
     }

@@ -1,12 +1,14 @@
 //! The task worker: tasks, their history, and the relay of their events.
 //!
 //! `http` parses, `domain` decides, `store` keeps a task together with the event of its change, and
-//! the relay takes the events to the broker. `consumer` hears of deleted users, and [`erasure`] takes
+//! the relay takes the events to the broker. [`attachments`] takes files in before the task that
+//! lists them, and lets them go after it. `consumer` hears of deleted users, and [`erasure`] takes
 //! them out of the tasks. What it must never do: publish from a handler, answer before a change is
 //! durable, or wait for the broker to answer. `main` and the composition root call [`run`].
 
 mod http;
 
+pub mod attachments;
 pub mod consumer;
 pub mod erasure;
 
@@ -34,12 +36,15 @@ use shared::worker::{Settings, dependency};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use attachments::Attachments;
 use erasure::Eraser;
 use store::TaskStore;
+use store::files::FileStore;
 
 /// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
 struct App {
     store: Arc<dyn TaskStore>,
+    attachments: Attachments,
     relay: RelayHandle,
     clock: Arc<dyn Clock>,
 }
@@ -47,6 +52,7 @@ struct App {
 /// What the worker stands on.
 pub struct Adapters {
     pub store: Arc<dyn TaskStore>,
+    pub files: Arc<dyn FileStore>,
     pub bus: Arc<dyn Bus>,
 }
 
@@ -60,9 +66,18 @@ pub async fn run(
     let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
     let adapters = Adapters {
         store: Arc::new(store::mongo::MongoTaskStore::connect(&config.mongo).await?),
+        files: Arc::new(store::mongo::files::GridFsFiles::connect(&config.mongo).await?),
         bus: Arc::new(bus),
     };
-    run_on(listener, config.settings, adapters, shutdown).await
+    let max_file_bytes = config.max_file_bytes;
+    run_on(
+        listener,
+        config.settings,
+        max_file_bytes,
+        adapters,
+        shutdown,
+    )
+    .await
 }
 
 /// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
@@ -70,7 +85,8 @@ pub async fn run(
 pub async fn run_on(
     listener: TcpListener,
     settings: Settings,
-    Adapters { store, bus }: Adapters,
+    max_file_bytes: u64,
+    Adapters { store, files, bus }: Adapters,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -78,9 +94,17 @@ pub async fn run_on(
     let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
     let noted = Arc::new(Notify::new());
     let consumer = consumer::new(store.clone(), clock.clone(), noted.clone(), &registry);
-    let eraser = Eraser::new(store.clone(), handle.clone(), clock.clone(), noted);
+    let attachments = Attachments::new(files, clock.clone(), max_file_bytes);
+    let eraser = Eraser::new(
+        store.clone(),
+        attachments.clone(),
+        handle.clone(),
+        clock.clone(),
+        noted,
+    );
     let app = App {
         store: store.clone(),
+        attachments: attachments.clone(),
         relay: handle,
         clock: clock.clone(),
     };
@@ -110,6 +134,10 @@ pub async fn run_on(
     let (eraser, end) = (Arc::new(eraser), shutdown.clone());
     tasks.spawn(keep_running("eraser", shutdown.clone(), move || {
         eraser.clone().run(end.clone())
+    }));
+    let (of, end) = (store.clone(), shutdown.clone());
+    tasks.spawn(keep_running("attachments", shutdown.clone(), move || {
+        attachments.clone().run(of.clone(), end.clone())
     }));
     let end = shutdown.clone();
     tasks.spawn(keep_running("upkeep", shutdown.clone(), move || {

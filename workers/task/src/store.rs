@@ -1,5 +1,8 @@
 //! The port to where tasks are kept. A task and the event of its change are one write.
 
+#[cfg(feature = "embedded")]
+pub mod disk;
+pub mod files;
 mod list;
 #[cfg(feature = "servers")]
 pub mod mongo;

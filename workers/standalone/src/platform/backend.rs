@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context;
 use jiff::Timestamp;
 use notification_worker::store::sqlite::SqliteNotifications;
 use shared::bus::embedded::EmbeddedBus;
 use shared::outbox::Outbox;
 use shared::store::StoreError;
 use shared::time::{Clock, SystemClock};
+use task_worker::store::disk::DiskFiles;
 use task_worker::store::sqlite::SqliteTaskStore;
 use user_worker::store::sqlite::SqliteUserStore;
 
@@ -24,10 +26,11 @@ pub enum Backend {
     },
 }
 
-/// One SQLite file for each worker, and one for the events between them.
+/// One SQLite file for each worker, one for the events between them, and a folder of attachments.
 pub struct Embedded {
     pub users: Arc<SqliteUserStore>,
     pub tasks: Arc<SqliteTaskStore>,
+    pub files: Arc<DiskFiles>,
     pub notifications: Arc<SqliteNotifications>,
     pub bus: Arc<EmbeddedBus>,
 }
@@ -39,10 +42,15 @@ impl Embedded {
         Ok(Self {
             users: Arc::new(SqliteUserStore::open(&folder.join("users.db"))?),
             tasks: Arc::new(SqliteTaskStore::open(&folder.join("tasks.db"))?),
+            files: Arc::new(open_files(&folder.join("attachments"))?),
             notifications: Arc::new(SqliteNotifications::open(&folder.join("notifications.db"))?),
             bus: Arc::new(EmbeddedBus::open(&folder.join("events.db"))?),
         })
     }
+}
+
+fn open_files(folder: &Path) -> anyhow::Result<DiskFiles> {
+    DiskFiles::open(folder).with_context(|| format!("cannot use the folder {}", folder.display()))
 }
 
 impl Embedded {
@@ -77,6 +85,7 @@ impl Backend {
                 },
                 task: task_worker::Adapters {
                     store: embedded.tasks.clone(),
+                    files: embedded.files.clone(),
                     bus: embedded.bus.clone(),
                 },
                 notification: notification_worker::Adapters {
@@ -98,6 +107,7 @@ mod servers {
     use shared::mongo::MongoSettings;
     use shared::secret::Secret;
     use task_worker::store::mongo::MongoTaskStore;
+    use task_worker::store::mongo::files::GridFsFiles;
     use user_worker::store::mongo::MongoUserStore;
 
     use super::*;
@@ -122,6 +132,7 @@ mod servers {
             },
             task: task_worker::Adapters {
                 store: Arc::new(MongoTaskStore::connect(mongo).await?),
+                files: Arc::new(GridFsFiles::connect(mongo).await?),
                 bus: bus()?,
             },
             notification: notification_worker::Adapters {

@@ -6,6 +6,7 @@
 
 mod document;
 mod erasures;
+pub mod files;
 mod idempotency;
 mod list;
 

@@ -13,8 +13,10 @@ use shared::page::PageRequest;
 use shared::relay::Relay;
 use shared::secret::Secret;
 use shared::testing::{Signed, eventually, free_port, shared_mongodb};
+use task_worker::attachments::Attachments;
 use task_worker::domain::{Erasure, NewTask, Task};
 use task_worker::erasure::{Eraser, Look};
+use task_worker::store::disk::DiskFiles;
 use task_worker::store::mongo::MongoTaskStore;
 use task_worker::store::{Erasures, Filter, Sort, TaskStore};
 use tokio::sync::Notify;
@@ -85,7 +87,11 @@ fn eraser(store: &Arc<MongoTaskStore>, clock: &Arc<ByHand>) -> Eraser {
     let registry = prometheus::Registry::new();
     let bus = Arc::new(bus.unwrap());
     let (_, relay) = Relay::new(store.clone(), bus, clock.clone(), &registry);
-    Eraser::new(store.clone(), relay, clock.clone(), Arc::new(Notify::new()))
+    let folder = tempfile::TempDir::new().unwrap();
+    let files = Arc::new(DiskFiles::open(folder.path()).unwrap());
+    let attachments = Attachments::new(files, clock.clone(), 1);
+    let noted = Arc::new(Notify::new());
+    Eraser::new(store.clone(), attachments, relay, clock.clone(), noted)
 }
 
 fn assigned(title: &str, assignee: Option<&str>) -> NewTask {

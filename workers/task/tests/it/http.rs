@@ -49,11 +49,7 @@ async fn what_is_wrong_with_a_body_is_told() {
     let mut wrong = pointers(&reply.expect(422));
     wrong.sort();
     assert_eq!(wrong, ["/tags", "/titel", "/title"]);
-    for content_type in [
-        "multipart/form-data; boundary=x",
-        "application/x-ndjson",
-        "text/plain",
-    ] {
+    for content_type in ["application/x-ndjson", "text/plain"] {
         let upload = ann
             .post("/api/tasks/upload")
             .header("content-type", content_type);

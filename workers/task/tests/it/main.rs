@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod attachments;
 mod conditions;
 mod conformance;
 mod erasure;

@@ -55,6 +55,7 @@ impl Worker {
             ("MONGODB_DATABASE", database),
             ("AMQP_URL", amqp_url),
             ("DRAIN_LAME_DUCK", "1ms"),
+            ("MAX_FILE_BYTES", "2000000"),
         ];
         let variables: HashMap<_, _> = variables
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
