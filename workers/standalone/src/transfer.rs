@@ -1,5 +1,5 @@
 //! Moves what a platform in one process has gathered to where it can grow: accounts, tasks with their
-//! history, notifications with their counts. Lines of JSON in between, for whoever wants to look.
+//! history and files, notifications with their counts. Lines of JSON in between, for whoever wants to look.
 //!
 //! Sessions and the keys of requests stay behind: users log in again.
 
@@ -13,7 +13,9 @@ pub use import::import;
 
 use notification_worker::store::transfer::{Applied, Count, Told};
 use serde::{Deserialize, Serialize};
+use shared::id::{AttachmentId, TaskId};
 use task_worker::domain::Erasure;
+use task_worker::store::files::FileRef;
 use task_worker::store::transfer::Moved;
 use user_worker::store::transfer::Account;
 
@@ -31,6 +33,8 @@ enum Line {
         format: u32,
     },
     User(Account),
+    /// A chunk of a task's file, in order, before the task.
+    File(Chunk),
     Task(Moved),
     Erasure(Erasure),
     Notification(Told),
@@ -40,12 +44,32 @@ enum Line {
     End(Totals),
 }
 
+/// A piece of a file.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    task: TaskId,
+    id: AttachmentId,
+    index: u64,
+    /// Base64.
+    data: String,
+}
+
+impl Chunk {
+    fn file(&self) -> FileRef {
+        FileRef {
+            task: self.task.clone(),
+            id: self.id.clone(),
+        }
+    }
+}
+
 /// What was moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub users: u64,
     pub tasks: u64,
     pub notifications: u64,
+    pub files: u64,
     /// Everything else that keeps them exact.
     pub others: u64,
 }
@@ -54,10 +78,13 @@ impl Totals {
     fn count(&mut self, line: &Line) {
         match line {
             Line::User(_) => self.users += 1,
-            Line::Task(_) => self.tasks += 1,
+            Line::Task(moved) => {
+                self.tasks += 1;
+                self.files += moved.task.attachments.len() as u64;
+            }
             Line::Notification(_) => self.notifications += 1,
             Line::Erasure(_) | Line::Counter(_) | Line::Applied(_) => self.others += 1,
-            Line::Sluice { .. } | Line::End(_) => {}
+            Line::Sluice { .. } | Line::File(_) | Line::End(_) => {}
         }
     }
 }
@@ -68,11 +95,12 @@ impl std::fmt::Display for Totals {
             users,
             tasks,
             notifications,
+            files,
             ..
         } = self;
         write!(
             f,
-            "{users} users, {tasks} tasks, {notifications} notifications"
+            "{users} users, {tasks} tasks with {files} files, {notifications} notifications"
         )
     }
 }

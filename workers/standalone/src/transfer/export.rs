@@ -7,9 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use shared::id::TaskId;
 use shared::store::StoreError;
+use task_worker::domain::Attachment;
+use task_worker::store::files::{FileRef, FileStore};
 
-use super::{AT_ONCE, FORMAT, Line, Totals};
+use super::{AT_ONCE, Chunk, FORMAT, Line, Totals};
 use crate::home::Home;
 use crate::platform::{Backend, Embedded, Platform, Settings};
 
@@ -40,13 +45,7 @@ pub async fn export(folder: &Path, to: &mut impl Write) -> anyhow::Result<Totals
             Line::User,
         )
         .await?;
-    lines
-        .pages(
-            async |after| embedded.tasks.moved(after, AT_ONCE).await,
-            |moved| moved.task.id.clone(),
-            Line::Task,
-        )
-        .await?;
+    lines.tasks(&embedded).await?;
     for erasure in embedded.tasks.erasures().await? {
         lines.write(&Line::Erasure(erasure))?;
     }
@@ -90,6 +89,54 @@ impl<W: Write> Lines<'_, W> {
         self.to
             .write_all(b"\n")
             .context("the export cannot be written")
+    }
+
+    /// Each task behind its files.
+    async fn tasks(&mut self, embedded: &Embedded) -> anyhow::Result<()> {
+        let mut after = None;
+        loop {
+            let page = embedded.tasks.moved(after.take(), AT_ONCE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.task.id.clone());
+            for moved in page {
+                for attachment in &moved.task.attachments {
+                    self.file(embedded, &moved.task.id, attachment).await?;
+                }
+                self.write(&Line::Task(moved))?;
+            }
+        }
+    }
+
+    async fn file(
+        &mut self,
+        embedded: &Embedded,
+        task: &TaskId,
+        Attachment { id, name, size, .. }: &Attachment,
+    ) -> anyhow::Result<()> {
+        let file = FileRef {
+            task: task.clone(),
+            id: id.clone(),
+        };
+        let mut length = 0;
+        for index in 0.. {
+            let Some(bytes) = embedded.files.read(&file, index).await? else {
+                break;
+            };
+            length += bytes.len() as u64;
+            self.write(&Line::File(Chunk {
+                task: task.clone(),
+                id: id.clone(),
+                index,
+                data: BASE64.encode(&bytes),
+            }))?;
+        }
+        anyhow::ensure!(
+            length == *size,
+            "the file {name:?} of task {task} has {length} bytes of {size}; the folder of attachments is damaged"
+        );
+        Ok(())
     }
 
     /// Writes all pages of a list, each behind the key of the one before.

@@ -1,17 +1,24 @@
 //! Reads what was exported into MongoDB.
 
 use std::io::BufRead;
+use std::slice;
 
 use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
 use notification_worker::store::NotificationStore;
 use notification_worker::store::mongo::MongoNotifications;
 use shared::mongo::MongoSettings;
+use task_worker::store::files::{FileRef, FileStore};
 use task_worker::store::mongo::MongoTaskStore;
+use task_worker::store::mongo::files::GridFsFiles;
+use task_worker::store::transfer::Moved;
 use task_worker::store::{Erasures, TaskStore};
 use user_worker::store::mongo::MongoUserStore;
 use user_worker::store::{SaveUserError, UserStore};
 
-use super::{AT_ONCE, FORMAT, Line, Totals};
+use super::{AT_ONCE, Chunk, FORMAT, Line, Totals};
 
 /// Reads an export into a database without tasks, or with `resume` into one that holds a part of the
 /// same export. What is there stays as it is, so repeating an import is safe.
@@ -55,9 +62,19 @@ pub async fn import(
                 );
                 return Ok(totals);
             }
+            Line::File(chunk) => {
+                let what = || format!("line {number} is not a chunk of a file");
+                stores.keep_chunk(&chunk).await.with_context(what)?;
+            }
             line => {
                 totals.count(&line);
+                // A task follows its files at once: they do not stay in doubt while a batch gathers.
+                let with_files =
+                    matches!(&line, Line::Task(moved) if !moved.task.attachments.is_empty());
                 batch.push(line);
+                if with_files {
+                    stores.keep(&mut batch).await?;
+                }
             }
         }
         if batch.len() == AT_ONCE {
@@ -70,6 +87,7 @@ pub async fn import(
 struct Stores {
     users: MongoUserStore,
     tasks: MongoTaskStore,
+    files: GridFsFiles,
     notifications: MongoNotifications,
 }
 
@@ -78,12 +96,59 @@ impl Stores {
         let stores = Self {
             users: MongoUserStore::connect(mongo).await?,
             tasks: MongoTaskStore::connect(mongo).await?,
+            files: GridFsFiles::connect(mongo).await?,
             notifications: MongoNotifications::new(shared::mongo::connect(mongo).await?),
         };
         stores.users.prepare().await?;
         stores.tasks.prepare().await?;
+        stores.files.prepare().await?;
         stores.notifications.prepare().await?;
         Ok(stores)
+    }
+
+    /// Files come before their task, in doubt until it is there. The first chunk begins the file anew:
+    /// an import that broke off may have left a part of it.
+    async fn keep_chunk(&self, chunk: &Chunk) -> anyhow::Result<()> {
+        let file = chunk.file();
+        if self.tasks.get(&file.task).await?.is_some() {
+            // With its task, all of it is there.
+            return Ok(());
+        }
+        if chunk.index == 0 {
+            self.files.remove(slice::from_ref(&file)).await?;
+            self.files.begin(&file, Timestamp::now()).await?;
+        }
+        let data = BASE64.decode(&chunk.data)?;
+        Ok(self.files.append(&file, chunk.index, data.into()).await?)
+    }
+
+    /// Makes sure of the files of tasks before these are there to list them.
+    async fn finish_files(&self, tasks: &[Moved]) -> anyhow::Result<Vec<FileRef>> {
+        let mut files = Vec::new();
+        for Moved { task, .. } in tasks {
+            let is_there = match task.attachments.is_empty() {
+                true => continue,
+                false => self.tasks.get(&task.id).await?.is_some(),
+            };
+            for attachment in &task.attachments {
+                let file = FileRef {
+                    task: task.id.clone(),
+                    id: attachment.id.clone(),
+                };
+                if !is_there && attachment.size == 0 {
+                    self.files.remove(slice::from_ref(&file)).await?;
+                    self.files.begin(&file, Timestamp::now()).await?;
+                }
+                if !is_there {
+                    let whole = self.files.finish(&file, attachment.size).await;
+                    whole.with_context(|| {
+                        format!("the file {:?} of task {}", attachment.name, task.id)
+                    })?;
+                }
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// Keeps lines, in any order, and takes them out of the batch.
@@ -98,10 +163,14 @@ impl Stores {
                 Line::Notification(one) => told.push(one),
                 Line::Counter(one) => counts.push(one),
                 Line::Applied(one) => applied.push(one),
-                Line::Sluice { .. } | Line::End(_) => {}
+                Line::Sluice { .. } | Line::File(_) | Line::End(_) => {}
             }
         }
+        let files = self.finish_files(&tasks).await?;
         self.tasks.take_over(&tasks).await?;
+        if !files.is_empty() {
+            self.files.settle(&files, Timestamp::MAX).await?;
+        }
         if !erasures.is_empty() {
             self.tasks.note(&erasures).await?;
         }

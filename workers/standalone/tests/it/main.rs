@@ -13,6 +13,7 @@ mod ground;
 mod world;
 
 mod accounts;
+mod attachments;
 mod delivery;
 mod documents;
 mod identity;

@@ -1,14 +1,21 @@
 //! The platform as the process that `make run` starts: killed, stopped, started twice.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use shared::testing::{Client, Process, eventually, free_port, unique};
+use shared::time::Clock;
 use standalone::platform::Embedded;
+use task_worker::attachments::Attachments;
+use task_worker::store::files::FileStore;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use crate::attachments::{content_type, end, file_part, file_path, task_part};
 use crate::world::SOON;
 
 const PASSWORD: &str = "a river runs through it";
@@ -66,6 +73,32 @@ impl Running {
         let account = json!({"email": "ada@example.com", "password": PASSWORD, "name": "Ada"});
         let request = self.http.post("/api/users/register").json(&account);
         request.send().await.expect(201);
+    }
+
+    /// Begins an upload of a file with `size` bytes after the task, without their end.
+    async fn begin_upload(&self, token: &str, title: &str, size: usize) -> (TcpStream, Vec<u8>) {
+        let mut begin = task_part(&json!({"title": title}));
+        let part = file_part("large", &[]);
+        let (head, tail) = part.split_at(part.len() - 2);
+        begin.extend_from_slice(head);
+        let tail = [tail, &end()].concat();
+        let length = (begin.len() + size + tail.len()).to_string();
+        let request = self.http.post("/api/tasks/upload").bearer(token);
+        let (length, kind) = (("content-length", length.as_str()), content_type());
+        let head = request.head(&[length, ("content-type", &kind), ("connection", "close")]);
+        let mut stream = TcpStream::connect(&self.address).await.expect("it listens");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        stream.write_all(&begin).await.expect("it reads");
+        (stream, tail)
+    }
+
+    /// The most memory that the process ever held, in MiB.
+    fn peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size") / 1024
     }
 
     /// Every item of a list, page by page.
@@ -217,4 +250,93 @@ async fn a_stop_finishes_what_runs_and_the_next_start_knows_everybody() {
     let me = running.http.get("/api/users/me").bearer(&token);
     me.send().await.expect(200);
     running.log_in().await;
+}
+
+/// What comes back, once the other side has closed.
+async fn answer(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    String::from_utf8(answer).expect("a text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_goes_in_and_out_in_little_memory() {
+    const BLOCK: usize = 1 << 20;
+    let running = Running::start().await;
+    running.register().await;
+    let token = running.log_in().await;
+    let block = |n: usize| vec![n as u8; BLOCK];
+    let mut peaks = Vec::new();
+    for blocks in [16, 128] {
+        let size = blocks * BLOCK;
+        let (mut stream, tail) = running.begin_upload(&token, "Large", size).await;
+        for n in 0..blocks {
+            stream.write_all(&block(n)).await.expect("it reads");
+        }
+        stream.write_all(&tail).await.expect("it reads");
+        let answer = answer(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        let (_, task) = answer.split_once("\r\n\r\n").expect("a body");
+        let task: Value = serde_json::from_str(task).expect("a task");
+        assert_eq!(task["attachments"][0]["size"], size);
+
+        let request = running.http.get(&file_path(&task, 0)).bearer(&token);
+        let head = request.head(&[("connection", "close")]);
+        let mut stream = TcpStream::connect(&running.address)
+            .await
+            .expect("it listens");
+        stream.write_all(head.as_bytes()).await.expect("it reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a head"));
+        }
+        let mut read = vec![0; BLOCK];
+        for n in 0..blocks {
+            stream.read_exact(&mut read).await.expect("a block");
+            assert!(read == block(n), "block {n}");
+        }
+        peaks.push(running.peak());
+    }
+    assert!(peaks[1] - peaks[0] < 16, "{peaks:?} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_a_kill_cuts_off_is_never_seen_and_what_it_left_is_in_doubt() {
+    let mut running = Running::start().await;
+    running.register().await;
+    let token = running.log_in().await;
+    let (mut stream, _) = running.begin_upload(&token, "Half", 4 << 20).await;
+    stream.write_all(&vec![7; 2 << 20]).await.expect("it reads");
+    let data = running.process.folder().join("data");
+    let doubt = data.join("attachments").join("doubt");
+    let begun = || std::fs::read_dir(&doubt).expect("a folder").count();
+    eventually(SOON, async || {
+        (begun() == 1).then_some(()).ok_or("nothing was begun")
+    })
+    .await;
+    running.process.kill9();
+    running.process.start_again();
+    running.ready().await;
+    assert_eq!(running.all(&token, "/api/tasks").await, Vec::<Value>::new());
+    running.process.terminate(SOON).await;
+
+    // The sweep, five minutes later.
+    let left = Embedded::open(&data).expect("it is free again");
+    let now = jiff::Timestamp::now();
+    assert_eq!(
+        left.files.in_doubt(now, 10).await.expect("it opens").len(),
+        1
+    );
+    let later = FiveMinutesLater(now);
+    let attachments = Attachments::new(left.files.clone(), Arc::new(later), 1);
+    attachments.sweep(&*left.tasks).await.expect("it opens");
+    assert_eq!(begun(), 0);
+}
+
+struct FiveMinutesLater(jiff::Timestamp);
+
+impl Clock for FiveMinutesLater {
+    fn now(&self) -> jiff::Timestamp {
+        self.0 + std::time::Duration::from_secs(301)
+    }
 }

@@ -13,6 +13,8 @@ mod world;
 
 #[path = "../it/accounts.rs"]
 mod accounts;
+#[path = "../it/attachments.rs"]
+mod attachments;
 #[path = "../it/delivery.rs"]
 mod changes;
 #[path = "../it/identity.rs"]

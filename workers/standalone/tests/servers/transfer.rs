@@ -9,6 +9,7 @@ use standalone::single::{Options, Single};
 use standalone::transfer::{Totals, export, import};
 use tempfile::TempDir;
 
+use crate::attachments::{file_part, file_path, task_part, upload};
 use crate::ground::Ground;
 use crate::world::{GATEWAY_CONFIG, SOON, World};
 
@@ -28,6 +29,11 @@ async fn log_in(http: &Client, email: &str) -> String {
     let pair = http.post("/api/users/login").json(&body).send().await;
     let pair = pair.expect(200).json();
     pair["access_token"].as_str().expect("a token").to_owned()
+}
+
+/// A file of several chunks.
+fn large() -> Vec<u8> {
+    (0..600_000_u32).map(|n| (n % 251) as u8).collect()
 }
 
 /// All that a user can see, without what another login changes.
@@ -85,7 +91,12 @@ async fn gather(folder: &Path) -> (Vec<Value>, String) {
             .await
             .expect(200);
     }
-    post(&http, "/api/tasks", &ada, json!({"title": "Alone"}), 201).await;
+    let alone = [
+        task_part(&json!({"title": "Alone"})),
+        file_part("large", &large()),
+        file_part("empty", &[]),
+    ];
+    upload(&http, &ada, &alone).await.expect(201);
     let eve = log_in(&http, "eve@example.com").await;
     let gone = http.delete("/api/users/me").bearer(&eve);
     gone.json(&json!({"password": PASSWORD}))
@@ -124,21 +135,39 @@ async fn users_tasks_and_notifications_move_to_mongodb_as_they_are() {
         (exported.users, exported.tasks, exported.notifications),
         (2, 2, 4)
     );
+    assert_eq!(exported.files, 2);
 
     let ground = Ground::fresh().await;
     let read = async |lines: &[u8], resume| import(ground.mongo(), &mut &*lines, resume).await;
-    let cut = &lines[..lines.len() - 10];
-    let cut = read(cut, false).await.expect_err("it has no end");
-    assert!(format!("{cut:#}").contains("line"), "{cut:#}");
-    let imported: Totals = read(&lines, false).await.expect("a new database");
-    assert_eq!(imported, exported);
+    // It breaks off within a file, and then right before the end.
+    let text = String::from_utf8(lines.clone()).expect("a text");
+    let (second, _) = text.match_indices("\"line\":\"file\"").nth(1).expect("it");
+    for cut in [second, lines.len() - 10] {
+        let cut = read(&lines[..cut], cut != second)
+            .await
+            .expect_err("it has no end");
+        assert!(format!("{cut:#}").contains("line"), "{cut:#}");
+    }
     let again = read(&lines, false).await.expect_err("it holds tasks");
     assert!(again.to_string().contains("--resume"), "{again}");
-    assert_eq!(read(&lines, true).await.expect("the same"), exported);
+    for _ in 0..2 {
+        let imported: Totals = read(&lines, true).await.expect("the same");
+        assert_eq!(imported, exported);
+    }
 
     let world = World::with(ground, GATEWAY_CONFIG).await;
     let ada = log_in(world.http(), "ada@example.com").await;
     assert_eq!(seen(world.http(), &ada, &task).await, before);
+    let tasks = get(world.http(), "/api/tasks", &ada).await;
+    let alone = tasks["items"].as_array().expect("a list");
+    let alone = alone
+        .iter()
+        .find(|task| task["title"] == "Alone")
+        .expect("it");
+    for (n, content) in [large(), Vec::new()].iter().enumerate() {
+        let read = world.http().get(&file_path(alone, n)).bearer(&ada);
+        assert!(read.send().await.expect(200).body == *content, "{n}");
+    }
     // What comes now is numbered and counted behind what was there.
     post(
         world.http(),
