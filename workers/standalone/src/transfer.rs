@@ -15,6 +15,7 @@ use notification_worker::store::transfer::{Applied, Count, Told};
 use serde::{Deserialize, Serialize};
 use shared::id::{AttachmentId, TaskId};
 use task_worker::domain::Erasure;
+#[cfg(feature = "servers")]
 use task_worker::store::files::FileRef;
 use task_worker::store::transfer::Moved;
 use user_worker::store::transfer::Account;
@@ -54,6 +55,7 @@ struct Chunk {
     data: String,
 }
 
+#[cfg(feature = "servers")]
 impl Chunk {
     fn file(&self) -> FileRef {
         FileRef {
