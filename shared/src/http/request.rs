@@ -112,9 +112,7 @@ impl<W> Request<W> {
 
     /// `type/subtype` of the body, in lower case; empty where none is told.
     pub fn media_type(&self) -> String {
-        let value = self.header(&header::CONTENT_TYPE).unwrap_or("");
-        let (essence, _) = value.split_once(';').unwrap_or((value, ""));
-        essence.trim().to_ascii_lowercase()
+        media_type(self.header(&header::CONTENT_TYPE).unwrap_or("")).0
     }
 
     /// The body as it arrives; it fails with 408 when nothing comes for 30 s.
@@ -177,13 +175,18 @@ pub(super) fn single<'a>(head: &'a Parts, name: &HeaderName) -> Option<&'a str> 
     }
 }
 
+/// `type/subtype` in lower case, and its parameters.
+fn media_type(value: &str) -> (String, &str) {
+    let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
+    (essence.trim().to_ascii_lowercase(), parameters)
+}
+
 /// `application/json` or any `+json`, in UTF-8.
 fn is_json(head: &Parts) -> bool {
     let Some(value) = single(head, &header::CONTENT_TYPE) else {
         return false;
     };
-    let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let essence = essence.trim().to_ascii_lowercase();
+    let (essence, parameters) = media_type(value);
     let utf8 =
         parameters
             .split(';')

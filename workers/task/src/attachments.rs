@@ -296,6 +296,10 @@ impl Receiving<'_> {
         if self.size > self.upload.attachments.max_file_bytes {
             return Err(NotTaken::TooLarge);
         }
+        // Here and not with each chunk: one may take a slow client longer than a doubt lasts.
+        if self.upload.attachments.clock.now() > self.upload.doubted_at + DOUBT_EVERY {
+            self.upload.doubt().await?;
+        }
         self.hasher.update(&bytes);
         while self.buffer.len() + bytes.len() >= CHUNK {
             let rest = bytes.split_off(CHUNK - self.buffer.len());
@@ -312,10 +316,6 @@ impl Receiving<'_> {
         let files = &self.upload.attachments.files;
         files.append(&self.file, self.index, chunk).await?;
         self.index += 1;
-        let doubted_at = self.upload.doubted_at;
-        if self.upload.attachments.clock.now() > doubted_at + DOUBT_EVERY {
-            self.upload.doubt().await?;
-        }
         Ok(())
     }
 

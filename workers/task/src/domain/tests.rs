@@ -36,7 +36,15 @@ fn title(text: &str) -> Change {
 
 #[test]
 fn each_event_is_what_its_schema_promises() {
-    let (task, created) = Task::create(user("owner"), new(), at(1_000));
+    let file = Attachment {
+        id: AttachmentId::new(),
+        name: "a.png".into(),
+        content_type: "image/png".into(),
+        size: 0,
+        sha256: "0".repeat(64),
+    };
+    let (id, aid) = (TaskId::new(), file.id.clone());
+    let (task, created) = Task::create_with(id, vec![file], user("owner"), new(), at(1_000));
     let (task, updated) = task
         .change(title("x"), &user("owner"), at(2_000))
         .unwrap()
@@ -44,9 +52,22 @@ fn each_event_is_what_its_schema_promises() {
     let Some(Erased::Unassigned((task, erased))) = task.erase(&user("assignee"), at(2_500)) else {
         panic!()
     };
+    let (task, detached) = task
+        .detach(aid.as_str(), &user("owner"), at(2_700))
+        .unwrap();
+    assert!(
+        task.detach(aid.as_str(), &user("owner"), at(2_800))
+            .is_none()
+    );
     let (_, deleted) = task.delete(&user("owner"), at(3_000)).unwrap();
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    for (version, event) in (1..).zip([created, updated.traced(Some(trace)), erased, deleted]) {
+    for (version, event) in (1..).zip([
+        created,
+        updated.traced(Some(trace)),
+        erased,
+        detached,
+        deleted,
+    ]) {
         let schema: Value = serde_json::from_str(event.event_type.schema()).unwrap();
         let validator = jsonschema::options()
             .should_validate_formats(true)

@@ -120,7 +120,7 @@ impl Form<'_> {
             return Err(wrong("task", "must be there once"));
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = self.next_chunk(&mut part).await? {
+        while let Some(chunk) = next_chunk(&mut part, &self.quiet).await? {
             if body.len() + chunk.len() > MAX_JSON_BYTES {
                 let detail = format!("The part `task` is larger than {MAX_JSON_BYTES} bytes.");
                 return Err(Problem::new(Kind::PayloadTooLarge, detail));
@@ -159,10 +159,6 @@ impl Form<'_> {
         self.tell(&name, &digest);
         self.tell(&content_type, &digest);
         Ok(())
-    }
-
-    async fn next_chunk(&self, part: &mut Field<'_>) -> Result<Option<Bytes>, Problem> {
-        next_chunk(part, &self.quiet).await
     }
 
     /// Adds to what an `Idempotency-Key` stands for. No name holds a line break.
