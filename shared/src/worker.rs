@@ -64,12 +64,17 @@ pub struct Started {
     pub shutdown: CancellationToken,
 }
 
-/// Logs, watches for signals and listens: what every worker does before it serves.
-pub async fn start(name: &str, settings: &Settings) -> anyhow::Result<Started> {
-    // Two providers may be linked, and the drivers refuse to choose. Nobody chose before.
+/// Chooses who does TLS: two providers may be linked, and the drivers refuse to.
+pub fn choose_tls() {
+    // An error says that somebody has chosen.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
+}
+
+/// Logs, watches for signals and listens: what every worker does before it serves.
+pub async fn start(name: &str, settings: &Settings) -> anyhow::Result<Started> {
+    choose_tls();
     telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
     let shutdown = shutdown_on_signals()?;
     let listener = bind(settings.listen).await?;

@@ -3,14 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 use super::{Bus, Delivery, Outcome, Subscription, TASK_QUEUES};
 use crate::event::{Envelope, EventType};
+use crate::testing::eventually;
+
+const SOON: Duration = Duration::from_secs(20);
 
 /// One test for each fact.
 #[macro_export]
@@ -23,6 +28,7 @@ macro_rules! bus_conformance {
             what_is_acknowledged_never_comes_again
             a_batch_is_never_larger_than_asked_for
             a_dead_letter_is_out_of_the_way
+            dead_letters_go_back_to_their_queue_once_and_only_those_that_are_meant
             a_message_can_be_published_again_and_again
             the_broker_answers_a_ping
         );
@@ -69,7 +75,7 @@ async fn receive(from: &mut dyn Subscription, count: usize) -> Vec<Delivery> {
     let mut received = Vec::new();
     while received.len() < count {
         let next = from.next_batch(count - received.len());
-        let batch = timeout(Duration::from_secs(20), next).await;
+        let batch = timeout(SOON, next).await;
         received.extend(
             batch
                 .expect("a delivery within 20 s")
@@ -177,6 +183,92 @@ pub async fn a_dead_letter_is_out_of_the_way(bus: impl Bus) {
         .await
         .unwrap();
     assert_only_a_marker_is_left(&bus, subscription).await;
+}
+
+pub async fn dead_letters_go_back_to_their_queue_once_and_only_those_that_are_meant(
+    bus: impl DeadLetters,
+) {
+    let mut events = created(3);
+    events.push(event(EventType::TaskDeleted, "t", 4));
+    publish(&bus, &events).await;
+    let mut subscription = subscribe(&bus).await;
+    for delivery in receive(subscription.as_mut(), 4).await {
+        subscription
+            .dead_letter(&delivery, "a reason")
+            .await
+            .unwrap();
+    }
+    drop(subscription);
+    // A broker counts what was given back to it a moment later.
+    let there = async |count| {
+        eventually(SOON, async || bus.dead_letters().await.unwrap() == count).await;
+    };
+    there(4).await;
+
+    let all = Redrive {
+        limit: 1_000,
+        event_type: None,
+        dry_run: false,
+    };
+    let of = |event_type| Redrive {
+        event_type: Some(event_type),
+        ..all
+    };
+    let redrive = async |what: Redrive| {
+        let mut seen = Vec::new();
+        let mut see = |letter: &DeadLetter| seen.push(letter.clone());
+        let done = bus.redrive(&what, &mut see).await.unwrap();
+        assert_eq!(seen.len(), done.moved);
+        assert!(
+            seen.iter().all(|letter| letter.reason == "a reason"),
+            "{seen:?}"
+        );
+        (
+            done,
+            seen.into_iter()
+                .map(|letter| letter.event_id)
+                .collect::<Vec<_>>(),
+        )
+    };
+    let look = Redrive {
+        dry_run: true,
+        ..of(EventType::TaskCreated)
+    };
+    for _ in 0..2 {
+        let (done, ids) = redrive(look).await;
+        assert_eq!((done.moved, done.left), (3, 1));
+        there(4).await;
+        assert_eq!(BTreeSet::from_iter(ids).len(), 3);
+    }
+    let (done, ids) = redrive(of(EventType::TaskDeleted)).await;
+    assert_eq!((done.moved, done.left), (1, 3));
+    assert_eq!(ids, ["t:4"]);
+    there(3).await;
+    assert_eq!(redrive(Redrive { limit: 2, ..all }).await.0.moved, 2);
+    assert_eq!(redrive(all).await.0.moved, 1);
+    assert_eq!(redrive(all).await.0, Redriven::default());
+
+    let mut subscription = subscribe(&bus).await;
+    let received = receive(subscription.as_mut(), 4).await;
+    let queues: BTreeSet<_> = received
+        .iter()
+        .map(|one| (envelope(one).id, one.queue))
+        .collect();
+    assert_eq!(queues.len(), 4);
+    assert!(queues.contains(&("t:4".to_owned(), "task_deleted")));
+    // One that is put aside once more has its new reason.
+    subscription
+        .dead_letter(&received[0], "another")
+        .await
+        .unwrap();
+    let mut reasons = Vec::new();
+    let look = Redrive {
+        dry_run: true,
+        ..all
+    };
+    let mut see = |letter: &DeadLetter| reasons.push(letter.reason.clone());
+    assert_eq!(bus.redrive(&look, &mut see).await.unwrap().moved, 1);
+    assert_eq!(reasons, ["another"]);
 }
 
 pub async fn a_message_can_be_published_again_and_again(bus: impl Bus) {

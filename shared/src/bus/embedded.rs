@@ -4,6 +4,7 @@
 //! A message is a row from its publishing until it is acknowledged. Which of them are delivered and
 //! not yet acknowledged is known in memory alone, so after a start everything is delivered again.
 
+mod dead_letters;
 #[cfg(test)]
 mod tests;
 
@@ -158,6 +159,10 @@ impl Bus for EmbeddedBus {
             prefetch: prefetch.into(),
             unacknowledged: BTreeMap::new(),
         }))
+    }
+
+    async fn dead_letters(&self) -> Result<u64, BusError> {
+        Ok(self.counts().await.map_err(unavailable)?.dead_letters)
     }
 
     async fn ping(&self) -> Result<(), BusError> {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+pub mod dead_letters;
 #[cfg(feature = "sqlite")]
 pub mod embedded;
 #[cfg(feature = "rabbit")]
@@ -101,6 +102,9 @@ pub trait Bus: Send + Sync + 'static {
         queues: &[Queue],
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BusError>;
+
+    /// How many dead letters there are now.
+    async fn dead_letters(&self) -> Result<u64, BusError>;
 
     /// Whether the broker answers now.
     async fn ping(&self) -> Result<(), BusError>;

@@ -5,6 +5,7 @@
 //! unpublished and an unacknowledged one is always delivered again. Publishing and consuming have
 //! channels of their own. Whoever builds a connection declares the whole topology on it.
 
+mod dead_letters;
 mod link;
 mod publisher;
 mod subscription;
@@ -15,14 +16,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lapin::ErrorKind;
+use lapin::options::QueueDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use self::link::Link;
 use self::publisher::Publisher;
-use super::{Bus, BusError, Outcome, Queue, Subscription};
+use super::{Bus, BusError, DEAD_LETTER, Outcome, Queue, Subscription};
 use crate::env::Vars;
 use crate::event::Envelope;
 use crate::secret::Secret;
@@ -97,6 +100,19 @@ impl Bus for RabbitBus {
         let link = self.link().await?;
         let subscription = subscription::open(link, queues, prefetch).await?;
         Ok(Box::new(subscription))
+    }
+
+    async fn dead_letters(&self) -> Result<u64, BusError> {
+        let link = self.link().await?;
+        let channel = link.channel().await?;
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let queue = channel.queue_declare(DEAD_LETTER.into(), passive, FieldTable::default());
+        let count = link.call(queue).await?.message_count().into();
+        link.call(channel.close(200, "done".into())).await?;
+        Ok(count)
     }
 
     async fn ping(&self) -> Result<(), BusError> {

@@ -9,6 +9,7 @@ pub mod consumer;
 pub mod domain;
 pub mod http;
 pub mod live;
+pub mod redrive;
 pub mod store;
 
 #[cfg(feature = "servers")]
@@ -38,6 +39,7 @@ use store::NotificationStore;
 const PURGE_EVERY: Duration = Duration::from_secs(60);
 /// A look costs an empty index.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// What one step removes: some milliseconds of work, and nobody's events wait for it.
 const AT_ONCE: usize = 500;
 
@@ -74,6 +76,11 @@ pub async fn run_on(
     let registry = Registry::new();
 
     let streams = IntGauge::new("sse_streams", "Live streams that are open.");
+    let dead_letters = IntGauge::new(
+        "dead_letters",
+        "Messages that nobody could use, at last count.",
+    );
+    let dead_letters = register(&registry, dead_letters);
     let hub = Hub::new(register(&registry, streams));
     let consumer = Arc::new(consumer::new(store.clone(), clock.clone(), &registry));
     let stopping = CancellationToken::new();
@@ -96,9 +103,13 @@ pub async fn run_on(
     );
 
     let tasks = TaskTracker::new();
-    let end = shutdown.clone();
+    let (taken, end) = (bus.clone(), shutdown.clone());
     tasks.spawn(keep_running("consumer", shutdown.clone(), move || {
-        consumer.clone().run(bus.clone(), end.clone())
+        consumer.clone().run(taken.clone(), end.clone())
+    }));
+    let (counted, end) = (bus.clone(), shutdown.clone());
+    tasks.spawn(keep_running("dead letters", shutdown.clone(), move || {
+        count_dead_letters(counted.clone(), dead_letters.clone(), end.clone())
     }));
     // Streams live through the lame duck, so what wakes them does too.
     let (hints, end) = (store.clone(), stopping.clone());
@@ -127,6 +138,23 @@ pub async fn run_on(
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+/// While the broker is away the last count stands; its absence is told elsewhere.
+async fn count_dead_letters(
+    bus: Arc<dyn Bus>,
+    gauge: IntGauge,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        if let Ok(count) = bus.dead_letters().await {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(COUNT_EVERY) => {}
+        }
+    }
 }
 
 /// Repeats a step until `shutdown`: at once while it says that there is more, else now and then.

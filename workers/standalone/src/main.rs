@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use notification_worker::redrive;
 use shared::worker;
+use standalone::home::Home;
+use standalone::platform::Embedded;
 use standalone::single::{self, Options, Single};
 use standalone::transfer;
 
@@ -38,6 +41,19 @@ enum Command {
         )]
         data: PathBuf,
     },
+    /// Brings dead letters back to the queues they came from. Nothing may run on the folder.
+    Redrive {
+        /// The folder of the data.
+        #[arg(
+            long,
+            env = "DATA_DIR",
+            value_name = "FOLDER",
+            default_value = ".run/standalone"
+        )]
+        data: PathBuf,
+        #[command(flatten)]
+        redrive: redrive::Options,
+    },
     /// Reads what `export` wrote, from standard input, into MongoDB.
     #[cfg(feature = "servers")]
     Import {
@@ -66,6 +82,7 @@ async fn main() -> ExitCode {
             database,
             resume,
         }) => import(mongodb_uri, database, resume).await,
+        Some(Command::Redrive { data, redrive }) => bring_back(&data, redrive).await,
         None => serve(cli.options).await,
     })
 }
@@ -78,6 +95,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     single.serve(shutdown).await
 }
 
+async fn bring_back(data: &Path, options: redrive::Options) -> anyhow::Result<()> {
+    let home = Home::take(data)?;
+    let embedded = Embedded::open(home.folder())?;
+    redrive::run(&*embedded.bus, options, &mut std::io::stdout()).await
+}
+
 async fn export(data: &Path) -> anyhow::Result<()> {
     let mut output = BufWriter::new(std::io::stdout().lock());
     let totals = transfer::export(data, &mut output).await?;
@@ -87,10 +110,7 @@ async fn export(data: &Path) -> anyhow::Result<()> {
 
 #[cfg(feature = "servers")]
 async fn import(uri: String, database: String, resume: bool) -> anyhow::Result<()> {
-    // Two providers are linked; a connection with TLS needs one of them chosen.
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .ok();
+    worker::choose_tls();
     let mongo = shared::mongo::MongoSettings {
         uri: shared::secret::Secret::new(uri),
         database,

@@ -20,6 +20,9 @@ const PERSISTENT: u8 = 2;
 /// CloudEvents' JSON format.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
+/// What a dead letter carries besides what it was published with.
+const OF_DEAD_LETTERS: [&str; 4] = ["x-reason", "x-original-queue", "x-event-id", "x-death"];
+
 pub(super) struct Publisher {
     link: Arc<Link>,
     channel: Channel,
@@ -180,6 +183,24 @@ fn message(envelope: &Envelope) -> Result<Message, BusError> {
 
 fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT)
+}
+
+/// A dead letter once more, straight into the queue it came from: no other queue has lost it.
+pub(super) fn again(queue: &'static str, body: Vec<u8>, properties: BasicProperties) -> Message {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
+        if !OF_DEAD_LETTERS.contains(&name.as_str()) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    Message {
+        exchange: "",
+        routing_key: queue,
+        body,
+        properties: properties
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(headers),
+    }
 }
 
 /// The same message once more, with `headers` added to its own.

@@ -5,5 +5,6 @@ mod http;
 mod lifecycle;
 mod live;
 mod mongo;
+mod redrive;
 mod stage;
 mod store;

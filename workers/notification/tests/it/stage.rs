@@ -56,6 +56,10 @@ impl Stage {
         RabbitBus::new(&Secret::new(self.vhost.url())).expect("a URL")
     }
 
+    pub(crate) fn amqp_url(&self) -> String {
+        self.vhost.url()
+    }
+
     pub(crate) async fn subscribe(&self) -> Box<dyn Subscription> {
         self.bus()
             .subscribe(&QUEUES, 500)

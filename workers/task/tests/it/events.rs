@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use shared::bus::TASK_QUEUES;
-use shared::event::EventType;
+use shared::event::{Envelope, EventType};
 use shared::outbox::Outbox;
 use shared::testing::{RabbitMq, shared_mongodb, shared_rabbitmq};
 use task_worker::store::TaskStore;
@@ -176,4 +176,25 @@ async fn a_draining_worker_publishes_what_it_has_answered() {
     let store = worker.store.clone();
     worker.stop().await;
     assert_eq!(store.backlog().await.unwrap().subjects, 0);
+}
+
+#[test]
+fn every_type_of_event_has_an_example_in_the_documents_that_keeps_its_schema() {
+    let page = include_str!("../../../../docs/events.md");
+    let examples = page.split("```json\n").skip(1);
+    let examples = examples.map(|rest| rest.split("```").next().unwrap());
+    let mut shown = Vec::new();
+    for example in examples {
+        let event: Envelope = serde_json::from_str(example).unwrap();
+        let schema = serde_json::from_str(event.event_type.schema()).unwrap();
+        let whole = serde_json::from_str(example).unwrap();
+        let problems: Vec<String> = jsonschema::validator_for(&schema)
+            .unwrap()
+            .iter_errors(&whole)
+            .map(|why| format!("{}: {why}", why.instance_path))
+            .collect();
+        assert!(problems.is_empty(), "{}: {problems:?}", event.id);
+        shown.push(event.event_type);
+    }
+    assert_eq!(shown, EventType::ALL);
 }
