@@ -10,10 +10,11 @@ use crate::proxy::Live;
 use crate::refusal::Refusal;
 use crate::upstream::{InFlight, Lease};
 
-/// How far the process is in its life, and how many requests run.
+/// How far the process is in its life, and how much runs.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     draining: AtomicBool,
+    arriving: AtomicUsize,
     running: AtomicUsize,
 }
 
@@ -30,9 +31,28 @@ impl Lifecycle {
         self.running.load(Ordering::Acquire)
     }
 
+    /// Connections that came in and whose first request has not begun.
+    pub fn arriving(&self) -> usize {
+        self.arriving.load(Ordering::Acquire)
+    }
+
+    pub fn arrive(self: &Arc<Self>) -> Arriving {
+        self.arriving.fetch_add(1, Ordering::AcqRel);
+        Arriving(self.clone())
+    }
+
     fn enter(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Ordering::AcqRel);
         Running(self.clone())
+    }
+}
+
+/// Counts one connection as arriving until it is dropped.
+pub struct Arriving(Arc<Lifecycle>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

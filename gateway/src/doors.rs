@@ -21,12 +21,18 @@ use pingora::services::{Service, listening};
 use tokio::sync::watch;
 
 /// Closes the doors. Each stays closed.
+#[derive(Default)]
 pub(crate) struct Doors {
     listener: watch::Sender<bool>,
     connections: watch::Sender<bool>,
 }
 
 impl Doors {
+    /// Turns true with [`Doors::close_connections`].
+    pub(crate) fn connections(&self) -> ShutdownWatch {
+        self.connections.subscribe()
+    }
+
     pub(crate) fn close_listener(&self) {
         self.listener.send_replace(true);
     }
@@ -44,14 +50,11 @@ pub(crate) fn open<A: ServerApp + Send + Sync + 'static>(
     listener: TcpListener,
     endpoint: pingora::listeners::ListenerConfig,
 ) -> std::io::Result<(Doors, impl Service)> {
-    let doors = Doors {
-        listener: watch::Sender::new(false),
-        connections: watch::Sender::new(false),
-    };
+    let doors = Doors::default();
     let guest = Guests {
         app: Arc::new(app),
         queue: Mutex::new(Some(listener.try_clone()?)),
-        closed: doors.connections.subscribe(),
+        closed: doors.connections(),
     };
     let address = listener.local_addr()?.to_string();
     let mut service = listening::Service::new("gateway".to_owned(), guest);

@@ -1,33 +1,38 @@
 //! The end of the process: readiness first, then no new connections, then what runs may finish, and
-//! last of all the connections that are idle.
+//! last of all the connections that are idle. A connection that came in is served once, however
+//! slowly this process gets to it.
 //!
 //! From the first step on every answer says `Connection: close`. So whoever keeps connections to this
 //! gateway has none left to send a request into when they are closed, or is refused a new one and
 //! goes elsewhere: no request is lost, also without anybody asking for readiness.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use shared::supervise::CancellationToken;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use crate::ctx::Lifecycle;
 use crate::doors::Doors;
+use crate::signals::{Signals, Urgency};
 
 /// How often the drain looks whether anything still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long idle connections are kept after the listener: until a balancer was refused a new one.
 const LINGER: Duration = Duration::from_millis(250);
+/// How long a connection that came in before the listener closed may take to begin its first
+/// request. Some never will: browsers open connections ahead of need.
+const ARRIVAL: Duration = Duration::from_secs(2);
 
 /// What asks the gateway to end.
 #[derive(Debug, Clone)]
 pub enum Stop {
-    /// SIGTERM drains; SIGINT ends at once; SIGHUP is only logged.
-    Signals,
+    /// The gateway has a process of its own.
+    Signals(Signals),
     /// Drains when it is cancelled: the gateway shares its process with others.
     Token(CancellationToken),
 }
@@ -54,11 +59,13 @@ impl ShutdownSignalWatch for Drain {
         let end = Instant::now() + self.grace;
         tokio::time::sleep(self.lame_duck).await;
         self.doors.close_listener();
+        let arrival = end.min(Instant::now() + ARRIVAL);
         tokio::time::sleep(LINGER).await;
-        self.idle(end).await;
+        self.none(Lifecycle::arriving, arrival).await;
+        self.none(Lifecycle::running, end).await;
         self.doors.close_connections();
         // What was begun in the last moment.
-        self.idle(end).await;
+        self.none(Lifecycle::running, end).await;
         match self.lifecycle.running() {
             0 => tracing::info!("drained"),
             left => tracing::warn!(
@@ -78,44 +85,24 @@ pub(crate) fn is_subscription(request: &RequestHeader, answer: &ResponseHeader) 
         && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
-#[derive(PartialEq, Eq)]
-enum Urgency {
-    Drain,
-    AtOnce,
-}
-
 impl Drain {
-    /// Waits until nothing runs, at most until `end`.
-    async fn idle(&self, end: Instant) {
-        while self.lifecycle.running() > 0 && Instant::now() < end {
+    /// Waits until there are none of these, at most until `end`.
+    async fn none(&self, count: fn(&Lifecycle) -> usize, end: Instant) {
+        while count(&self.lifecycle) > 0 && Instant::now() < end {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     async fn requested(&self) -> Urgency {
-        let token = match &self.stop {
-            Stop::Token(token) => token,
-            Stop::Signals => {
-                let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
-                    signal(SignalKind::terminate()),
-                    signal(SignalKind::interrupt()),
-                    signal(SignalKind::hangup()),
-                ) else {
-                    tracing::error!("signals cannot be watched; ending");
-                    return Urgency::AtOnce;
-                };
-                loop {
-                    tokio::select! {
-                        _ = terminate.recv() => return Urgency::Drain,
-                        _ = interrupt.recv() => return Urgency::AtOnce,
-                        _ = hangup.recv() => {
-                            tracing::warn!("the configuration is read at start only; restart to change it");
-                        }
-                    }
-                }
+        match &self.stop {
+            Stop::Signals(signals) => signals.first().await,
+            Stop::Token(token) => {
+                token.cancelled().await;
+                Urgency::Drain
             }
-        };
-        token.cancelled().await;
-        Urgency::Drain
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

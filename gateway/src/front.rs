@@ -11,12 +11,15 @@
 //! change a head, or look at a body.
 
 use std::any::Any;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::BytesMut;
+use futures_util::poll;
 use http::uri::PathAndQuery;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
@@ -24,9 +27,10 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::canonical::{self, METHODS, Malformed};
+use crate::ctx::Lifecycle;
 use crate::proxy::{Live, Proxy};
 use crate::refusal::{MAX_INSTANCE, Refusal};
 
@@ -38,6 +42,9 @@ const MAX_TARGET_BYTES: usize = 8 << 10;
 /// Room for most heads.
 const FIRST_READ: usize = 4 << 10;
 
+/// How much longer than the stop an idle connection is looked at.
+const LAST_LOOK: Duration = Duration::from_millis(20);
+
 /// A connection is closed after this many requests, so that memory it gathered is freed.
 const REQUESTS_PER_CONNECTION: u32 = 100_000;
 
@@ -45,13 +52,19 @@ const REQUESTS_PER_CONNECTION: u32 = 100_000;
 pub struct Front {
     proxy: Arc<HttpProxy<Proxy>>,
     live: Arc<ArcSwap<Live>>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl Front {
-    pub fn new(proxy: HttpProxy<Proxy>, live: Arc<ArcSwap<Live>>) -> Self {
+    pub fn new(
+        proxy: HttpProxy<Proxy>,
+        live: Arc<ArcSwap<Live>>,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Self {
         Self {
             proxy: Arc::new(proxy),
             live,
+            lifecycle,
         }
     }
 
@@ -68,17 +81,29 @@ impl Front {
             (live.head_timeout, live.idle_timeout)
         };
         let mut bytes = BytesMut::with_capacity(FIRST_READ);
-        let first = timeout(
-            if kept { idle } else { patience },
-            stream.read_buf(&mut bytes),
-        );
-        let first = tokio::select! {
-            biased;
-            first = first => first,
-            _ = stop.wait_for(|stop| *stop) => return None,
+        let first = stream.read_buf(&mut bytes);
+        let first = match kept {
+            true => until(stop, timeout(idle, first)).await?,
+            // Its client knows of no end: it has had no answer to say so. `Drain` waits for it.
+            false => timeout(patience, first).await,
         };
         first.ok()?.ok().filter(|length| *length > 0)?;
         read_head(stream, bytes, patience).await
+    }
+}
+
+/// What is done before the stop, or in its first moment: bytes that the kernel had by then, and the
+/// runtime had not looked for, are read.
+async fn until<T>(stop: &mut ShutdownWatch, done: impl Future<Output = T>) -> Option<T> {
+    let stopped = async {
+        // Fails only when the doors are gone, and then the process ends.
+        stop.wait_for(|stop| *stop).await.ok();
+        sleep(LAST_LOOK).await;
+    };
+    tokio::select! {
+        biased;
+        done = done => Some(done),
+        () = stopped => None,
     }
 }
 
@@ -91,6 +116,7 @@ impl ServerApp for Front {
     ) -> Option<Stream> {
         let mut stop = shutdown.clone();
         let mut kept: Option<HttpPersistentSettings> = None;
+        let mut arriving = Some(self.lifecycle.arrive());
         loop {
             let begin = self.next(&mut stream, kept.is_some(), &mut stop).await?;
             let mut session = ServerSession::new_http1(stream);
@@ -103,11 +129,15 @@ impl ServerApp for Front {
                 .refusal
                 .map(|why| Box::new(why) as Box<dyn Any + Send + Sync>);
             session.set_connection_user_context(refusal);
-            (stream, kept) = self
-                .proxy
-                .process_new_http(session, shutdown)
-                .await?
-                .consume();
+            let mut serving = pin!(self.proxy.process_new_http(session, shutdown));
+            // The whole head is there: after the first poll the request counts as running.
+            let served = poll!(&mut serving);
+            drop(arriving.take());
+            let reused = match served {
+                Poll::Ready(reused) => reused,
+                Poll::Pending => serving.await,
+            };
+            (stream, kept) = reused?.consume();
         }
     }
 

@@ -31,6 +31,7 @@ pub mod ctx;
 mod doors;
 pub mod drain;
 pub mod metrics;
+pub mod signals;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -184,9 +185,9 @@ fn server(
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let live = proxy.live.clone();
+    let (live, lifecycle) = (proxy.live.clone(), proxy.lifecycle.clone());
     let idle = live.load().idle_timeout;
-    let front = Front::new(http_proxy(&server.configuration, proxy), live);
+    let front = Front::new(http_proxy(&server.configuration, proxy), live, lifecycle);
     let mut options = TcpSocketOptions::default();
     options.tcp_keepalive = Some(upstream::given_up_after(idle));
     let (read, write) = CLIENT_BUFFERS;

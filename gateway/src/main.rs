@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use gateway::config::Config;
 use gateway::drain::Stop;
+use gateway::signals::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -63,7 +65,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         .install_default()
         .ok();
     let config = Config::load(file, &env)?;
-    let gateway = gateway::build(&config, Stop::Signals)?;
+    let signals = Signals::watch().context("signals cannot be watched")?;
+    let gateway = gateway::build(&config, Stop::Signals(signals))?;
     tracing::info!(http = %config.listen.http, admin = %config.listen.admin, "listening on {}", config.listen.http);
     gateway.run();
     Ok(())

@@ -52,6 +52,18 @@ async fn a_head_is_waited_for_as_a_whole() {
     drip.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_looked_at_once_more_when_everything_stops() {
+    let (stop, mut stopped) = tokio::sync::watch::channel(true);
+    let late = async { sleep(LAST_LOOK / 2).await };
+    assert!(until(&mut stopped, late).await.is_some());
+    let too_late = async { sleep(LAST_LOOK * 2).await };
+    assert!(until(&mut stopped, too_late).await.is_none());
+    stop.send_replace(false);
+    let unhurried = async { sleep(PATIENCE).await };
+    assert!(until(&mut stopped, unhurried).await.is_some());
+}
+
 #[tokio::test]
 async fn a_head_in_pieces_is_read_with_what_came_after_it() {
     let text = head("/api/things/1", "content-length: 5\r\n") + "12345";

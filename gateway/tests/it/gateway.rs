@@ -85,7 +85,8 @@ impl Setup {
         gateway
     }
 
-    fn launch(self) -> Gateway {
+    /// Starts it and waits for nothing.
+    pub(crate) fn launch(self) -> Gateway {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (http, admin) = (local(free_port()), local(free_port()));
         let Self {

@@ -23,7 +23,7 @@ const JWKS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent
 const BACK: Duration = Duration::from_secs(5);
 
 /// A gateway whose keys, upstreams and Redis lie at these addresses.
-async fn launch(keys: SocketAddr, upstream: SocketAddr, redis: SocketAddr) -> Gateway {
+fn setup(keys: SocketAddr, upstream: SocketAddr, redis: SocketAddr) -> Setup {
     let top = format!(
         "redis: {{url: \"redis://{redis}\", deadline: 20ms}}\n\
          limits: {{policies: {{address: {{key: address, rate: 50/s, burst: 100}}}}}}"
@@ -34,8 +34,6 @@ async fn launch(keys: SocketAddr, upstream: SocketAddr, redis: SocketAddr) -> Ga
         ))
         .service("limits: {anonymous: [address]}")
         .top(&top)
-        .start_unready()
-        .await
 }
 
 /// A token as our issuer makes them, but for its signature.
@@ -69,7 +67,8 @@ async fn with_everything_away_a_gateway_lives_refuses_and_is_there_5_s_after_the
     let mut upstream = ChaosProxy::start(upstream.address).await;
     keys.refuse().await;
     upstream.refuse().await;
-    let mut gateway = launch(keys.address(), upstream.address(), nobody().await).await;
+    let setup = setup(keys.address(), upstream.address(), nobody().await);
+    let mut gateway = setup.start_unready().await;
     eventually(BACK, async || is_live(&gateway).await).await;
 
     assert!(!is_ready(&gateway).await);
@@ -99,10 +98,24 @@ async fn with_everything_away_a_gateway_lives_refuses_and_is_there_5_s_after_the
 
 #[tokio::test]
 async fn with_everything_away_a_gateway_ends_when_it_is_told_to() {
-    let mut gateway = launch(nobody().await, nobody().await, nobody().await).await;
+    let mut gateway = setup(nobody().await, nobody().await, nobody().await)
+        .start_unready()
+        .await;
     eventually(BACK, async || is_live(&gateway).await).await;
     let ended = gateway.process.terminate(Duration::from_secs(5)).await;
     assert!(ended.success(), "{}", gateway.process.log());
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_told_to_end_as_soon_as_it_listens_ends_in_order() {
+    for _ in 0..3 {
+        let mut gateway = setup(nobody().await, nobody().await, nobody().await).launch();
+        while TcpStream::connect(gateway.http).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let ended = gateway.process.terminate(Duration::from_secs(10)).await;
+        assert!(ended.success(), "{ended}: {}", gateway.process.log());
+    }
 }
 
 async fn said(mut stream: TcpStream) -> String {

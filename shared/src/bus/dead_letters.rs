@@ -22,7 +22,7 @@ pub struct Redrive {
 
 impl Redrive {
     /// The queue that a dead letter goes back to, where it is to go.
-    pub(super) fn selects(&self, letter: &DeadLetter) -> Option<Queue> {
+    pub fn selects(&self, letter: &DeadLetter) -> Option<Queue> {
         let queue = QUEUES
             .into_iter()
             .find(|queue| queue.name == letter.queue)?;
