@@ -1,7 +1,7 @@
 # One command per target; the work is in infra/native, and in infra/docker for containers.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs restart clean build check test demo load drill redrive compose-up compose-down compose-logs compose-clean
+.PHONY: help run up down status logs restart clean build check test demo load drill redrive prove-events compose-up compose-down compose-logs compose-clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -38,6 +38,9 @@ load: ## the load test with oha, every answer verified: make load URL= DURATION=
 
 drill: ## kill -9 of every process of the running stack: all come back, and the demo passes after each
 	@infra/native/drill.sh
+
+prove-events: ## shows that no event is lost or doubled, through every kind of fault: make prove-events OPERATIONS= FAULTS= CLIENTS= SEED= OUT=
+	@infra/native/prove-events.sh
 
 redrive: ## brings dead letters back to the queues they came from: make redrive ARGS="--dry-run --limit 10"
 	@infra/native/redrive.sh $(ARGS)

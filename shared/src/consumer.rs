@@ -13,6 +13,7 @@ use prometheus::{Gauge, IntCounterVec, Opts, Registry};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, BusError, Delivery, Queue, Subscription};
+use crate::fail_point::fail_point;
 use crate::store::{StoreError, chain};
 use crate::telemetry::register;
 use crate::time::Clock;
@@ -109,6 +110,7 @@ impl<H: Handler> Consumer<H> {
             () = shutdown.cancelled() => return Ok(Step::default()),
             batch = subscription.next_batch(BATCH.into()) => batch?,
         };
+        fail_point("consumer.received");
         let mut readable = Vec::with_capacity(batch.len());
         let mut poison: Vec<(&Delivery, String)> = Vec::new();
         for delivery in &batch {
@@ -132,6 +134,7 @@ impl<H: Handler> Consumer<H> {
             match self.apply(part, shutdown).await {
                 None => return Ok(step),
                 Some(Ok(outcomes)) => {
+                    fail_point("consumer.applied");
                     let done: Vec<Delivery> = part.iter().map(|r| r.delivery.clone()).collect();
                     subscription.ack(&done).await?;
                     self.count(part, &outcomes, &mut step);

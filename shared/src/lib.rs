@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod relay;
 pub mod store;
 
+mod fail_point;
 pub mod supervise;
 pub mod telemetry;
 pub mod worker;

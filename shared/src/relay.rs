@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::metrics::Metrics;
 use self::recent::Recent;
 use crate::bus::{Bus, BusError, Outcome};
+use crate::fail_point::fail_point;
 use crate::outbox::{Outbox, Pending};
 use crate::store::{StoreError, chain};
 use crate::time::Clock;
@@ -248,6 +249,7 @@ impl Relay {
             .filter(|pending| !stopped.contains(&pending.event.subject))
             .collect();
         let envelopes: Vec<_> = part.iter().map(|pending| pending.event.clone()).collect();
+        fail_point("relay.taken");
         let outcomes = match self.bus.publish(&envelopes).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -278,6 +280,7 @@ impl Relay {
             );
         }
         if !published.is_empty() {
+            fail_point("relay.confirmed");
             // A crash before this line publishes them once more, which consumers ignore.
             self.outbox.mark_published(&published).await?;
             self.metrics.published(published.len());

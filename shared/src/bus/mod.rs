@@ -10,6 +10,7 @@ pub mod dead_letters;
 pub mod embedded;
 #[cfg(feature = "rabbit")]
 pub mod rabbit;
+pub mod refill;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -8,6 +8,7 @@
 mod dead_letters;
 mod link;
 mod publisher;
+mod refill;
 mod subscription;
 mod topology;
 
@@ -98,7 +99,8 @@ impl Bus for RabbitBus {
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BusError> {
         let link = self.link().await?;
-        let subscription = subscription::open(link, queues, prefetch).await?;
+        let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
+        let subscription = subscription::open(link, &names, prefetch).await?;
         Ok(Box::new(subscription))
     }
 

@@ -8,15 +8,17 @@
 use std::collections::BTreeMap;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use mongodb::error::Error;
 use mongodb::options::IndexOptions;
-use mongodb::{Collection, Database, IndexModel};
+use mongodb::{Collection, Cursor, Database, IndexModel};
 use serde::{Deserialize, Serialize};
 
 use super::{from_bson, insert_missing, run, to_bson};
-use crate::event::Envelope;
+use crate::bus::refill::History;
+use crate::event::{Envelope, EventType};
 use crate::outbox::{Backlog, Pending};
 use crate::page::{Page, PageRequest};
 use crate::store::{StoreError, chain};
@@ -59,10 +61,13 @@ impl EmbeddedOutbox {
         let versions = IndexModel::builder()
             .keys(doc! {"subject": 1, "version": 1})
             .build();
+        let times = IndexModel::builder()
+            .keys(doc! {"type": 1, "at": 1})
+            .build();
         let (subjects, history) = (self.subjects.clone(), self.history.clone());
         run("prepare outbox", async move {
             subjects.create_index(waiting).await?;
-            history.create_index(versions).await
+            history.create_indexes([versions, times]).await
         })
         .await?;
         Ok(())
@@ -235,6 +240,62 @@ impl EmbeddedOutbox {
         }
         Ok(Page::new(items, limit, |(version, _)| *version).map(|(_, event)| event))
     }
+}
+
+impl History for EmbeddedOutbox {
+    fn told(
+        &self,
+        event_type: EventType,
+        since: Timestamp,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        const OPERATION: &str = "read what was told";
+        let (subjects, history) = (self.subjects.clone(), self.history.clone());
+        // An event that is published meanwhile only moves its document towards later times.
+        let some_time = doc! {"$gte": bson::DateTime::MIN};
+        let waiting = documents(OPERATION, async move {
+            subjects
+                .find(doc! {"pending.0": {"$exists": true}, "pending.0.at": some_time})
+                .sort(doc! {"pending.0.at": 1})
+                .projection(doc! {"pending": 1})
+                .batch_size(LOOK_BATCH)
+                .await
+        });
+        let waiting = waiting.map(|subject| pending(OPERATION, &subject?));
+        let published = documents(OPERATION, async move {
+            history
+                .find(doc! {"type": event_type.as_str(), "at": {"$gte": to_bson(since)}})
+                .sort(doc! {"at": 1})
+                .await
+        });
+        let published = published.map(|event| {
+            let event: PendingDocument = bson::deserialize_from_document(event?)
+                .map_err(|why| StoreError::corrupt(OPERATION, why))?;
+            Ok(vec![Pending::from(event)])
+        });
+        // The second is opened when the first has ended.
+        waiting
+            .chain(published)
+            .map_ok(|some| stream::iter(some).map(|one| Ok(one.event)))
+            .try_flatten()
+            .try_filter(move |event| std::future::ready(event.event_type == event_type))
+            .boxed()
+    }
+}
+
+/// What a query finds, each look at it within the deadline of a call.
+fn documents(
+    operation: &'static str,
+    open: impl Future<Output = mongodb::error::Result<Cursor<Document>>> + Send + 'static,
+) -> impl Stream<Item = Result<Document, StoreError>> {
+    let next = move |mut cursor: Cursor<Document>| {
+        run(operation, async move {
+            let next = cursor.try_next().await?;
+            Ok(next.map(|document| (document, cursor)))
+        })
+    };
+    stream::once(run(operation, open))
+        .map_ok(move |cursor| stream::try_unfold(cursor, next))
+        .try_flatten()
 }
 
 /// An unpublished event inside its document, or a published one of the history.

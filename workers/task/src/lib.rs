@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use shared::bus::Bus;
+#[cfg(feature = "servers")]
+use shared::bus::refill::Refiller;
 use shared::http::Service;
 use shared::http::serve::{Dependency, Readiness, serve};
 use shared::relay::{Relay, RelayHandle};
@@ -64,20 +66,23 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
+    let (bus, clock) = (Arc::new(bus), Arc::new(SystemClock));
+    let store = Arc::new(store::mongo::MongoTaskStore::connect(&config.mongo).await?);
+    let refiller = Refiller::new(bus.clone(), store.clone(), "tasks", clock);
     let adapters = Adapters {
-        store: Arc::new(store::mongo::MongoTaskStore::connect(&config.mongo).await?),
+        store,
         files: Arc::new(store::mongo::files::GridFsFiles::connect(&config.mongo).await?),
-        bus: Arc::new(bus),
+        bus,
     };
     let max_file_bytes = config.max_file_bytes;
-    run_on(
+    let serving = run_on(
         listener,
         config.settings,
         max_file_bytes,
         adapters,
         shutdown,
-    )
-    .await
+    );
+    refiller.beside(serving).await
 }
 
 /// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away

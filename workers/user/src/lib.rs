@@ -29,6 +29,8 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use shared::bus::Bus;
+#[cfg(feature = "servers")]
+use shared::bus::refill::Refiller;
 use shared::http::Service;
 use shared::http::idempotency::Digest;
 use shared::http::serve::{Dependency, Readiness, serve};
@@ -104,19 +106,18 @@ pub async fn run_at(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
-    let adapters = Adapters {
-        store: Arc::new(store::mongo::MongoUserStore::connect(&config.mongo).await?),
-        bus: Arc::new(bus),
-        clock,
-    };
-    run_on(
+    let bus = Arc::new(bus);
+    let store = Arc::new(store::mongo::MongoUserStore::connect(&config.mongo).await?);
+    let refiller = Refiller::new(bus.clone(), store.clone(), "users", clock.clone());
+    let adapters = Adapters { store, bus, clock };
+    let serving = run_on(
         listener,
         config.settings,
         config.credentials,
         adapters,
         shutdown,
-    )
-    .await
+    );
+    refiller.beside(serving).await
 }
 
 /// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away

@@ -11,9 +11,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use lapin::options::QueueDeclareOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
+use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, Event};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKind, Event};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +85,24 @@ impl Link {
         answer
     }
 
+    /// Whether a queue is there. Where it is not, the broker closes `channel`, and nothing else.
+    pub(super) async fn has_queue(&self, channel: &Channel, name: &str) -> Result<bool, BusError> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let asked = async {
+            match channel
+                .queue_declare(name.into(), passive, FieldTable::default())
+                .await
+            {
+                Err(error) if is_not_found(&error) => Ok(false),
+                answer => answer.map(|_| true),
+            }
+        };
+        self.call(asked).await
+    }
+
     /// The answer, or an error as soon as the connection is broken.
     pub(super) async fn while_alive<T>(
         &self,
@@ -107,6 +128,13 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else {
+        return false;
+    };
+    matches!(refusal.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
 
 /// Cancels `dead` when the connection breaks. Errors of a channel come here too; those are for

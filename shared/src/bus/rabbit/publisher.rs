@@ -48,6 +48,10 @@ impl Publisher {
         self.link.is_alive() && self.channel.status().connected()
     }
 
+    pub(super) async fn close(self) -> Result<(), BusError> {
+        self.link.call(self.channel.close(200, "done".into())).await
+    }
+
     pub(super) async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
         let messages: Vec<Message> = batch.iter().map(message).collect::<Result<_, _>>()?;
         let results = self.send(&messages).await;
@@ -181,8 +185,17 @@ fn message(envelope: &Envelope) -> Result<Message, BusError> {
     })
 }
 
-fn persistent() -> BasicProperties {
+pub(super) fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT)
+}
+
+/// An event into one queue alone.
+pub(super) fn into(queue: &'static str, envelope: &Envelope) -> Result<Message, BusError> {
+    Ok(Message {
+        exchange: "",
+        routing_key: queue,
+        ..message(envelope)?
+    })
 }
 
 /// A dead letter once more, straight into the queue it came from: no other queue has lost it.

@@ -14,7 +14,7 @@ use lapin::{BasicProperties, Channel};
 use super::link::Link;
 use super::publisher::{Publisher, parked};
 use super::{bus_error, topology};
-use crate::bus::{BusError, Delivery, Outcome, Queue, Subscription};
+use crate::bus::{BusError, Delivery, Outcome, Subscription};
 
 /// How much of a reason goes into a header.
 const MAX_REASON_BYTES: usize = 1_000;
@@ -39,7 +39,7 @@ struct RabbitSubscription {
 
 pub(super) async fn open(
     link: Arc<Link>,
-    queues: &[Queue],
+    queues: &[&'static str],
     prefetch: u16,
 ) -> Result<impl Subscription + use<>, BusError> {
     // A queue may have been deleted since the connection was made.
@@ -50,11 +50,10 @@ pub(super) async fn open(
     link.call(channel.basic_qos(each, BasicQosOptions::default()))
         .await?;
     let mut streams = Vec::with_capacity(queues.len());
-    for queue in queues {
+    for &name in queues {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = channel.basic_consume(queue.name.into(), "".into(), options, none);
+        let consumer = channel.basic_consume(name.into(), "".into(), options, none);
         let ended = once(std::future::ready(None));
-        let name = queue.name;
         let stream = link.call(consumer).await?.map(Some).chain(ended);
         streams.push(stream.map(move |item| (name, item)).boxed());
     }

@@ -46,27 +46,25 @@ impl Backlog {
 
     /// Waits until every change is published and every event was taken.
     pub(crate) async fn drained(&self) {
-        eventually(PATIENCE, async || {
-            let pending = self.pending().await;
-            if pending > 0 {
-                return Err(format!("{pending} documents have pending events"));
-            }
-            let events = self.ids("task_events").await;
-            let processed = self.ids("processed").await;
-            if let Some(missing) = events.difference(&processed).next() {
-                return Err(format!("{missing} was published and not yet consumed"));
-            }
-            match self
-                .ready()
-                .await?
-                .iter()
-                .find(|(_, messages)| *messages > 0)
-            {
-                Some((queue, messages)) => Err(format!("{messages} messages are in {queue}")),
-                None => Ok(()),
-            }
-        })
-        .await;
+        eventually(PATIENCE, async || self.under_way().await).await;
+    }
+
+    /// Whether every change is published and every event was taken; else what is not.
+    pub(crate) async fn under_way(&self) -> Result<(), String> {
+        let pending = self.pending().await;
+        if pending > 0 {
+            return Err(format!("{pending} documents have pending events"));
+        }
+        let events = self.ids("task_events").await;
+        let processed = self.ids("processed").await;
+        if let Some(missing) = events.difference(&processed).next() {
+            return Err(format!("{missing} was published and not yet consumed"));
+        }
+        let ready = self.ready().await?;
+        match ready.iter().find(|(_, messages)| *messages > 0) {
+            Some((queue, messages)) => Err(format!("{messages} messages are in {queue}")),
+            None => Ok(()),
+        }
     }
 
     /// Asserts it, once nothing runs that could change it: then no message hides with a consumer.

@@ -15,10 +15,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Collection, Database, IndexModel};
-use shared::event::Envelope;
+use shared::bus::refill::History;
+use shared::event::{Envelope, EventType};
 use shared::http::{Idempotency, Once};
 use shared::id::TaskId;
 #[cfg(feature = "embedded")]
@@ -347,5 +349,15 @@ impl Outbox for MongoTaskStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.outbox.backlog().await
+    }
+}
+
+impl History for MongoTaskStore {
+    fn told(
+        &self,
+        event_type: EventType,
+        since: Timestamp,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        self.outbox.told(event_type, since)
     }
 }

@@ -10,5 +10,6 @@ mod idempotency;
 mod lifecycle;
 mod mongo;
 mod process;
+mod refill;
 mod sqlite;
 mod support;

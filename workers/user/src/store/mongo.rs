@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
+use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
-use shared::event::Envelope;
+use shared::bus::refill::History;
+use shared::event::{Envelope, EventType};
 use shared::id::{SessionId, UserId};
 use shared::mongo::outbox::EmbeddedOutbox;
 use shared::mongo::{self, MongoSettings};
@@ -241,6 +243,16 @@ impl Outbox for MongoUserStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.outbox.backlog().await
+    }
+}
+
+impl History for MongoUserStore {
+    fn told(
+        &self,
+        event_type: EventType,
+        since: Timestamp,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        self.outbox.told(event_type, since)
     }
 }
 

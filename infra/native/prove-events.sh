@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# `make prove-events`: every kind of fault, many times over, while clients change tasks; then the ledger of their answers is held against
+# what every user can read. Real servers, started on free ports in temporary folders.
+#   OPERATIONS=100000 FAULTS=240 CLIENTS=16 SEED=1 OUT=docs/proofs/events.json
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+need_cargo
+"$NATIVE/install.sh" test
+cd "$ROOT"
+ulimit -n "$(ulimit -Hn)"
+SLUICE_MONGOD=$(find_mongod)
+export SLUICE_MONGOD
+export PROVE_OPERATIONS=${OPERATIONS:-100000} PROVE_FAULTS=${FAULTS:-240} PROVE_CLIENTS=${CLIENTS:-16} PROVE_SEED=${SEED:-1}
+out=${OUT:-$RUN/proofs/events.json}
+mkdir -p "$(dirname "$out")"
+PROVE_OUT=$(realpath "$out")
+export PROVE_OUT
+echo "Building (the first time takes minutes)"
+# The other packages' tests are named for their binaries, which this one starts.
+cargo test --workspace --features standalone/servers --locked --quiet --no-run
+cargo test --workspace --features standalone/servers --locked --quiet --test prove -- --nocapture
+echo "The result, as JSON: $out"

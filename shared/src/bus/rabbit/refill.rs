@@ -1,0 +1,42 @@
+//! Losses are messages in a queue; what mends them goes straight into the queue that lost it.
+
+use async_trait::async_trait;
+
+use super::publisher::{self, Message, Publisher};
+use super::{RabbitBus, subscription, topology};
+use crate::bus::refill::{Refillable, losses};
+use crate::bus::{BusError, Outcome, Queue, Subscription};
+use crate::event::Envelope;
+
+/// Losses on their way at a time.
+const PREFETCH: u16 = 100;
+
+#[async_trait]
+impl Refillable for RabbitBus {
+    async fn declare(&self) -> Result<(), BusError> {
+        topology::declare(self.link().await?.as_ref()).await
+    }
+
+    async fn losses(&self, exchange: &'static str) -> Result<Box<dyn Subscription>, BusError> {
+        let queue = losses(exchange).ok_or_else(|| {
+            BusError::Refused(format!(
+                "nobody tells of losses of the exchange `{exchange}`"
+            ))
+        })?;
+        let subscription = subscription::open(self.link().await?, &[queue], PREFETCH).await?;
+        Ok(Box::new(subscription))
+    }
+
+    async fn put(&self, queue: Queue, events: &[Envelope]) -> Result<(), BusError> {
+        let into = |event| publisher::into(queue.name, event);
+        let messages: Vec<Message> = events.iter().map(into).collect::<Result<_, _>>()?;
+        // A channel of its own: the relay's is busy with what is new.
+        let publisher = Publisher::open(self.link().await?).await?;
+        for outcome in publisher.send(&messages).await {
+            if let Outcome::Failed(why) = outcome? {
+                return Err(BusError::Unavailable(why.into()));
+            }
+        }
+        publisher.close().await
+    }
+}

@@ -1,0 +1,150 @@
+//! A queue that somebody deleted is filled again, from the outbox and the history.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http::Method;
+use jiff::Timestamp;
+use serde_json::json;
+use shared::bus::rabbit::RabbitBus;
+use shared::bus::refill::{History, REACH, Refillable, Refiller};
+use shared::bus::{Bus, Subscription, TASK_QUEUES};
+use shared::event::{Envelope, EventType};
+use shared::outbox::Outbox;
+use shared::relay::Relay;
+use shared::secret::Secret;
+use shared::store::StoreError;
+use shared::testing::{Vhost, shared_mongodb, shared_rabbitmq};
+use task_worker::store::TaskStore;
+use task_worker::store::mongo::MongoTaskStore;
+
+use crate::conformance::{at, insert, new};
+use crate::support::{self, ByHand, Worker, create_titled};
+
+/// More than are put back in one go.
+const TASKS: usize = 600;
+
+async fn delete_queue(vhost: &str, name: &str) {
+    let path = format!("/api/queues/{vhost}/{name}");
+    let rabbit = shared_rabbitmq().await;
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+}
+
+/// A virtual host in which everything is declared and nothing is known to be lost, and its losses.
+async fn declared() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = Arc::new(RabbitBus::new(&Secret::new(vhost.url())).unwrap());
+    bus.declare().await.unwrap();
+    let mut lost = bus.losses("tasks").await.unwrap();
+    let mut told = BTreeSet::new();
+    while told.len() < TASK_QUEUES.len() {
+        let batch = lost.next_batch(10).await.unwrap();
+        told.extend(batch.iter().map(|loss| loss.body.clone()));
+        lost.ack(&batch).await.unwrap();
+    }
+    (vhost, bus, lost)
+}
+
+async fn store() -> Arc<MongoTaskStore> {
+    let mongo = shared_mongodb().await;
+    let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
+    store.prepare().await.unwrap();
+    Arc::new(store)
+}
+
+/// The ids of that many different events.
+async fn received(bus: &RabbitBus, count: usize) -> BTreeSet<String> {
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 900).await.unwrap();
+    let mut ids = BTreeSet::new();
+    while ids.len() < count {
+        let batch = subscription.next_batch(300).await.unwrap();
+        subscription.ack(&batch).await.unwrap();
+        for delivery in batch {
+            let event: Envelope = serde_json::from_slice(&delivery.body).unwrap();
+            ids.insert(event.id);
+        }
+    }
+    ids
+}
+
+#[tokio::test]
+async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
+    let (store, (vhost, bus, mut lost)) = (store().await, declared().await);
+    let too_old = insert(&*store, "ann", new("too old"), -1).await;
+    let tasks: Vec<_> = stream::iter(0..TASKS)
+        .map(|n| insert(&*store, "ann", new(&n.to_string()), n as i64))
+        .buffer_unordered(32)
+        .collect()
+        .await;
+    let clock = Arc::new(ByHand::at(at(0) + REACH));
+    let registry = prometheus::Registry::new();
+    let (relay, _) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
+    while relay.sweep_once(Timestamp::MAX).await.unwrap().found > 0 {}
+    // Confirmed by the queue that goes, and still in the outbox: its worker has been stopped.
+    let waiting = insert(&*store, "ann", new("waiting"), 0).await;
+    let pending = store.pending(Timestamp::MAX, 10).await.unwrap();
+    bus.publish(&[pending[0].event.clone()]).await.unwrap();
+
+    delete_queue(vhost.name(), "task_created").await;
+    // Whoever comes first declares it again: here a consumer that knows no history.
+    let other = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    drop(other.subscribe(&TASK_QUEUES, 10).await.unwrap());
+    let refiller = Refiller::new(bus.clone(), store, "tasks", clock);
+    let put_back = refiller.mend_once(lost.as_mut()).await.unwrap();
+    assert_eq!(put_back, TASKS + 1);
+
+    let ids = received(&bus, TASKS + 1).await;
+    let expected = tasks.iter().chain([&waiting]);
+    assert!(
+        expected
+            .into_iter()
+            .all(|task| ids.contains(&format!("{}:1", task.id)))
+    );
+    assert!(!ids.contains(&format!("{}:1", too_old.id)));
+}
+
+/// A history that cannot be read.
+struct Away;
+
+impl History for Away {
+    fn told(&self, _: EventType, _: Timestamp) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        stream::once(async { Err(StoreError::unavailable("read", "it is away")) }).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_loss_that_was_not_mended_is_still_known() {
+    let (store, (vhost, bus, mut lost)) = (store().await, declared().await);
+    let task = insert(&*store, "ann", new("x"), 0).await;
+    delete_queue(vhost.name(), "task_created").await;
+    bus.declare().await.unwrap();
+    let clock = Arc::new(ByHand::at(at(0)));
+    let refiller = Refiller::new(bus.clone(), Arc::new(Away), "tasks", clock.clone());
+    refiller.mend_once(lost.as_mut()).await.unwrap_err();
+    drop(lost);
+
+    let mut lost = bus.losses("tasks").await.unwrap();
+    let refiller = Refiller::new(bus.clone(), store, "tasks", clock);
+    assert_eq!(refiller.mend_once(lost.as_mut()).await.unwrap(), 1);
+    assert_eq!(received(&bus, 1).await, [format!("{}:1", task.id)].into());
+}
+
+#[tokio::test]
+async fn a_worker_fills_a_deleted_queue_while_it_works() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let mongo = shared_mongodb().await;
+    let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &vhost.url()).await;
+    let ann = worker.as_user("ann");
+    let before = create_titled(&ann, "before").await;
+    worker.outbox_empties().await;
+    delete_queue(vhost.name(), "task_created").await;
+    let after = create_titled(&ann, "after").await;
+
+    let bus = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    let ids = tokio::time::timeout(Duration::from_secs(30), received(&bus, 2)).await;
+    let expected = [before, after].map(|task| format!("{}:1", task["id"].as_str().unwrap()));
+    assert_eq!(ids.unwrap(), expected.into());
+    worker.stop().await;
+}
