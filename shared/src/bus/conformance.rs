@@ -11,7 +11,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
-use super::{Bus, Delivery, Outcome, Subscription, TASK_QUEUES};
+use super::refill::Refillable;
+use super::{Bus, Delivery, Outcome, QUEUES, Subscription, TASK_QUEUES};
 use crate::event::{Envelope, EventType};
 use crate::testing::eventually;
 
@@ -293,4 +294,20 @@ async fn assert_only_a_marker_is_left(bus: &impl Bus, subscription: Box<dyn Subs
     let mut subscription = subscribe(bus).await;
     let received = receive(subscription.as_mut(), 1).await;
     assert_eq!(ids(&received), [marker.id]);
+}
+
+/// Declares everything where nothing is, and forgets that it was not there: a worker that starts later
+/// has nothing to fill, so what is in its queues was published.
+pub async fn declared(bus: &impl Refillable, exchange: &'static str) {
+    bus.declare().await.unwrap();
+    let mut lost = bus.losses(exchange).await.unwrap();
+    let ours = QUEUES
+        .iter()
+        .filter(|queue| queue.event_type.exchange() == exchange);
+    let mut left = ours.count();
+    while left > 0 {
+        let told = lost.next_batch(left).await.unwrap();
+        lost.ack(&told).await.unwrap();
+        left -= told.len();
+    }
 }

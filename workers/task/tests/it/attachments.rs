@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use shared::id::{AttachmentId, TaskId};
 use shared::store::StoreError;
-use shared::testing::{Reply, Signed, eventually, shared_mongodb, shared_rabbitmq};
+use shared::testing::{Reply, Signed, eventually, shared_mongodb};
 use task_worker::attachments::Attachments;
 use task_worker::domain::{Attachment, Task};
 use task_worker::store::TaskStore;
@@ -253,7 +253,7 @@ struct Stage {
 
 impl Stage {
     async fn start() -> Self {
-        let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+        let rabbit = crate::support::broker().await;
         let mongo = shared_mongodb().await;
         let name = mongo.fresh_database();
         let worker = Worker::with(&mongo.url(), &name, &rabbit.url()).await;

@@ -2,9 +2,12 @@
 
 use serde_json::json;
 use shared::bus::TASK_QUEUES;
+use shared::bus::conformance::declared;
+use shared::bus::rabbit::RabbitBus;
 use shared::event::{Envelope, EventType};
 use shared::outbox::Outbox;
-use shared::testing::{RabbitMq, shared_mongodb, shared_rabbitmq};
+use shared::secret::Secret;
+use shared::testing::{RabbitMq, shared_mongodb};
 use task_worker::store::TaskStore;
 
 use crate::support::{Worker, create_titled, path};
@@ -99,6 +102,11 @@ async fn parallel_updates_give_versions_without_gaps_and_one_event_each() {
 #[tokio::test]
 async fn while_rabbitmq_is_away_changes_are_answered_and_their_events_follow_in_order() {
     let mut rabbit = RabbitMq::start().await;
+    declared(
+        &RabbitBus::new(&Secret::new(rabbit.url())).unwrap(),
+        "tasks",
+    )
+    .await;
     let mongo = shared_mongodb().await;
     let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await;
     let ann = worker.as_user("ann");
@@ -150,7 +158,7 @@ async fn while_rabbitmq_is_away_changes_are_answered_and_their_events_follow_in_
 
 #[tokio::test]
 async fn what_a_crash_left_behind_is_published_by_the_next_worker() {
-    let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+    let rabbit = crate::support::broker().await;
     let mongo = shared_mongodb().await;
     let database = mongo.fresh_database();
     // Committed by a worker that never came to publish.
@@ -165,7 +173,7 @@ async fn what_a_crash_left_behind_is_published_by_the_next_worker() {
 
 #[tokio::test]
 async fn a_draining_worker_publishes_what_it_has_answered() {
-    let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+    let rabbit = crate::support::broker().await;
     let mongo = shared_mongodb().await;
     let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await;
     let ann = worker.as_user("ann");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::event::EventType;
-use shared::testing::{ChaosProxy, Reply, Signed, eventually, shared_mongodb, shared_rabbitmq};
+use shared::testing::{ChaosProxy, Reply, Signed, eventually, shared_mongodb};
 
 use crate::support::{Worker, create_titled, path};
 
@@ -115,7 +115,7 @@ async fn a_refused_request_uses_up_no_key() {
 
 #[tokio::test]
 async fn a_hundred_at_once_over_two_workers_make_one_task_one_event_and_one_answer() {
-    let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+    let rabbit = crate::support::broker().await;
     let mongo = shared_mongodb().await;
     let database = mongo.fresh_database();
     let one = Worker::with(&mongo.url(), &database, &rabbit.url()).await;
@@ -179,7 +179,7 @@ async fn when_the_answer_is_lost_the_next_try_gets_it() {
 
 #[tokio::test]
 async fn when_nobody_knows_whether_it_was_stored_the_next_try_makes_no_second_task() {
-    let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+    let rabbit = crate::support::broker().await;
     let mongo = shared_mongodb().await;
     let mut network = ChaosProxy::start(mongo.address()).await;
     let url = mongo.url_at(network.address());

@@ -32,18 +32,11 @@ async fn delete_queue(vhost: &str, name: &str) {
     rabbit.manage(Method::DELETE, &path, json!({})).await;
 }
 
-/// A virtual host in which everything is declared and nothing is known to be lost, and its losses.
-async fn declared() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
-    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+/// A bus on which everything is declared, and its losses.
+async fn stage() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
+    let vhost = support::broker().await;
     let bus = Arc::new(RabbitBus::new(&Secret::new(vhost.url())).unwrap());
-    bus.declare().await.unwrap();
-    let mut lost = bus.losses("tasks").await.unwrap();
-    let mut told = BTreeSet::new();
-    while told.len() < TASK_QUEUES.len() {
-        let batch = lost.next_batch(10).await.unwrap();
-        told.extend(batch.iter().map(|loss| loss.body.clone()));
-        lost.ack(&batch).await.unwrap();
-    }
+    let lost = bus.losses("tasks").await.unwrap();
     (vhost, bus, lost)
 }
 
@@ -71,7 +64,7 @@ async fn received(bus: &RabbitBus, count: usize) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
-    let (store, (vhost, bus, mut lost)) = (store().await, declared().await);
+    let (store, (vhost, bus, mut lost)) = (store().await, stage().await);
     let too_old = insert(&*store, "ann", new("too old"), -1).await;
     let tasks: Vec<_> = stream::iter(0..TASKS)
         .map(|n| insert(&*store, "ann", new(&n.to_string()), n as i64))
@@ -116,7 +109,7 @@ impl History for Away {
 
 #[tokio::test]
 async fn a_loss_that_was_not_mended_is_still_known() {
-    let (store, (vhost, bus, mut lost)) = (store().await, declared().await);
+    let (store, (vhost, bus, mut lost)) = (store().await, stage().await);
     let task = insert(&*store, "ann", new("x"), 0).await;
     delete_queue(vhost.name(), "task_created").await;
     bus.declare().await.unwrap();
@@ -133,7 +126,7 @@ async fn a_loss_that_was_not_mended_is_still_known() {
 
 #[tokio::test]
 async fn a_worker_fills_a_deleted_queue_while_it_works() {
-    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let vhost = support::broker().await;
     let mongo = shared_mongodb().await;
     let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &vhost.url()).await;
     let ann = worker.as_user("ann");

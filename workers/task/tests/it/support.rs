@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use shared::bus::conformance::event;
+use shared::bus::conformance::{declared, event};
 use shared::bus::rabbit::RabbitBus;
 use shared::bus::{Bus, TASK_QUEUES};
 use shared::event::Envelope;
@@ -15,7 +15,9 @@ use shared::mongo::MongoSettings;
 use shared::outbox::Outbox;
 use shared::secret::Secret;
 use shared::supervise::CancellationToken;
-use shared::testing::{GATEWAY_KEYS, Reply, Signed, eventually, shared_mongodb, shared_rabbitmq};
+use shared::testing::{
+    GATEWAY_KEYS, Reply, Signed, Vhost, eventually, shared_mongodb, shared_rabbitmq,
+};
 use shared::time::Clock;
 use task_worker::store::mongo::MongoTaskStore;
 use task_worker::{Config, run};
@@ -36,7 +38,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// On the shared servers, with a database and a virtual host of its own.
     pub(crate) async fn start() -> Self {
-        let rabbit = shared_rabbitmq().await.fresh_vhost().await;
+        let rabbit = broker().await;
         let mongo = shared_mongodb().await;
         Self::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await
     }
@@ -120,6 +122,14 @@ impl Worker {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
     }
+}
+
+/// A virtual host of the test's own in which everything is declared.
+pub(crate) async fn broker() -> Vhost {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    declared(&bus, "tasks").await;
+    vhost
 }
 
 pub(crate) async fn ready(worker: &Signed) {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shared::bus::conformance::declared;
 use shared::bus::rabbit::RabbitBus;
 use shared::bus::{Bus, NOTIFICATION_USER_DELETED, TASK_USER_DELETED};
 use shared::event::{Envelope, EventType, UserDeleted};
@@ -123,6 +124,8 @@ async fn an_account_is_deleted_by_who_knows_its_password_only() {
 #[tokio::test]
 async fn each_consumer_is_told_once_of_each_deleted_account() {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    declared(&bus, "users").await;
     let worker = worker_with_broker(&vhost.url()).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let ada = worker.join("ada@example.org").await;
