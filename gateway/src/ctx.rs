@@ -41,7 +41,7 @@ impl Lifecycle {
         Arriving(self.clone())
     }
 
-    fn enter(self: &Arc<Self>) -> Running {
+    pub fn enter(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Ordering::AcqRel);
         Running(self.clone())
     }
@@ -57,7 +57,7 @@ impl Drop for Arriving {
 }
 
 /// Counts one request as running until it is dropped.
-struct Running(Arc<Lifecycle>);
+pub struct Running(Arc<Lifecycle>);
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -8,6 +8,7 @@
 //!
 //! [`Drain`]: crate::drain::Drain
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,9 +141,18 @@ impl<A> Guests<A> {
             return Vec::new();
         };
         let mut waiting = Vec::new();
-        // The socket does not block: an empty queue is an error.
-        while let Ok((connection, peer)) = listener.accept() {
-            waiting.push((connection, peer));
+        loop {
+            match listener.accept() {
+                Ok(connection) => waiting.push(connection),
+                // The client has given up.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // The socket does not block: nothing waits any more.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::error!(%error, "connections that waited to be accepted are reset");
+                    break;
+                }
+            }
         }
         drop(listener);
         waiting

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::ctx::Lifecycle;
 use crate::doors::Doors;
+use crate::front::LAST_LOOK;
 use crate::signals::{Signals, Urgency};
 
 /// How often the drain looks whether anything still runs.
@@ -64,7 +65,8 @@ impl ShutdownSignalWatch for Drain {
         self.none(Lifecycle::arriving, arrival).await;
         self.none(Lifecycle::running, end).await;
         self.doors.close_connections();
-        // What was begun in the last moment.
+        // What was begun in the last moment, which idle connections are still looked at for.
+        tokio::time::sleep(2 * LAST_LOOK).await;
         self.none(Lifecycle::running, end).await;
         match self.lifecycle.running() {
             0 => tracing::info!("drained"),

@@ -43,7 +43,7 @@ const MAX_TARGET_BYTES: usize = 8 << 10;
 const FIRST_READ: usize = 4 << 10;
 
 /// How much longer than the stop an idle connection is looked at.
-const LAST_LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// A connection is closed after this many requests, so that memory it gathered is freed.
 const REQUESTS_PER_CONNECTION: u32 = 100_000;
@@ -88,6 +88,7 @@ impl Front {
             false => timeout(patience, first).await,
         };
         first.ok()?.ok().filter(|length| *length > 0)?;
+        let _begun = self.lifecycle.enter();
         read_head(stream, bytes, patience).await
     }
 }

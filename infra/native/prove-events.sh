@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make prove-events`: every kind of fault, many times over, while clients change tasks; then the ledger of their answers is held against
 # what every user can read. Real servers, started on free ports in temporary folders.
-#   OPERATIONS=100000 FAULTS=240 CLIENTS=16 SEED=1 OUT=docs/proofs/events.json
+#   OPERATIONS=100000 FAULTS=240 CLIENTS=16 SEED=1 OUT=.run/proofs/events.json
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_cargo

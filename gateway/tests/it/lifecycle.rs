@@ -118,6 +118,21 @@ async fn a_gateway_that_is_told_to_end_as_soon_as_it_listens_ends_in_order() {
     }
 }
 
+#[tokio::test]
+async fn a_second_signal_ends_a_gateway_that_still_waits_for_a_request() {
+    let upstream = Upstream::start(Manner::Silent).await;
+    let mut gateway = start(&[upstream.address], "").await;
+    let mut stream = TcpStream::connect(gateway.http).await.unwrap();
+    let head = b"GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    eventually(BACK, async || upstream.requests() == 1).await;
+    gateway.process.sigterm();
+    eventually(BACK, async || gateway.process.log().contains("draining")).await;
+    // The grace of this gateway is 10 s.
+    let ended = gateway.process.terminate(Duration::from_secs(5)).await;
+    assert_eq!(ended.code(), Some(130), "{}", gateway.process.log());
+}
+
 async fn said(mut stream: TcpStream) -> String {
     let mut said = String::new();
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut said));

@@ -301,9 +301,7 @@ async fn assert_only_a_marker_is_left(bus: &impl Bus, subscription: Box<dyn Subs
 pub async fn declared(bus: &impl Refillable, exchange: &'static str) {
     bus.declare().await.unwrap();
     let mut lost = bus.losses(exchange).await.unwrap();
-    let ours = QUEUES
-        .iter()
-        .filter(|queue| queue.event_type.exchange() == exchange);
+    let ours = QUEUES.iter().filter(|queue| queue.exchange() == exchange);
     let mut left = ours.count();
     while left > 0 {
         let told = lost.next_batch(left).await.unwrap();

@@ -28,6 +28,13 @@ pub struct Queue {
     pub event_type: EventType,
 }
 
+impl Queue {
+    /// What feeds it.
+    pub fn exchange(&self) -> &'static str {
+        self.event_type.exchange()
+    }
+}
+
 /// Everything that happens to tasks: the notification worker's.
 pub const TASK_QUEUES: [Queue; 3] = [
     Queue {

@@ -107,10 +107,7 @@ impl Bus for RabbitBus {
     async fn dead_letters(&self) -> Result<u64, BusError> {
         let link = self.link().await?;
         let channel = link.channel().await?;
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
+        let passive = QueueDeclareOptions::default().passive();
         let queue = channel.queue_declare(DEAD_LETTER.into(), passive, FieldTable::default());
         let count = link.call(queue).await?.message_count().into();
         link.call(channel.close(200, "done".into())).await?;

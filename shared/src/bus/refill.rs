@@ -1,11 +1,12 @@
 //! Queues that were gone are filled again from the history.
 //!
 //! Whoever is about to declare a queue and finds that it is not there says so first, in a queue of
-//! its own ([`losses`]), confirmed. So a loss is known for as long as it is not mended, whoever
+//! its own ([`LOSSES`]), confirmed. So a loss is known for as long as it is not mended, whoever
 //! noticed it and whatever dies meanwhile, and also after the queue was declared again. The worker
 //! that has the history, one for each exchange, listens there and puts the events of the last
 //! [`REACH`] into the new queue. Events that were applied before come twice, which consumers ignore.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -20,23 +22,35 @@ use super::{Bus, BusError, Delivery, QUEUES, Queue, Subscription};
 use crate::event::{Envelope, EventType};
 use crate::store::StoreError;
 use crate::supervise::keep_running;
-use crate::time::Clock;
 
-/// How far back a queue is filled.
+/// How far back a queue is filled, from when its loss was noticed.
 pub const REACH: Duration = Duration::from_secs(24 * 60 * 60);
 /// Events that are put back before their confirms are waited for.
 const AT_ONCE: usize = 256;
 /// Losses that are mended together.
-const LOSSES: u16 = 100;
+const LOSSES_AT_ONCE: usize = 100;
 /// How often everything is declared again: nobody is told when a binding is deleted.
 const DECLARE_EVERY: Duration = Duration::from_secs(10);
 
-/// The queue of an exchange's losses; the body of each message is the name of the lost queue.
-pub const fn losses(exchange: &str) -> Option<&'static str> {
-    match exchange.as_bytes() {
-        b"tasks" => Some("tasks.lost"),
-        b"users" => Some("users.lost"),
-        _ => None,
+/// Each exchange, and the queue in which the losses of its queues are told.
+pub const LOSSES: [(&str, &str); 2] = [("tasks", "tasks.lost"), ("users", "users.lost")];
+
+/// A queue was not there.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Loss {
+    queue: String,
+    /// When it was noticed.
+    at: Timestamp,
+}
+
+impl Loss {
+    pub fn of(queue: Queue, at: Timestamp) -> Self {
+        let queue = queue.name.to_owned();
+        Self { queue, at }
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::json!(self).to_string().into_bytes()
     }
 }
 
@@ -80,7 +94,6 @@ pub struct Refiller {
     bus: Arc<dyn Refillable>,
     history: Arc<dyn History>,
     exchange: &'static str,
-    clock: Arc<dyn Clock>,
 }
 
 impl Refiller {
@@ -88,13 +101,11 @@ impl Refiller {
         bus: Arc<dyn Refillable>,
         history: Arc<dyn History>,
         exchange: &'static str,
-        clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
             bus,
             history,
             exchange,
-            clock,
         }
     }
 
@@ -105,64 +116,73 @@ impl Refiller {
         let refill = keep_running("refiller", end.clone(), move || {
             refiller.clone().run(ends.clone())
         });
+        // Also where the work panics or is dropped.
+        let ended = end.drop_guard();
         let refilling = tokio::spawn(refill);
         let done = work.await;
-        end.cancel();
+        drop(ended);
         if let Err(panic) = refilling.await {
             tracing::error!(error = %panic, "the refiller's supervisor panicked");
         }
         done
     }
 
-    /// Mends what is lost as it becomes known, until `shutdown`.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    /// Mends what is lost as it becomes known, until `shutdown`; what is not mended then is still known.
+    async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let mending = shutdown.run_until_cancelled(self.follow());
+        Ok(mending.await.transpose().map(drop)?)
+    }
+
+    async fn follow(&self) -> Result<(), RefillError> {
         let mut lost = self.bus.losses(self.exchange).await?;
         let mut declare = tokio::time::interval(DECLARE_EVERY);
         declare.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
                 _ = declare.tick() => self.bus.declare().await?,
-                batch = lost.next_batch(LOSSES.into()) => {
-                    let batch = batch?;
-                    tokio::select! {
-                        // What is not mended is still known.
-                        () = shutdown.cancelled() => return Ok(()),
-                        mended = self.mend(lost.as_mut(), &batch) => mended?,
-                    };
+                batch = lost.next_batch(LOSSES_AT_ONCE) => {
+                    self.mend(lost.as_mut(), batch?).await?;
                 }
             }
         }
     }
 
-    /// Waits for losses and mends them; how many events were put back. For tests and [`Self::run`].
+    /// Waits for losses and mends them; how many events were put back.
     pub async fn mend_once(&self, lost: &mut dyn Subscription) -> Result<usize, RefillError> {
-        let batch = lost.next_batch(LOSSES.into()).await?;
-        self.mend(lost, &batch).await
+        let batch = lost.next_batch(LOSSES_AT_ONCE).await?;
+        self.mend(lost, batch).await
     }
 
     async fn mend(
         &self,
         lost: &mut dyn Subscription,
-        batch: &[Delivery],
+        batch: Vec<Delivery>,
     ) -> Result<usize, RefillError> {
-        let mut put_back = 0;
-        for queue in QUEUES {
-            // Several may have noticed; what was lost before is all in the history by now.
-            if batch.iter().any(|loss| loss.body == queue.name.as_bytes()) {
-                put_back += self.refill(queue).await?;
+        // Whoever told of it may not have come to bind it, and what is published until then misses it.
+        self.bus.declare().await?;
+        let (mut known, mut noticed) = (Vec::new(), BTreeMap::new());
+        for delivery in batch {
+            match read(&delivery) {
+                Ok((queue, at)) => {
+                    // Several may have noticed.
+                    let first = noticed.entry(queue.name).or_insert((queue, at));
+                    first.1 = first.1.min(at);
+                    known.push(delivery);
+                }
+                Err(why) => lost.dead_letter(&delivery, &why).await?,
             }
         }
-        lost.ack(batch).await?;
+        let mut put_back = 0;
+        for (queue, at) in noticed.into_values() {
+            put_back += self.refill(queue, at - REACH).await?;
+        }
+        lost.ack(&known).await?;
         Ok(put_back)
     }
 
-    async fn refill(&self, queue: Queue) -> Result<usize, RefillError> {
-        let since = self.clock.now() - REACH;
-        let mut events = self
-            .history
-            .told(queue.event_type, since)
-            .try_chunks(AT_ONCE);
+    async fn refill(&self, queue: Queue, since: Timestamp) -> Result<usize, RefillError> {
+        let told = self.history.told(queue.event_type, since);
+        let mut events = told.try_chunks(AT_ONCE);
         let mut put_back = 0;
         while let Some(chunk) = events.try_next().await.map_err(|error| error.1)? {
             self.bus.put(queue, &chunk).await?;
@@ -176,4 +196,14 @@ impl Refiller {
         );
         Ok(put_back)
     }
+}
+
+fn read(delivery: &Delivery) -> Result<(Queue, Timestamp), String> {
+    let Loss { queue, at } =
+        serde_json::from_slice(&delivery.body).map_err(|why| format!("no loss: {why}"))?;
+    let mut known = QUEUES.into_iter();
+    let known = known.find(|known| known.name == queue);
+    known
+        .map(|known| (known, at))
+        .ok_or_else(|| format!("no queue is called `{queue}`"))
 }

@@ -96,16 +96,11 @@ impl EmbeddedOutbox {
                     break;
                 };
                 bytes += subject.as_bytes().len();
-                match Document::try_from(&subject)
-                    .map_err(|why| StoreError::corrupt(OPERATION, why))
-                    .and_then(|subject| pending(OPERATION, &subject))
-                {
-                    Ok(pending) => events.extend(pending),
-                    // Whoever wrote it, it must not stop the events of all others.
-                    Err(error) => {
-                        tracing::error!(error = chain(&error), "a document has unreadable events");
-                    }
-                }
+                let subject =
+                    Document::try_from(&subject).map_err(|why| StoreError::corrupt(OPERATION, why));
+                events.extend(readable(
+                    subject.and_then(|subject| pending(OPERATION, &subject)),
+                ));
             }
             events.truncate(limit);
             Ok(events)
@@ -260,17 +255,20 @@ impl History for EmbeddedOutbox {
                 .batch_size(LOOK_BATCH)
                 .await
         });
-        let waiting = waiting.map(|subject| pending(OPERATION, &subject?));
+        let waiting = waiting.map_ok(|subject| readable(pending(OPERATION, &subject)));
         let published = documents(OPERATION, async move {
             history
                 .find(doc! {"type": event_type.as_str(), "at": {"$gte": to_bson(since)}})
                 .sort(doc! {"at": 1})
                 .await
         });
-        let published = published.map(|event| {
-            let event: PendingDocument = bson::deserialize_from_document(event?)
-                .map_err(|why| StoreError::corrupt(OPERATION, why))?;
-            Ok(vec![Pending::from(event)])
+        let published = published.map_ok(|event| {
+            let event = bson::deserialize_from_document::<PendingDocument>(event);
+            readable(
+                event
+                    .map(|event| vec![event.into()])
+                    .map_err(|why| StoreError::corrupt(OPERATION, why)),
+            )
         });
         // The second is opened when the first has ended.
         waiting
@@ -280,6 +278,14 @@ impl History for EmbeddedOutbox {
             .try_filter(move |event| std::future::ready(event.event_type == event_type))
             .boxed()
     }
+}
+
+/// The events of a document. Whoever wrote one that cannot be read, it must not stop those of all others.
+fn readable(events: Result<Vec<Pending>, StoreError>) -> Vec<Pending> {
+    events.unwrap_or_else(|error| {
+        tracing::error!(error = chain(&error), "a document has unreadable events");
+        Vec::new()
+    })
 }
 
 /// What a query finds, each look at it within the deadline of a call.

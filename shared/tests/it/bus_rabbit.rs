@@ -1,14 +1,20 @@
 //! RabbitMQ as a `Bus`: the conformance suite, and what only a real broker can do to us.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, BoxStream, StreamExt};
 use http::Method;
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use shared::bus::conformance::event;
+use shared::bus::conformance::{declared, event};
 use shared::bus::rabbit::RabbitBus;
+use shared::bus::refill::{History, Refillable, Refiller};
 use shared::bus::{Bus, BusError, Outcome, TASK_QUEUES};
 use shared::event::{Envelope, EventType};
 use shared::secret::Secret;
+use shared::store::StoreError;
 use shared::testing::{ChaosProxy, RabbitMq, Vhost, eventually, shared_rabbitmq};
 
 fn bus(url: &str) -> RabbitBus {
@@ -129,6 +135,73 @@ async fn a_deleted_queue_ends_the_subscription_and_the_next_one_makes_it_anew() 
     let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
     bus.publish(&[created(1)]).await.unwrap();
     assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
+}
+
+/// The names of that many queues that are told as lost.
+async fn lost(bus: &RabbitBus, exchange: &'static str, count: usize) -> BTreeSet<String> {
+    let mut losses = bus.losses(exchange).await.unwrap();
+    let mut names = BTreeSet::new();
+    while names.len() < count {
+        for loss in losses.next_batch(10).await.unwrap() {
+            let loss: Value = serde_json::from_slice(&loss.body).unwrap();
+            names.insert(loss["queue"].as_str().unwrap().to_owned());
+        }
+    }
+    names
+}
+
+/// Where everything was declared: whether the loss of these queues is told once this is deleted.
+async fn is_told(deleted: &str, exchange: &'static str, queues: &[&str]) {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    declared(&bus, exchange).await;
+    let path = deleted.replacen("%", vhost.name(), 1);
+    let rabbit = shared_rabbitmq().await;
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+    bus.declare().await.unwrap();
+    let names = lost(&bus, exchange, queues.len()).await;
+    assert!(names.iter().eq(queues), "{names:?}");
+}
+
+#[tokio::test]
+async fn the_loss_of_a_queue_is_told_to_its_exchange_alone() {
+    is_told("/api/queues/%/task_updated", "tasks", &["task_updated"]).await;
+}
+
+#[tokio::test]
+async fn with_an_exchange_or_the_queue_of_its_losses_all_its_queues_are_told_as_lost() {
+    let both = ["notification.user_deleted", "task.user_deleted"];
+    is_told("/api/exchanges/%/users", "users", &both).await;
+    is_told("/api/queues/%/users.lost", "users", &both).await;
+}
+
+#[tokio::test]
+async fn a_loss_that_no_version_of_ours_told_is_put_aside() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = Arc::new(bus(&vhost.url()));
+    declared(&*bus, "tasks").await;
+    let path = format!("/api/exchanges/{}/amq.default/publish", vhost.name());
+    let strange = json!({
+        "properties": {}, "routing_key": "tasks.lost", "payload": "?", "payload_encoding": "string",
+    });
+    shared_rabbitmq()
+        .await
+        .manage(Method::POST, &path, strange)
+        .await;
+    let mut losses = bus.losses("tasks").await.unwrap();
+    let refiller = Refiller::new(bus.clone(), Arc::new(Nothing), "tasks");
+    assert_eq!(refiller.mend_once(losses.as_mut()).await.unwrap(), 0);
+    let put_aside = &peek(&vhost, "dead_letter").await[0];
+    assert_eq!(put_aside["payload"], "?");
+}
+
+/// A history without events.
+struct Nothing;
+
+impl History for Nothing {
+    fn told(&self, _: EventType, _: Timestamp) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        stream::empty().boxed()
+    }
 }
 
 #[tokio::test]

@@ -25,32 +25,29 @@ struct Cli {
     command: Option<Command>,
 }
 
+#[derive(clap::Args)]
+struct Folder {
+    /// The folder of the data.
+    #[arg(
+        long,
+        env = "DATA_DIR",
+        value_name = "FOLDER",
+        default_value = ".run/standalone"
+    )]
+    data: PathBuf,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Prints the configuration of the gateway that is built in.
     PrintConfig,
     /// Writes users, tasks and notifications as lines of JSON. Nothing may run on the folder. The
     /// hashes of passwords are among them.
-    Export {
-        /// The folder of the data.
-        #[arg(
-            long,
-            env = "DATA_DIR",
-            value_name = "FOLDER",
-            default_value = ".run/standalone"
-        )]
-        data: PathBuf,
-    },
+    Export(Folder),
     /// Brings dead letters back to the queues they came from. Nothing may run on the folder.
     Redrive {
-        /// The folder of the data.
-        #[arg(
-            long,
-            env = "DATA_DIR",
-            value_name = "FOLDER",
-            default_value = ".run/standalone"
-        )]
-        data: PathBuf,
+        #[command(flatten)]
+        folder: Folder,
         #[command(flatten)]
         redrive: redrive::Options,
     },
@@ -75,14 +72,14 @@ async fn main() -> ExitCode {
             print(single::config());
             Ok(())
         }
-        Some(Command::Export { data }) => export(&data).await,
+        Some(Command::Export(Folder { data })) => export(&data).await,
         #[cfg(feature = "servers")]
         Some(Command::Import {
             mongodb_uri,
             database,
             resume,
         }) => import(mongodb_uri, database, resume).await,
-        Some(Command::Redrive { data, redrive }) => bring_back(&data, redrive).await,
+        Some(Command::Redrive { folder, redrive }) => bring_back(&folder.data, redrive).await,
         None => serve(cli.options).await,
     })
 }

@@ -66,11 +66,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
-    let (bus, clock) = (Arc::new(bus), Arc::new(SystemClock));
-    let store = Arc::new(store::mongo::MongoTaskStore::connect(&config.mongo).await?);
-    let refiller = Refiller::new(bus.clone(), store.clone(), "tasks", clock);
+    let bus = Arc::new(bus);
+    let store = store::mongo::MongoTaskStore::connect(&config.mongo).await?;
+    let refiller = Refiller::new(bus.clone(), Arc::new(store.outbox()), "tasks");
     let adapters = Adapters {
-        store,
+        store: Arc::new(store),
         files: Arc::new(store::mongo::files::GridFsFiles::connect(&config.mongo).await?),
         bus,
     };

@@ -107,9 +107,13 @@ pub async fn run_at(
 ) -> anyhow::Result<()> {
     let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
     let bus = Arc::new(bus);
-    let store = Arc::new(store::mongo::MongoUserStore::connect(&config.mongo).await?);
-    let refiller = Refiller::new(bus.clone(), store.clone(), "users", clock.clone());
-    let adapters = Adapters { store, bus, clock };
+    let store = store::mongo::MongoUserStore::connect(&config.mongo).await?;
+    let refiller = Refiller::new(bus.clone(), Arc::new(store.outbox()), "users");
+    let adapters = Adapters {
+        store: Arc::new(store),
+        bus,
+        clock,
+    };
     let serving = run_on(
         listener,
         config.settings,

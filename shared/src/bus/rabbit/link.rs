@@ -11,10 +11,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
-use lapin::options::QueueDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
-use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKind, Event};
 use tokio::time::timeout;
@@ -56,6 +54,7 @@ impl Link {
             dead,
         };
         topology::declare(&link).await?;
+        topology::check(&link).await?;
         Ok(link)
     }
 
@@ -85,22 +84,18 @@ impl Link {
         answer
     }
 
-    /// Whether a queue is there. Where it is not, the broker closes `channel`, and nothing else.
-    pub(super) async fn has_queue(&self, channel: &Channel, name: &str) -> Result<bool, BusError> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let asked = async {
-            match channel
-                .queue_declare(name.into(), passive, FieldTable::default())
-                .await
-            {
+    /// Whether what was asked for is there. Where it is not, the broker closes the channel that asked.
+    pub(super) async fn is_there<T>(
+        &self,
+        asked: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<bool, BusError> {
+        let answer = async {
+            match asked.await {
                 Err(error) if is_not_found(&error) => Ok(false),
                 answer => answer.map(|_| true),
             }
         };
-        self.call(asked).await
+        self.call(answer).await
     }
 
     /// The answer, or an error as soon as the connection is broken.

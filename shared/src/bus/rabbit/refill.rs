@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::publisher::{self, Message, Publisher};
 use super::{RabbitBus, subscription, topology};
-use crate::bus::refill::{Refillable, losses};
+use crate::bus::refill::{LOSSES, Refillable};
 use crate::bus::{BusError, Outcome, Queue, Subscription};
 use crate::event::Envelope;
 
@@ -18,7 +18,8 @@ impl Refillable for RabbitBus {
     }
 
     async fn losses(&self, exchange: &'static str) -> Result<Box<dyn Subscription>, BusError> {
-        let queue = losses(exchange).ok_or_else(|| {
+        let of = LOSSES.into_iter().find(|(from, _)| *from == exchange);
+        let (_, queue) = of.ok_or_else(|| {
             BusError::Refused(format!(
                 "nobody tells of losses of the exchange `{exchange}`"
             ))

@@ -3,6 +3,7 @@
 //! All queues are durable quorum queues with arguments that RabbitMQ 3.10 to 4.x understand alike.
 //! Arguments cannot be changed later: a queue that was declared with others is a clear error.
 
+use jiff::Timestamp;
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
     QueueDeclareOptions,
@@ -12,9 +13,8 @@ use lapin::{Channel, ExchangeKind};
 
 use super::link::Link;
 use super::publisher;
-use crate::bus::refill::losses;
+use crate::bus::refill::{LOSSES, Loss};
 use crate::bus::{BusError, DEAD_LETTER, QUEUES, Queue};
-use crate::event::EventType;
 
 /// How often a message is delivered before the broker itself puts it into the dead letters. High,
 /// because every crash of a consumer counts against all messages it held.
@@ -23,68 +23,119 @@ const DELIVERY_LIMIT: i32 = 1_000;
 /// where none is given).
 const DEAD_LETTER_DELIVERY_LIMIT: i32 = 1_000_000;
 
-/// Declares everything on channels of its own: a refusal closes the channel.
+/// Declares everything. A queue that is not there is told as lost before it is made, and one that is
+/// there is only bound: so none is made unknown to its refiller. Channels of its own, for a refusal
+/// closes the channel.
 pub(super) async fn declare(link: &Link) -> Result<(), BusError> {
     let channel = link.channel().await?;
     // Dead letters first: no message may find their exchange missing.
     exchange(link, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
     queue(link, &channel, DEAD_LETTER, dead_letter_arguments()).await?;
     bind(link, &channel, DEAD_LETTER, DEAD_LETTER, "").await?;
-    tell_of_losses(link, &channel).await?;
-    for Queue { name, event_type } in QUEUES {
-        let (from, key) = (event_type.exchange(), event_type.as_str());
+    let lost = lost(link).await?;
+    for (from, losses) in LOSSES {
+        queue(link, &channel, losses, dead_letter_arguments()).await?;
+        for one in lost.iter().filter(|lost| lost.exchange() == from) {
+            tell(link, losses, *one).await?;
+        }
         exchange(link, &channel, from, ExchangeKind::Topic).await?;
-        queue(link, &channel, name, arguments()).await?;
-        bind(link, &channel, name, from, key).await?;
+    }
+    for one in &lost {
+        queue(link, &channel, one.name, arguments()).await?;
+    }
+    for one in QUEUES {
+        let (from, key) = (one.exchange(), one.event_type.as_str());
+        bind(link, &channel, one.name, from, key).await?;
     }
     link.call(channel.close(200, "done".into())).await
 }
 
-/// Says which queues are not there, before anybody makes them. See [`crate::bus::refill`].
-async fn tell_of_losses(link: &Link, channel: &Channel) -> Result<(), BusError> {
-    let mut lost = Vec::new();
-    let mut asking = None;
+/// Refuses queues that somebody has made with other arguments. Only for a new connection: where a queue
+/// was deleted since [`declare`], it would be made and nobody told.
+pub(super) async fn check(link: &Link) -> Result<(), BusError> {
+    let channel = link.channel().await?;
     for one in QUEUES {
-        let there = match asking.take() {
-            Some(there) => there,
-            None => link.channel().await?,
-        };
-        if link.has_queue(&there, one.name).await? {
-            asking = Some(there);
-        } else if let Some(losses) = losses(one.event_type.exchange()) {
-            lost.push((losses, one.name));
+        queue(link, &channel, one.name, arguments()).await?;
+    }
+    link.call(channel.close(200, "done".into())).await
+}
+
+/// The queues of which something may be gone: those that are not there, and all of an exchange that is
+/// not there itself, or whose losses are not.
+async fn lost(link: &Link) -> Result<Vec<Queue>, BusError> {
+    let mut lost = Vec::new();
+    let mut asking = Asking {
+        link,
+        channel: link.channel().await?,
+    };
+    for (from, losses) in LOSSES {
+        let whole = asking.has_exchange(from).await? && asking.has_queue(losses).await?;
+        for one in QUEUES.into_iter().filter(|one| one.exchange() == from) {
+            if !whole || !asking.has_queue(one.name).await? {
+                lost.push(one);
+            }
         }
     }
-    for losses in [EventType::TaskCreated, EventType::UserDeleted]
-        .iter()
-        .filter_map(|kind| losses(kind.exchange()))
-    {
-        queue(link, channel, losses, dead_letter_arguments()).await?;
-    }
-    if let Some(done) = asking {
-        link.call(done.close(200, "done".into())).await?;
-    }
-    if lost.is_empty() {
-        return Ok(());
-    }
+    link.call(asking.channel.close(200, "done".into())).await?;
+    Ok(lost)
+}
+
+/// Says so, to whoever mends it. See [`crate::bus::refill`].
+async fn tell(link: &Link, losses: &str, lost: Queue) -> Result<(), BusError> {
+    let channel = link.channel().await?;
     link.call(channel.confirm_select(ConfirmSelectOptions::default()))
         .await?;
-    for (losses, name) in lost {
-        let (options, persistent) = (BasicPublishOptions::default(), publisher::persistent());
-        let told = channel.basic_publish(
-            "".into(),
-            losses.into(),
-            options,
-            name.as_bytes(),
-            persistent,
-        );
-        let told = async { told.await?.await };
-        if !link.call(told).await?.is_ack() {
-            let why = format!("the queue `{losses}` takes nothing");
-            return Err(BusError::Unavailable(why.into()));
-        }
+    let mandatory = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let body = Loss::of(lost, Timestamp::now()).to_json();
+    let persistent = publisher::persistent();
+    let told = channel.basic_publish("".into(), losses.into(), mandatory, &body, persistent);
+    let told = link.call(async { told.await?.await }).await?;
+    if !told.is_ack() || told.take_message().is_some() {
+        let why = format!("the queue `{losses}` takes nothing");
+        return Err(BusError::Unavailable(why.into()));
     }
-    Ok(())
+    link.call(channel.close(200, "done".into())).await
+}
+
+/// Questions whose answer may be no: the broker then closes the channel, and nothing else.
+struct Asking<'l> {
+    link: &'l Link,
+    channel: Channel,
+}
+
+impl Asking<'_> {
+    async fn has_queue(&mut self, name: &str) -> Result<bool, BusError> {
+        let (passive, none) = (
+            QueueDeclareOptions::default().passive(),
+            FieldTable::default(),
+        );
+        let asked = self.channel.queue_declare(name.into(), passive, none);
+        let there = self.link.is_there(asked).await?;
+        self.go_on(there).await
+    }
+
+    async fn has_exchange(&mut self, name: &str) -> Result<bool, BusError> {
+        let passive = ExchangeDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let (kind, none) = (ExchangeKind::Topic, FieldTable::default());
+        let asked = self
+            .channel
+            .exchange_declare(name.into(), kind, passive, none);
+        let there = self.link.is_there(asked).await?;
+        self.go_on(there).await
+    }
+
+    async fn go_on(&mut self, there: bool) -> Result<bool, BusError> {
+        if !there {
+            self.channel = self.link.channel().await?;
+        }
+        Ok(there)
+    }
 }
 
 async fn exchange(

@@ -15,12 +15,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
-use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Collection, Database, IndexModel};
-use shared::bus::refill::History;
-use shared::event::{Envelope, EventType};
+use shared::event::Envelope;
 use shared::http::{Idempotency, Once};
 use shared::id::TaskId;
 #[cfg(feature = "embedded")]
@@ -76,6 +74,11 @@ impl MongoTaskStore {
             database,
             max_document_bytes: MAX_DOCUMENT_BYTES,
         })
+    }
+
+    /// Its events, published or not.
+    pub fn outbox(&self) -> EmbeddedOutbox {
+        self.outbox.clone()
     }
 
     /// A store whose tasks are full sooner, for tests.
@@ -349,15 +352,5 @@ impl Outbox for MongoTaskStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.outbox.backlog().await
-    }
-}
-
-impl History for MongoTaskStore {
-    fn told(
-        &self,
-        event_type: EventType,
-        since: Timestamp,
-    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        self.outbox.told(event_type, since)
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bson::{DateTime, Document, doc};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::Method;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use mongodb::Database;
 use serde_json::json;
 use shared::bus::rabbit::RabbitBus;
 use shared::bus::refill::{History, REACH, Refillable, Refiller};
@@ -17,11 +19,13 @@ use shared::relay::Relay;
 use shared::secret::Secret;
 use shared::store::StoreError;
 use shared::testing::{Vhost, shared_mongodb, shared_rabbitmq};
+use shared::time::SystemClock;
+use task_worker::domain::Task;
 use task_worker::store::TaskStore;
 use task_worker::store::mongo::MongoTaskStore;
 
 use crate::conformance::{at, insert, new};
-use crate::support::{self, ByHand, Worker, create_titled};
+use crate::support::{self, Worker, create_titled};
 
 /// More than are put back in one go.
 const TASKS: usize = 600;
@@ -40,11 +44,23 @@ async fn stage() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
     (vhost, bus, lost)
 }
 
-async fn store() -> Arc<MongoTaskStore> {
+async fn store() -> (Arc<MongoTaskStore>, Database) {
     let mongo = shared_mongodb().await;
-    let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
+    let name = mongo.fresh_database();
+    let store = support::store(&mongo.url(), &name).await;
     store.prepare().await.unwrap();
-    Arc::new(store)
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    (Arc::new(store), client.database(&name))
+}
+
+fn refiller(bus: &Arc<RabbitBus>, history: impl History) -> Refiller {
+    Refiller::new(bus.clone(), Arc::new(history), "tasks")
+}
+
+/// How far from now the task is made.
+async fn insert_at(store: &MongoTaskStore, title: &str, from_now: SignedDuration) -> Task {
+    let ms = (Timestamp::now() + from_now).duration_since(at(0));
+    insert(store, "ann", new(title), ms.as_millis() as i64).await
 }
 
 /// The ids of that many different events.
@@ -64,19 +80,26 @@ async fn received(bus: &RabbitBus, count: usize) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
-    let (store, (vhost, bus, mut lost)) = (store().await, stage().await);
-    let too_old = insert(&*store, "ann", new("too old"), -1).await;
+    let ((store, _), (vhost, bus, mut lost)) = (store().await, stage().await);
+    let (hour, reach) = (
+        SignedDuration::from_hours(1),
+        SignedDuration::try_from(REACH).unwrap(),
+    );
+    let too_old = insert_at(&store, "too old", -reach - hour).await;
     let tasks: Vec<_> = stream::iter(0..TASKS)
-        .map(|n| insert(&*store, "ann", new(&n.to_string()), n as i64))
+        .map(|n| {
+            let store = store.clone();
+            async move { insert_at(&store, &n.to_string(), hour - reach).await }
+        })
         .buffer_unordered(32)
         .collect()
         .await;
-    let clock = Arc::new(ByHand::at(at(0) + REACH));
     let registry = prometheus::Registry::new();
-    let (relay, _) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
+    let clock = Arc::new(SystemClock);
+    let (relay, _) = Relay::new(store.clone(), bus.clone(), clock, &registry);
     while relay.sweep_once(Timestamp::MAX).await.unwrap().found > 0 {}
     // Confirmed by the queue that goes, and still in the outbox: its worker has been stopped.
-    let waiting = insert(&*store, "ann", new("waiting"), 0).await;
+    let waiting = insert_at(&store, "waiting", -hour).await;
     let pending = store.pending(Timestamp::MAX, 10).await.unwrap();
     bus.publish(&[pending[0].event.clone()]).await.unwrap();
 
@@ -84,7 +107,7 @@ async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
     // Whoever comes first declares it again: here a consumer that knows no history.
     let other = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
     drop(other.subscribe(&TASK_QUEUES, 10).await.unwrap());
-    let refiller = Refiller::new(bus.clone(), store, "tasks", clock);
+    let refiller = refiller(&bus, store.outbox());
     let put_back = refiller.mend_once(lost.as_mut()).await.unwrap();
     assert_eq!(put_back, TASKS + 1);
 
@@ -109,17 +132,37 @@ impl History for Away {
 
 #[tokio::test]
 async fn a_loss_that_was_not_mended_is_still_known() {
-    let (store, (vhost, bus, mut lost)) = (store().await, stage().await);
-    let task = insert(&*store, "ann", new("x"), 0).await;
+    let ((store, _), (vhost, bus, mut lost)) = (store().await, stage().await);
+    let task = insert_at(&store, "x", SignedDuration::ZERO).await;
     delete_queue(vhost.name(), "task_created").await;
     bus.declare().await.unwrap();
-    let clock = Arc::new(ByHand::at(at(0)));
-    let refiller = Refiller::new(bus.clone(), Arc::new(Away), "tasks", clock.clone());
-    refiller.mend_once(lost.as_mut()).await.unwrap_err();
+    let failed = refiller(&bus, Away).mend_once(lost.as_mut()).await;
+    failed.unwrap_err();
     drop(lost);
 
     let mut lost = bus.losses("tasks").await.unwrap();
-    let refiller = Refiller::new(bus.clone(), store, "tasks", clock);
+    let refiller = refiller(&bus, store.outbox());
+    assert_eq!(refiller.mend_once(lost.as_mut()).await.unwrap(), 1);
+    assert_eq!(received(&bus, 1).await, [format!("{}:1", task.id)].into());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_keeps_nothing_else_from_the_queue() {
+    let ((store, database), (vhost, bus, mut lost)) = (store().await, stage().await);
+    let (task, now) = (
+        insert_at(&store, "x", SignedDuration::ZERO).await,
+        DateTime::now(),
+    );
+    let kind = EventType::TaskCreated.as_str();
+    let strange = doc! {"_id": "?", "type": kind, "at": now, "version": 1_i64, "event": "?"};
+    let holder = doc! {"_id": "?", "pending": [&strange]};
+    for (name, document) in [("task_events", strange), ("tasks", holder)] {
+        let collection = database.collection::<Document>(name);
+        collection.insert_one(document).await.unwrap();
+    }
+    delete_queue(vhost.name(), "task_created").await;
+    bus.declare().await.unwrap();
+    let refiller = refiller(&bus, store.outbox());
     assert_eq!(refiller.mend_once(lost.as_mut()).await.unwrap(), 1);
     assert_eq!(received(&bus, 1).await, [format!("{}:1", task.id)].into());
 }

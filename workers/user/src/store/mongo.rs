@@ -12,12 +12,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
-use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use mongodb::options::IndexOptions;
 use mongodb::{Database, IndexModel};
-use shared::bus::refill::History;
-use shared::event::{Envelope, EventType};
+use shared::event::Envelope;
 use shared::id::{SessionId, UserId};
 use shared::mongo::outbox::EmbeddedOutbox;
 use shared::mongo::{self, MongoSettings};
@@ -57,6 +55,11 @@ impl MongoUserStore {
             prepared: OnceCell::new(),
             database,
         })
+    }
+
+    /// Its events, published or not.
+    pub fn outbox(&self) -> EmbeddedOutbox {
+        self.outbox.clone()
     }
 
     async fn prepare_all(&self) -> Result<(), StoreError> {
@@ -243,16 +246,6 @@ impl Outbox for MongoUserStore {
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.outbox.backlog().await
-    }
-}
-
-impl History for MongoUserStore {
-    fn told(
-        &self,
-        event_type: EventType,
-        since: Timestamp,
-    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
-        self.outbox.told(event_type, since)
     }
 }
 
