@@ -126,6 +126,8 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
             "redis_calls": limiter.redis_calls.answered + limiter.redis_calls.failed,
             "admitted": admitted,
             "denied": denied,
+            "leased": limiter.leases.granted,
+            "handed_back": limiter.leases.handed_back,
         },
         "keys": keys.collect::<Vec<Value>>(),
         "revocation": revocation,

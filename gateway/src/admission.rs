@@ -15,7 +15,9 @@ use ipnet::IpNet;
 use crate::auth::{AuthError, Identity, Verifier};
 use crate::canonical;
 use crate::config::{Config, Policy, PolicyKey};
-use crate::rate_limit::{Decision, Quota, QuotaError, RateLimiter, Snapshot, Take, Tallies};
+use crate::rate_limit::{
+    Decision, InFlight, Quota, QuotaError, RateLimiter, Slot, Snapshot, Take, Tallies,
+};
 use crate::refusal::Refusal;
 use crate::route::{Access, Route, Table};
 
@@ -39,6 +41,8 @@ pub struct Admitted {
     client: IpAddr,
     from_trusted_proxy: bool,
     limits: Vec<Snapshot>,
+    /// Held until the request has ended.
+    _slots: Vec<Slot>,
 }
 
 impl Admitted {
@@ -79,6 +83,7 @@ pub struct Admission {
     verifier: Arc<Verifier>,
     limiter: Arc<dyn RateLimiter>,
     limits: HashMap<String, Limit>,
+    in_flight: Arc<InFlight>,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -104,6 +109,7 @@ impl Admission {
                 .values()
                 .map(limit)
                 .collect::<Result<_, _>>()?,
+            in_flight: Arc::default(),
             trusted_proxies: config.trusted_proxies.clone(),
         })
     }
@@ -124,13 +130,14 @@ impl Admission {
             Access::Public => None,
             Access::Protected => Some(self.identify(head.headers, client, now).await?),
         };
-        let limits = self.spend(route, identity.as_deref(), client).await?;
+        let (limits, slots) = self.spend(route, identity.as_deref(), client).await?;
         Ok(Admitted {
             route: route.clone(),
             identity,
             client,
             from_trusted_proxy,
             limits,
+            _slots: slots,
         })
     }
 
@@ -150,19 +157,19 @@ impl Admission {
         }
     }
 
-    /// Takes one token from every policy that applies, or from none.
+    /// Takes what the request costs from every policy that applies, or from none.
     async fn spend(
         &self,
         route: &Route,
         identity: Option<&Identity>,
         client: IpAddr,
-    ) -> Result<Vec<Snapshot>, Refusal> {
+    ) -> Result<(Vec<Snapshot>, Vec<Slot>), Refusal> {
         let policies = match identity {
             Some(_) => &route.limits.authenticated,
             None => &route.limits.anonymous,
         };
         if policies.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let address = |prefix: u8| Network::of(client, prefix);
         let networks: Vec<Network> = policies
@@ -172,23 +179,49 @@ impl Admission {
                 PolicyKey::User | PolicyKey::Global => address(128),
             })
             .collect();
-        let takes: Option<Vec<Take<'_>>> = policies
-            .iter()
-            .zip(&networks)
-            .map(|(policy, network)| {
-                let limit = self.limits.get(&policy.name)?;
-                let key: &[u8] = match limit.key {
-                    PolicyKey::User => identity.map_or(b"", |known| known.user_id_str().as_bytes()),
-                    PolicyKey::Address { .. } => network.as_bytes(),
-                    PolicyKey::Global => b"",
-                };
-                Some(Take::new(&limit.quota, key))
-            })
-            .collect();
-        // A policy without its quota would be a limit that nobody enforces.
-        let takes = takes.ok_or_else(Refusal::internal)?;
+        let (mut takes, mut shadows) = (Vec::with_capacity(policies.len()), Vec::new());
+        for (policy, network) in policies.iter().zip(&networks) {
+            // A policy without its quota would be a limit that nobody enforces.
+            let limit = self
+                .limits
+                .get(&policy.name)
+                .ok_or_else(Refusal::internal)?;
+            let key: &[u8] = match limit.key {
+                PolicyKey::User => identity.map_or(b"", |known| known.user_id_str().as_bytes()),
+                PolicyKey::Address { .. } => network.as_bytes(),
+                PolicyKey::Global => b"",
+            };
+            let take = Take::new(&limit.quota, key).costing(route.cost);
+            let list = if limit.quota.is_shadow() {
+                &mut shadows
+            } else {
+                &mut takes
+            };
+            list.push(take);
+        }
+        let mut slots = Vec::new();
+        for take in takes.iter().chain(&shadows) {
+            let Some(max) = take.quota.max_in_flight() else {
+                continue;
+            };
+            match self.in_flight.enter(take, max) {
+                Some(slot) => slots.push(slot),
+                None => {
+                    take.quota.count_crowded();
+                    if !take.quota.is_shadow() {
+                        return Err(Refusal::too_many_in_flight(max));
+                    }
+                }
+            }
+        }
         match self.limiter.take(&takes).await {
-            Decision::Allowed(snapshots) => Ok(snapshots),
+            Decision::Allowed(snapshots) => {
+                // Only what is admitted would have cost something; each for itself.
+                for shadow in shadows {
+                    self.limiter.take(&[shadow]).await;
+                }
+                Ok((snapshots, slots))
+            }
             Decision::Limited(snapshots) => Err(Refusal::rate_limited(&snapshots)),
             Decision::Unavailable => Err(Refusal::limiter_unavailable()),
         }

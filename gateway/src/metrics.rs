@@ -91,7 +91,9 @@ pub struct State {
     healthy: IntGaugeVec,
     decisions: IntCounterVec,
     redis_calls: IntCounterVec,
+    leased: IntCounterVec,
     mode: IntGauge,
+    breaker: IntGauge,
     lines_dropped: IntCounter,
     revocation_age: Gauge,
     revocation_failures: IntCounter,
@@ -130,6 +132,15 @@ impl State {
                 "Calls to Redis.",
                 &["outcome"],
             )?,
+            leased: counters(
+                "gateway_limiter_leased_tokens_total",
+                "Tokens leased from Redis, and of these handed back unspent.",
+                &["outcome"],
+            )?,
+            breaker: IntGauge::new(
+                "gateway_limiter_breaker",
+                "0: Redis is asked; 1: it is not; 2: it is being tried.",
+            )?,
             lines_dropped: IntCounter::new(
                 "gateway_access_log_dropped_total",
                 "Access lines dropped because their reader was too slow.",
@@ -155,7 +166,9 @@ impl Collector for State {
         let mut descs = self.healthy.desc();
         descs.extend(self.decisions.desc());
         descs.extend(self.redis_calls.desc());
+        descs.extend(self.leased.desc());
         descs.extend(self.mode.desc());
+        descs.extend(self.breaker.desc());
         descs.extend(self.lines_dropped.desc());
         descs.extend(self.revocation_age.desc());
         descs.extend(self.revocation_failures.desc());
@@ -179,6 +192,8 @@ impl Collector for State {
             for (outcome, count) in [
                 ("admitted", tally.admitted),
                 ("denied", tally.denied),
+                ("too_many_in_flight", tally.crowded),
+                ("would_deny", tally.shadowed),
                 ("failure_mode_allowed", tally.unchecked),
                 ("unavailable", tally.unavailable),
             ] {
@@ -189,6 +204,15 @@ impl Collector for State {
         }
         let status = self.limiter.status();
         self.mode.set((status.mode == Mode::Local).into());
+        self.breaker.set(status.breaker as i64);
+        self.leased.reset();
+        let leases = status.leases;
+        for (outcome, tokens) in [
+            ("granted", leases.granted),
+            ("handed_back", leases.handed_back),
+        ] {
+            self.leased.with_label_values(&[outcome]).inc_by(tokens);
+        }
         self.redis_calls.reset();
         let calls = status.redis_calls;
         for (outcome, count) in [("answered", calls.answered), ("failed", calls.failed)] {
@@ -200,7 +224,9 @@ impl Collector for State {
         families.extend(self.lines_dropped.collect());
         families.extend(self.decisions.collect());
         families.extend(self.redis_calls.collect());
+        families.extend(self.leased.collect());
         families.extend(self.mode.collect());
+        families.extend(self.breaker.collect());
         if let Some(revocations) = &self.revocations {
             self.revocation_age.set(revocations.age().as_secs_f64());
             self.revocation_failures.reset();

@@ -88,6 +88,16 @@ impl Refusal {
         problem.into()
     }
 
+    /// As many requests of this caller run as its policy allows at one time.
+    pub fn too_many_in_flight(max: u32) -> Self {
+        let detail = format!(
+            "{max} of your requests are under way, which is the most at one time. Wait until one has ended."
+        );
+        Problem::new(Kind::RateLimited, detail)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            .into()
+    }
+
     /// A policy with `on_redis_failure: deny` while Redis is away.
     pub fn limiter_unavailable() -> Self {
         Problem::unavailable(

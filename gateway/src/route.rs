@@ -31,6 +31,8 @@ pub struct Route {
     /// The service's policies and the rule's, each once. Those for anonymous callers have none
     /// that is keyed by user.
     pub limits: PolicySet,
+    /// Tokens that a request takes from each policy.
+    pub cost: u32,
     pub timeouts: Timeouts,
     /// Bytes.
     pub max_body: u64,
@@ -170,6 +172,7 @@ fn route(index: usize, service: &Arc<Service>, rule: Option<&Rule>, access: Acce
         service_index: index,
         access,
         limits,
+        cost: rule.map_or(1, |rule| rule.cost),
         timeouts: service
             .timeouts
             .with(rule.map(|rule| rule.timeouts).unwrap_or_default()),

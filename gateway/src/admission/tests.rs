@@ -27,6 +27,8 @@ limits:
   gateways: 1
   policies:
     user: {{key: user, rate: 1/h, burst: 2}}
+    two: {{key: user, rate: 1/h, burst: 50, max_in_flight: 2}}
+    trial: {{key: user, rate: 1/h, burst: 1, max_in_flight: 1, shadow: true}}
     address: {{key: address, rate: 1/h, burst: 1, ipv6_prefix: 64}}
 services:
   things:
@@ -35,6 +37,12 @@ services:
     public: ["GET /open"]
     limits: {{authenticated: [user], anonymous: [address]}}
     max_body: 1KiB
+    rules:
+      - {{match: "GET /dear", cost: 2}}
+  others:
+    prefix: /api/others
+    upstreams: [127.0.0.1:1]
+    limits: {{authenticated: [two, trial]}}
 "#,
         key = "11".repeat(32)
     );
@@ -121,6 +129,30 @@ async fn nothing_dear_is_done_for_what_is_refused_cheaply() {
     }
     let third = Asked::get("/api/things/1").with("authorization", token());
     assert_eq!(refused(third).await, Some(Kind::RateLimited));
+}
+
+#[tokio::test]
+async fn a_request_takes_what_its_route_costs() {
+    let admission = admission();
+    let get = |target| Asked::get(target).with("authorization", token());
+    let dear = get("/api/things/dear").of(&admission).await.ok().unwrap();
+    assert_eq!(dear.limits()[0].remaining, 0);
+    let refused = get("/api/things/1").of(&admission).await.err();
+    assert_eq!(refused, Some(Kind::RateLimited));
+}
+
+#[tokio::test]
+async fn so_many_requests_of_one_user_run_at_one_time_and_a_shadow_refuses_none() {
+    let admission = admission();
+    let get = || Asked::get("/api/others/1").with("authorization", token());
+    let first = get().of(&admission).await.ok().unwrap();
+    let second = get().of(&admission).await.ok().unwrap();
+    assert_eq!(first.limits().len(), 1, "a shadow is not told");
+    let third = get().of(&admission).await.err();
+    assert_eq!(third, Some(Kind::RateLimited));
+    drop(first);
+    assert!(get().of(&admission).await.is_ok());
+    drop(second);
 }
 
 #[tokio::test]

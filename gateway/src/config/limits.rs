@@ -130,6 +130,10 @@ fn policy(policy: &str, value: &Value<'_>) -> Option<Arc<Policy>> {
                 ("allow", FailureMode::Allow),
             ]))
         });
+        let max_in_flight = keys.optional("max_in_flight", |v| v.parse(count(1..=1_000_000)));
+        let shadow = keys.optional("shadow", |v| {
+            v.parse(one_of(&[("true", true), ("false", false)]))
+        });
         let rate = rate?;
         Some(Arc::new(Policy {
             name: policy.to_owned(),
@@ -137,6 +141,8 @@ fn policy(policy: &str, value: &Value<'_>) -> Option<Arc<Policy>> {
             rate,
             burst: burst.unwrap_or(rate.tokens),
             on_redis_failure: on_redis_failure.unwrap_or(FailureMode::Local),
+            max_in_flight,
+            shadow: shadow.unwrap_or_default(),
         }))
     })
 }

@@ -141,6 +141,10 @@ pub struct Policy {
     pub burst: u32,
     /// Default: `local`.
     pub on_redis_failure: FailureMode,
+    /// Requests of one key at one time, at each gateway. Default: no cap.
+    pub max_in_flight: Option<u32>,
+    /// Counts what it would refuse, and refuses nothing.
+    pub shadow: bool,
 }
 
 /// What a bucket is kept for.
@@ -243,6 +247,8 @@ pub struct Rule {
     pub matches: Match,
     /// On top of the service's; those keyed by user apply to authenticated callers only.
     pub limits: Vec<Arc<Policy>>,
+    /// Tokens that a request takes from each policy; no more than the smallest burst. Default: 1.
+    pub cost: u32,
     pub timeouts: TimeoutOverrides,
     /// Bytes.
     pub max_body: Option<u64>,

@@ -120,7 +120,10 @@ impl<'a> Context<'_, 'a> {
             });
             let public = public.unwrap_or_default();
             let limits = keys.optional("limits", |v| self.limits(v));
-            let rules = keys.optional("rules", |v| self.rules(v, prefix.as_deref(), &public));
+            let rules = keys.optional("rules", |v| {
+                let limits = limits.clone().unwrap_or_default();
+                self.rules(v, prefix.as_deref(), &public, &limits)
+            });
             let timeouts = keys.optional("timeouts", timeouts);
             let max_body = keys.optional("max_body", |v| v.parse(size));
             let max_in_flight = keys.optional("max_in_flight", |v| v.parse(count(1..=1_000_000)));
@@ -220,6 +223,7 @@ impl<'a> Context<'_, 'a> {
         value: &Value<'a>,
         prefix: Option<&str>,
         public: &[Match],
+        of_service: &PolicySet,
     ) -> Option<Vec<Rule>> {
         let mut public_patterns = Patterns::new();
         for matches in public {
@@ -237,10 +241,11 @@ impl<'a> Context<'_, 'a> {
                     .as_ref()
                     .is_some_and(|m| public_patterns.find(&m.method, &m.pattern).is_some());
                 let limits = keys.get("limits");
+                let cost = keys.get("cost");
                 let timeouts = keys.get("timeouts");
                 let max_body = keys.get("max_body");
-                if limits.is_none() && timeouts.is_none() && max_body.is_none() {
-                    return keys.refuse("changes nothing; give limits, timeouts or max_body");
+                if limits.is_none() && cost.is_none() && timeouts.is_none() && max_body.is_none() {
+                    return keys.refuse("changes nothing; give limits, cost, timeouts or max_body");
                 }
                 let limits = limits.map(|v| {
                     let policies = this.policies.list(&v)?;
@@ -254,11 +259,29 @@ impl<'a> Context<'_, 'a> {
                         _ => Some(policies),
                     }
                 });
+                let limits = limits.flatten().unwrap_or_default();
+                let cost = cost.and_then(|v| {
+                    let cost = v.parse(count(1..=1_000_000))?;
+                    let PolicySet {
+                        authenticated,
+                        anonymous,
+                    } = of_service;
+                    let callers = if is_public { anonymous } else { authenticated };
+                    let mut all = callers.iter().chain(&limits);
+                    match all.find(|policy| policy.burst < cost) {
+                        Some(small) => v.refuse(format!(
+                            "no request could ever pass: the burst of `{}` is {}",
+                            small.name, small.burst
+                        )),
+                        None => Some(cost),
+                    }
+                });
                 let timeouts = timeouts.and_then(|v| self::timeouts(&v));
                 let max_body = max_body.and_then(|v| v.parse(size));
                 Some(Rule {
                     matches: matches?,
-                    limits: limits.flatten().unwrap_or_default(),
+                    limits,
+                    cost: cost.unwrap_or(1),
                     timeouts: timeouts.unwrap_or_default(),
                     max_body,
                 })

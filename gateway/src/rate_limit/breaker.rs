@@ -42,6 +42,11 @@ impl Switch {
         }
     }
 
+    /// Closed, and the last call has succeeded.
+    pub(super) fn is_well(&self) -> bool {
+        self.failures.load(Relaxed) == 0 && self.state() == Breaker::Closed
+    }
+
     pub(super) fn succeeded(&self) {
         // Mostly zero already: a load is cheaper than a store that all cores see.
         if self.failures.load(Relaxed) != 0 {

@@ -57,6 +57,10 @@ impl Shape {
         self.capacity / self.token
     }
 
+    pub(super) fn units(self, tokens: u64) -> u64 {
+        self.token.saturating_mul(tokens)
+    }
+
     /// Microseconds until `level` has grown to `wanted`.
     pub(super) fn micros_until(self, level: u64, wanted: u64) -> u64 {
         wanted.saturating_sub(level).div_ceil(self.refill)
@@ -87,16 +91,13 @@ impl Bucket {
         Self { level, at: now }
     }
 
-    pub(super) fn at(self) -> u64 {
-        self.at
-    }
-
-    /// Takes one token, or changes nothing that counts.
-    pub(super) fn take(&mut self, shape: Shape, now: u64) -> Outcome {
+    /// Takes `cost` tokens, or changes nothing that counts.
+    pub(super) fn take(&mut self, shape: Shape, cost: u32, now: u64) -> Outcome {
         let level = self.level_at(shape, now);
-        let admitted = level >= shape.token;
+        let units = shape.units(cost.into());
+        let admitted = level >= units;
         if admitted {
-            self.level = level - shape.token;
+            self.level = level - units;
             self.at = self.at.max(now);
         }
         Outcome {
@@ -105,9 +106,10 @@ impl Bucket {
         }
     }
 
-    /// Gives a token back that this bucket had admitted.
-    pub(super) fn give_back(&mut self, shape: Shape) {
-        self.level = self.level.saturating_add(shape.token).min(shape.capacity);
+    /// Gives tokens back that this bucket had admitted.
+    pub(super) fn give_back(&mut self, shape: Shape, cost: u32) {
+        let level = self.level.saturating_add(shape.units(cost.into()));
+        self.level = level.min(shape.capacity);
     }
 
     pub(super) fn level_at(&self, shape: Shape, now: u64) -> u64 {
@@ -121,6 +123,12 @@ impl Bucket {
     pub(super) fn full_at(&self, shape: Shape) -> u64 {
         self.at
             .saturating_add(shape.micros_until(self.level, shape.capacity))
+    }
+
+    /// Holds no more than fits beside so many tokens.
+    pub(super) fn leave_room(&mut self, shape: Shape, tokens: u64) {
+        let room = shape.capacity.saturating_sub(shape.units(tokens));
+        self.level = self.level.min(room);
     }
 
     /// The same part of a bucket of another shape, rounded down.

@@ -4,6 +4,9 @@
 //! bucket is forgotten (it equals a new one). When a shard holds no full bucket, further keys of a
 //! policy share one bucket there, and a key that gets its own later starts with what that one had
 //! left. So a flood of keys can make limits tighter, never looser.
+//!
+//! Standing in for Redis, it also remembers what it has admitted: a debt, until Redis has been told.
+//! A bucket that is full again owes nothing, because in that time Redis' has refilled more than that.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -15,8 +18,8 @@ use async_trait::async_trait;
 use super::bucket::{Bucket, Outcome, Shape};
 use super::key::BucketKey;
 use super::{
-    Breaker, Decision, Mode, Quota, RateLimiter, RedisCalls, Snapshot, Status, Take, decision,
-    tally,
+    Breaker, Decision, Leases, Mode, Quota, RateLimiter, RedisCalls, Snapshot, Status, Take,
+    decision, tally,
 };
 
 const SHARDS: usize = 64;
@@ -64,6 +67,7 @@ impl Part {
 }
 
 pub struct LocalLimiter {
+    namespace: Box<str>,
     shards: Box<[Mutex<Shard>]>,
     shard_capacity: usize,
     hasher: RandomState,
@@ -73,22 +77,26 @@ pub struct LocalLimiter {
 
 impl Default for LocalLimiter {
     fn default() -> Self {
-        Self::new(Part::Whole, Arc::new(Monotonic::default()), MAX_BUCKETS)
+        let clock = Arc::new(Monotonic::default());
+        Self::new("", Part::Whole, clock, MAX_BUCKETS)
     }
 }
 
 impl LocalLimiter {
     /// The stand-in for Redis: this gateway's part of every quota.
-    pub(super) fn of_one_gateway() -> Self {
-        Self::new(
-            Part::OneGateway,
-            Arc::new(Monotonic::default()),
-            MAX_BUCKETS,
-        )
+    pub(super) fn of_one_gateway(namespace: &str) -> Self {
+        let clock = Arc::new(Monotonic::default());
+        Self::new(namespace, Part::OneGateway, clock, MAX_BUCKETS)
     }
 
-    pub(super) fn new(part: Part, clock: Arc<dyn Clock>, max_buckets: usize) -> Self {
+    pub(super) fn new(
+        namespace: &str,
+        part: Part,
+        clock: Arc<dyn Clock>,
+        max_buckets: usize,
+    ) -> Self {
         Self {
+            namespace: namespace.into(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shard_capacity: (max_buckets / SHARDS).max(1),
             hasher: RandomState::new(),
@@ -101,48 +109,99 @@ impl LocalLimiter {
     pub(super) fn decide<'a>(&self, takes: impl Iterator<Item = Take<'a>> + Clone) -> Decision {
         let now = self.clock.micros();
         let mut refused = false;
-        let mut snapshots: Vec<Snapshot> = takes
+        let outcomes: Vec<Outcome> = takes
             .clone()
             .map(|take| {
-                let shape = self.part.of(take.quota);
-                let outcome = self.with_shard(take, |shard, key| {
-                    shard.take(key, take.quota.name(), shape, now, self.shard_capacity)
+                let outcome = self.with_shard(&self.bucket(&take), |shard, key| {
+                    shard.take(
+                        key,
+                        &take,
+                        self.part.of(take.quota),
+                        now,
+                        self.shard_capacity,
+                    )
                 });
                 refused |= !outcome.admitted;
-                Snapshot::new(take.quota, shape, outcome)
+                outcome
             })
             .collect();
-        if refused && snapshots.len() > 1 {
-            for (take, snapshot) in takes.zip(&mut snapshots) {
-                if snapshot.retry_after.is_none() {
-                    let shape = self.part.of(take.quota);
-                    self.with_shard(take, |shard, key| {
-                        shard.give_back(key, take.quota.name(), shape)
-                    });
-                    snapshot.remaining += 1;
-                }
+        let snapshots = takes.zip(outcomes).map(|(take, mut outcome)| {
+            let shape = self.part.of(take.quota);
+            if refused && outcome.admitted {
+                self.with_shard(&self.bucket(&take), |shard, key| {
+                    shard.give_back(key, &take, shape)
+                });
+                outcome.level += shape.units(take.cost.into());
             }
-        }
-        decision(snapshots)
+            let wait = shape.micros_until(outcome.level, shape.units(take.cost.into()));
+            Snapshot::new(
+                &take,
+                shape,
+                outcome.level,
+                (!outcome.admitted).then_some(wait),
+            )
+        });
+        decision(snapshots.collect())
     }
 
     /// Takes over what Redis has just said of a bucket, so that standing in for it starts from there
     /// and not from a full one. The level in Redis is, in this gateway's dearer tokens, its part.
-    pub(super) fn observe(&self, take: Take<'_>, level: u64) {
-        let shape = self.part.of(take.quota);
-        let bucket = Bucket::with_level(level.min(shape.capacity), self.clock.micros());
-        self.with_shard(take, |shard, key| {
-            shard.observe(key, Entry { bucket, shape }, self.shard_capacity)
+    pub(super) fn observe(&self, quota: &Quota, bucket: &[u8], level: u64) {
+        let shape = self.part.of(quota);
+        let now = self.clock.micros();
+        let entry = Entry::new(quota, shape, level.min(shape.capacity), now);
+        self.with_shard(bucket, |shard, key| {
+            shard.observe(key, entry, now, self.shard_capacity)
         });
     }
 
-    fn with_shard<T>(&self, take: Take<'_>, act: impl FnOnce(&mut Shard, &[u8]) -> T) -> T {
-        let key = BucketKey::new("", take.quota.name(), take.key);
-        let hash = self.hasher.hash_one(&*key);
+    /// The debts that there are.
+    pub(super) fn debts(&self) -> Vec<Debt> {
+        let mut debts = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let owing = shard.buckets.iter().filter(|(_, entry)| entry.debt > 0);
+            debts.extend(owing.map(|(bucket, entry)| Debt {
+                bucket: bucket.clone(),
+                shape: entry.whole,
+            }));
+        }
+        debts
+    }
+
+    /// What a bucket owes; whoever takes it pays it, or puts it back with [`owe`](Self::owe).
+    pub(super) fn take_debt(&self, bucket: &[u8]) -> u64 {
+        self.with_entry(bucket, |entry| std::mem::take(&mut entry.debt))
+            .unwrap_or(0)
+    }
+
+    pub(super) fn owe(&self, bucket: &[u8], tokens: u64) {
+        if tokens > 0 {
+            self.with_entry(bucket, |entry| entry.debt += tokens);
+        }
+    }
+
+    /// Some of a debt was paid by other means.
+    pub(super) fn repay(&self, bucket: &[u8], tokens: u64) {
+        self.with_entry(bucket, |entry| {
+            entry.debt = entry.debt.saturating_sub(tokens);
+        });
+    }
+
+    fn with_entry<T>(&self, bucket: &[u8], act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.with_shard(bucket, |shard, key| shard.buckets.get_mut(key).map(act))
+    }
+
+    fn bucket(&self, take: &Take<'_>) -> BucketKey {
+        BucketKey::new(&self.namespace, take.quota.name(), take.key)
+    }
+
+    fn with_shard<T>(&self, bucket: &[u8], act: impl FnOnce(&mut Shard, &[u8]) -> T) -> T {
+        let hash = self.hasher.hash_one(bucket);
         let shard = &self.shards[hash as usize % SHARDS];
         act(
             &mut shard.lock().unwrap_or_else(PoisonError::into_inner),
-            &key,
+            bucket,
         )
     }
 
@@ -166,6 +225,7 @@ impl RateLimiter for LocalLimiter {
             mode: Mode::Local,
             breaker: Breaker::Closed,
             redis_calls: RedisCalls::default(),
+            leases: Leases::default(),
         }
     }
 }
@@ -182,9 +242,28 @@ struct Entry {
     bucket: Bucket,
     /// Kept because a reload may change the policy's.
     shape: Shape,
+    /// Everybody's bucket, of which this is a part.
+    whole: Shape,
+    /// Tokens admitted here of which Redis does not know.
+    debt: u64,
+}
+
+/// A bucket that owes tokens to Redis.
+pub(super) struct Debt {
+    pub(super) bucket: Box<[u8]>,
+    pub(super) shape: Shape,
 }
 
 impl Entry {
+    fn new(quota: &Quota, shape: Shape, level: u64, now: u64) -> Self {
+        Self {
+            bucket: Bucket::with_level(level, now),
+            shape,
+            whole: quota.shape,
+            debt: 0,
+        }
+    }
+
     fn bucket(&mut self, shape: Shape) -> &mut Bucket {
         if self.shape != shape {
             self.bucket.reshape(self.shape, shape);
@@ -192,24 +271,40 @@ impl Entry {
         }
         &mut self.bucket
     }
+
+    fn take(&mut self, take: &Take<'_>, shape: Shape, now: u64) -> Outcome {
+        let outcome = self.bucket(shape).take(shape, take.cost, now);
+        if outcome.admitted {
+            self.debt += u64::from(take.cost);
+            self.whole = take.quota.shape;
+        }
+        outcome
+    }
 }
 
 impl Shard {
-    fn take(&mut self, key: &[u8], policy: &str, shape: Shape, now: u64, room: usize) -> Outcome {
+    fn take(
+        &mut self,
+        key: &[u8],
+        take: &Take<'_>,
+        shape: Shape,
+        now: u64,
+        room: usize,
+    ) -> Outcome {
         if let Some(entry) = self.buckets.get_mut(key) {
-            return entry.bucket(shape).take(shape, now);
+            return entry.take(take, shape, now);
         }
         if self.buckets.len() >= room {
             self.forget_full_ones(now);
         }
         // Invariant: whoever may have spent from the shared bucket does not start with more.
+        let policy = take.quota.name();
         let level = match self.shared.get_mut(policy) {
             Some(shared) => shared.bucket(shape).level_at(shape, now),
             None => shape.capacity,
         };
-        let mut bucket = Bucket::with_level(level, now);
-        let outcome = bucket.take(shape, now);
-        let entry = Entry { bucket, shape };
+        let mut entry = Entry::new(take.quota, shape, level, now);
+        let outcome = entry.take(take, shape, now);
         if self.buckets.len() < room {
             self.buckets.insert(key.into(), entry);
         } else {
@@ -218,26 +313,28 @@ impl Shard {
         outcome
     }
 
-    fn observe(&mut self, key: &[u8], entry: Entry, room: usize) {
+    fn observe(&mut self, key: &[u8], mut entry: Entry, now: u64, room: usize) {
         if let Some(known) = self.buckets.get_mut(key) {
+            entry.debt = known.debt;
             *known = entry;
             return;
         }
         if self.buckets.len() >= room {
-            self.forget_full_ones(entry.bucket.at());
+            self.forget_full_ones(now);
         }
         if self.buckets.len() < room {
             self.buckets.insert(key.into(), entry);
         }
     }
 
-    fn give_back(&mut self, key: &[u8], policy: &str, shape: Shape) {
+    fn give_back(&mut self, key: &[u8], take: &Take<'_>, shape: Shape) {
         let entry = match self.buckets.get_mut(key) {
             Some(entry) => Some(entry),
-            None => self.shared.get_mut(policy),
+            None => self.shared.get_mut(take.quota.name()),
         };
         if let Some(entry) = entry {
-            entry.bucket(shape).give_back(shape);
+            entry.bucket(shape).give_back(shape, take.cost);
+            entry.debt = entry.debt.saturating_sub(take.cost.into());
         }
     }
 

@@ -1,10 +1,11 @@
 //! Rate limits: how often a key may pass.
 //!
 //! A request is measured against every [`Quota`] that applies to it; it passes when each of them
-//! has a token, and a refusal by one takes nothing from the others. The port is [`RateLimiter`];
-//! its adapters are [`RedisLimiter`] (one bucket per key for all gateways, on Redis' clock) and
-//! [`LocalLimiter`] (this process only; also what stands in while Redis is away). Admission calls
-//! `take`, and renders the answer with [`headers`].
+//! has the tokens it costs, and a refusal by one takes nothing from the others. The port is
+//! [`RateLimiter`]; its adapters are [`RedisLimiter`] (one bucket per key for all gateways, on Redis'
+//! clock, spent by leases) and [`LocalLimiter`] (this process only; also what stands in while Redis
+//! is away). Admission calls `take`, and renders the answer with [`headers`]. Why it is exact:
+//! docs/why-strict-leases.md.
 //!
 //! Nothing here may answer an error because of Redis, wait for it longer than the deadline, or
 //! admit more than burst + rate·t where Redis can be reached.
@@ -12,7 +13,10 @@
 mod breaker;
 mod bucket;
 pub mod headers;
+mod in_flight;
 mod key;
+mod lease;
+mod link;
 mod local;
 mod redis;
 mod tally;
@@ -27,9 +31,11 @@ use async_trait::async_trait;
 use http::HeaderValue;
 
 use crate::config::{FailureMode, Policy, Rate};
-use bucket::{Outcome, Shape};
+use bucket::Shape;
+use lease::Terms;
 
 pub use breaker::Breaker;
+pub use in_flight::{InFlight, Slot};
 pub use local::{Clock, LocalLimiter, Monotonic};
 pub use redis::{RedisLimiter, RedisSettings};
 pub use tally::{Tallies, Tally, TallySnapshot};
@@ -37,24 +43,35 @@ pub use tally::{Tallies, Tally, TallySnapshot};
 /// Decides about requests, and counts what it decided.
 #[async_trait]
 pub trait RateLimiter: Send + Sync {
-    /// Takes one token for each of `takes`, or none at all.
+    /// Takes the tokens of all `takes`, or none at all.
     async fn take(&self, takes: &[Take<'_>]) -> Decision;
 
     /// For `/status` and the metrics.
     fn status(&self) -> Status;
 }
 
-/// One token of one key's bucket.
+/// Tokens of one key's bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct Take<'a> {
     pub quota: &'a Arc<Quota>,
     /// The user id, the address in text, or nothing for a global policy.
     pub key: &'a [u8],
+    /// How many; at least one, and no more than the quota's burst.
+    pub cost: u32,
 }
 
 impl<'a> Take<'a> {
+    /// One token.
     pub fn new(quota: &'a Arc<Quota>, key: &'a [u8]) -> Self {
-        Self { quota, key }
+        Self {
+            quota,
+            key,
+            cost: 1,
+        }
+    }
+
+    pub fn costing(self, cost: u32) -> Self {
+        Self { cost, ..self }
     }
 }
 
@@ -82,16 +99,21 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn new(quota: &Arc<Quota>, shape: Shape, outcome: Outcome) -> Self {
-        let remaining = outcome.level / shape.token;
-        let next = (outcome.level < shape.capacity)
-            .then(|| shape.micros_until(outcome.level, (remaining + 1) * shape.token));
-        let wait = shape.micros_until(outcome.level, shape.token);
+    /// Of a bucket that holds `level` units, and refuses for `wait` microseconds or not at all.
+    fn new(take: &Take<'_>, shape: Shape, level: u64, wait: Option<u64>) -> Self {
+        let left = level / shape.token;
+        let next = if level < shape.capacity {
+            shape.micros_until(level, shape.units(left + 1))
+        } else {
+            0
+        };
+        // Few tokens may be there and none for the asking: who is refused has not what he needs.
+        let too_few = u64::from(take.cost) - 1;
         Self {
-            quota: Arc::clone(quota),
-            remaining,
-            next: Duration::from_micros(next.unwrap_or(0)),
-            retry_after: (!outcome.admitted).then(|| Duration::from_micros(wait)),
+            quota: Arc::clone(take.quota),
+            remaining: wait.map_or(left, |_| left.min(too_few)),
+            next: Duration::from_micros(wait.unwrap_or(next)),
+            retry_after: wait.map(Duration::from_micros),
         }
     }
 }
@@ -112,10 +134,14 @@ pub struct Quota {
     rate: Rate,
     burst: u32,
     on_redis_failure: FailureMode,
+    max_in_flight: Option<u32>,
+    shadow: bool,
     /// Everybody's bucket.
     shape: Shape,
     /// This gateway's part of it.
     share: Shape,
+    /// How it is leased to this gateway.
+    terms: Terms,
     policy_header: HeaderValue,
     tally: Arc<Tally>,
 }
@@ -139,8 +165,11 @@ impl Quota {
             rate: policy.rate,
             burst: policy.burst,
             on_redis_failure: policy.on_redis_failure,
+            max_in_flight: policy.max_in_flight,
+            shadow: policy.shadow,
             shape,
             share: shape.share(gateways),
+            terms: Terms::new(shape, gateways),
             policy_header: headers::policy_item(&policy.name, shape).ok_or_else(refuse)?,
             tally: tallies.of(&policy.name),
         }))
@@ -157,6 +186,21 @@ impl Quota {
     pub fn burst(&self) -> u32 {
         self.burst
     }
+
+    /// Requests of one key at one time, at each gateway.
+    pub fn max_in_flight(&self) -> Option<u32> {
+        self.max_in_flight
+    }
+
+    /// Whether it only counts what it would refuse.
+    pub fn is_shadow(&self) -> bool {
+        self.shadow
+    }
+
+    /// Counts a request that had too many others beside it.
+    pub fn count_crowded(&self) {
+        self.tally.crowded();
+    }
 }
 
 /// How the limiter is doing.
@@ -165,6 +209,7 @@ pub struct Status {
     pub mode: Mode,
     pub breaker: Breaker,
     pub redis_calls: RedisCalls,
+    pub leases: Leases,
 }
 
 /// Who decides at the moment.
@@ -189,4 +234,12 @@ pub struct RedisCalls {
     pub answered: u64,
     /// Refused by Redis, broken off, or too late.
     pub failed: u64,
+}
+
+/// Tokens leased from Redis since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Leases {
+    pub granted: u64,
+    /// Unspent, and given back because nobody needed them.
+    pub handed_back: u64,
 }

@@ -33,6 +33,8 @@ impl Tallies {
 pub struct Tally {
     admitted: AtomicU64,
     denied: AtomicU64,
+    crowded: AtomicU64,
+    shadowed: AtomicU64,
     unchecked: AtomicU64,
     unavailable: AtomicU64,
 }
@@ -44,6 +46,10 @@ pub struct TallySnapshot {
     pub admitted: u64,
     /// Requests that this policy refused.
     pub denied: u64,
+    /// Requests refused because too many of their key ran already (`max_in_flight`).
+    pub crowded: u64,
+    /// Requests that a policy with `shadow: true` would have refused.
+    pub shadowed: u64,
     /// Requests admitted unseen while Redis was away ([`FailureMode::Allow`]).
     pub unchecked: u64,
     /// Requests refused because Redis was away ([`FailureMode::Deny`]).
@@ -51,10 +57,16 @@ pub struct TallySnapshot {
 }
 
 impl Tally {
+    pub(super) fn crowded(&self) {
+        self.crowded.fetch_add(1, Relaxed);
+    }
+
     fn snapshot(&self) -> TallySnapshot {
         TallySnapshot {
             admitted: self.admitted.load(Relaxed),
             denied: self.denied.load(Relaxed),
+            crowded: self.crowded.load(Relaxed),
+            shadowed: self.shadowed.load(Relaxed),
             unchecked: self.unchecked.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
         }
@@ -71,7 +83,13 @@ pub(super) fn count(decision: &Decision) {
         }
         Decision::Limited(snapshots) => {
             for snapshot in snapshots.iter().filter(|s| s.retry_after.is_some()) {
-                snapshot.quota.tally.denied.fetch_add(1, Relaxed);
+                let (quota, tally) = (&snapshot.quota, &snapshot.quota.tally);
+                let counter = if quota.shadow {
+                    &tally.shadowed
+                } else {
+                    &tally.denied
+                };
+                counter.fetch_add(1, Relaxed);
             }
         }
         Decision::Unavailable => {}

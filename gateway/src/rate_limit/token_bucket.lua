@@ -1,37 +1,104 @@
--- Takes `cost` units from one token bucket, on Redis' clock. The arithmetic is that of bucket.rs.
+-- One token bucket with the leases that gateways hold on it, on Redis' clock. lease.rs asks it, and
+-- tests/model.rs is the same in Rust.
 --
--- KEYS[1] the bucket   ARGV: units per microsecond, units of one token, units of a full bucket, cost
--- Answers {1, level} when the units were taken, {0, level} when they were not there.
--- A negative cost gives units back that an earlier call took.
+-- KEYS[1] the bucket
+-- ARGV    1 units per microsecond  2 units of a token  3 units of a full bucket
+--         4 id of the lease that is settled ('' for none)  5 tokens of it that are still unspent
+--         6 tokens wanted  7 the fewest worth having  8 tokens that must be had if they are there
+--         9 of these, spent at once  10 of what is there, at most one part of so many
+--         11 id of the new lease  12 its lifetime in microseconds
+--         13 tokens admitted while Redis was away  14 units a bucket holds that does not exist here
+-- Answers {tokens granted, level afterwards in units, unspent tokens of the settled lease that count}.
+-- Who wants nothing hands the unspent tokens back; else they go over into the new lease.
 --
--- Invariant: a refusal changes nothing, and a bucket that has expired equals a full one.
--- All numbers stay below 2^53, where Lua's doubles are exact integers.
-local refill, token, capacity, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- Invariant: level + all tokens on lease <= a full bucket, so that every window of t seconds admits
+-- at most burst + rate*t whenever the leases are spent. A refusal changes nothing. A bucket that has
+-- expired equals a full one without leases. All numbers stay below 2^53, where doubles are exact.
+local refill, token, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local settled, kept = ARGV[4], tonumber(ARGV[5])
+local want, least, must, spent = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local parts, lease, lifetime = tonumber(ARGV[10]), ARGV[11], tonumber(ARGV[12])
+local debt, unknown = tonumber(ARGV[13]), tonumber(ARGV[14])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
-local state = redis.call('HMGET', KEYS[1], 'level', 'at', 'token')
+local state = redis.call('HMGET', KEYS[1], 'level', 'at', 'token', 'leases')
 local level, at, old = tonumber(state[1]), tonumber(state[2]), tonumber(state[3])
-local stepped_back = false
+local leases, on_lease, held, changed = {}, 0, 0, false
 if level and at and old then
   if old ~= token then -- the policy's rate was changed: keep the same number of tokens
     level = math.floor(level / old * token)
+    changed = true
   end
-  stepped_back = now < at
-  level = math.min(capacity, level + math.max(0, now - at) * refill)
+  for id, expires, tokens in string.gmatch(state[4] or '', '(%x+) (%d+) (%d+);') do
+    -- No lease lives for ten seconds: a clock that was set back must not keep it for ever.
+    leases[#leases + 1] = {id = id, expires = math.min(tonumber(expires), now + 10000000), tokens = tonumber(tokens)}
+    on_lease = on_lease + tonumber(tokens)
+  end
+  table.sort(leases, function(a, b) return a.expires < b.expires end)
+  -- Each lease lifts the cap when it ends.
+  local room = function() return math.max(0, capacity - on_lease * token) end
+  local from, running = math.min(at, now), {}
+  for _, one in ipairs(leases) do
+    if one.expires <= now then
+      level = math.min(room(), level + math.max(0, one.expires - from) * refill)
+      from = math.max(from, one.expires)
+      on_lease = on_lease - one.tokens
+      changed = true
+    else
+      running[#running + 1] = one
+    end
+  end
+  level = math.min(room(), level + (now - from) * refill)
+  leases = {}
+  for _, one in ipairs(running) do
+    if one.id == settled then
+      held = math.min(kept, one.tokens)
+      on_lease = on_lease - one.tokens
+      changed = true
+    else
+      leases[#leases + 1] = one
+    end
+  end
+  -- After a backward step the bucket goes on from the new time, or it would stand still until the
+  -- clock has caught up.
+  changed = changed or now < at
 else
-  level = capacity
+  level = math.min(capacity, unknown)
+  changed = level < capacity
+end
+if debt > 0 then
+  level = math.max(0, level - debt * token)
+  changed = true
 end
 
-local admitted = level >= cost
-if admitted then
-  level = math.min(capacity, level - cost)
+local granted = 0
+if want == 0 then
+  level = math.min(math.max(0, capacity - on_lease * token), level + held * token)
+else
+  local there = math.floor(level / token)
+  if there >= least then
+    -- A part of what is there, so that others find some too; all of it for requests that wait.
+    granted = math.min(there, math.max(must, math.min(want, math.max(least, math.floor(there / parts)))))
+    level = level - granted * token
+    changed = changed or granted > 0
+  end
+  local leased = held + granted - math.min(spent, granted)
+  if leased > 0 then
+    leases[#leases + 1] = {id = lease, expires = now + lifetime, tokens = leased}
+  end
 end
--- After a backward step of the clock the bucket goes on from the new time, or it would stand still
--- until the clock has caught up.
-if admitted or stepped_back then
-  redis.call('HSET', KEYS[1], 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'token', ARGV[2])
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((capacity - level) / refill / 1000) + 1))
+
+if changed then
+  local text, last = {}, now
+  for _, one in ipairs(leases) do
+    last = math.max(last, one.expires)
+    text[#text + 1] = string.format('%s %.0f %.0f;', one.id, one.expires, one.tokens)
+  end
+  redis.call('HSET', KEYS[1], 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'token', ARGV[2], 'leases', table.concat(text))
+  -- While a lease runs, a bucket that looks full is not.
+  local full_in = last - now + (capacity - level) / refill
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(full_in / 1000) + 1))
 end
-return {admitted and 1 or 0, level}
+return {granted, level, held}

@@ -29,6 +29,14 @@ fn policies_are_checked() {
             "must be one of local, deny, allow",
         ),
         (
+            "{key: user, rate: 1/s, max_in_flight: 0}",
+            "`0` must be a whole number, 1 to 1000000",
+        ),
+        (
+            "{key: user, rate: 1/s, shadow: yes}",
+            "must be one of true, false",
+        ),
+        (
             "{key: user, rate: 1/s, cost: 2}",
             "limits.policies.p.cost: unknown key; known here: key, ipv6_prefix, rate, burst",
         ),
@@ -86,6 +94,22 @@ fn anonymous_callers_have_no_user_to_count_by() {
         error.contains(
             "services.users.rules[0].limits: `p` is keyed by user, but this match is public"
         ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_cost_above_a_burst_is_refused_because_nobody_could_ever_pass() {
+    let policies = "limits: {policies: {small: {key: address, rate: 1/s, burst: 9}, p: {key: user, rate: 1/s, burst: 20}}}";
+    let with = |rule: &str| {
+        format!("    limits: {{authenticated: [p]}}\n    rules: [{rule}]\n{REDIS}{policies}\n")
+    };
+    let text = SMALL.to_owned() + &with("{match: POST /export, cost: 20}");
+    let config = parse(&text).unwrap();
+    assert_eq!(config.services[0].rules[0].cost, 20);
+    let error = error_with(&with("{match: POST /export, cost: 10, limits: [small]}"));
+    assert!(
+        error.contains("rules[0].cost: no request could ever pass: the burst of `small` is 9"),
         "{error}"
     );
 }

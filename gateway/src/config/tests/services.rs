@@ -107,7 +107,11 @@ fn rules_say_what_they_match_and_what_they_change() {
         ),
         (
             "{match: GET /a}",
-            "services.users.rules[0]: changes nothing; give limits, timeouts or max_body",
+            "services.users.rules[0]: changes nothing; give limits, cost, timeouts or max_body",
+        ),
+        (
+            "{match: GET /a, cost: 0}",
+            "`0` must be a whole number, 1 to 1000000",
         ),
         ("{match: GET /a, max_body: 1KB}", "`1KB` is not a size"),
         (

@@ -33,14 +33,14 @@ proptest! {
                     let count = (admitted.len() - first) as u64 + 1;
                     count * shape.token > shape.capacity + shape.refill * (now - since)
                 });
-                let outcome = bucket.take(shape, now);
+                let outcome = bucket.take(shape, 1, now);
                 prop_assert_eq!(outcome.admitted, !breaks_a_window);
                 if outcome.admitted {
                     admitted.push(now);
                 } else {
                     let wait = shape.micros_until(outcome.level, shape.token);
                     prop_assert!(wait > 0);
-                    prop_assert!(!bucket.take(shape, now + wait - 1).admitted);
+                    prop_assert!(!bucket.take(shape, 1, now + wait - 1).admitted);
                     prop_assert!(bucket.level_at(shape, now + wait) >= shape.token);
                 }
             }
@@ -70,10 +70,10 @@ fn a_clock_that_steps_back_gives_nothing_away() {
     )
     .unwrap();
     let mut bucket = Bucket::with_level(shape.capacity, 5_000_000);
-    assert!(bucket.take(shape, 5_000_000).admitted);
-    assert!(!bucket.take(shape, 1_000_000).admitted);
-    assert!(!bucket.take(shape, 5_050_000).admitted);
-    assert!(bucket.take(shape, 5_100_000).admitted);
+    assert!(bucket.take(shape, 1, 5_000_000).admitted);
+    assert!(!bucket.take(shape, 1, 1_000_000).admitted);
+    assert!(!bucket.take(shape, 1, 5_050_000).admitted);
+    assert!(bucket.take(shape, 1, 5_100_000).admitted);
 }
 
 #[test]

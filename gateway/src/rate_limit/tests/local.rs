@@ -32,7 +32,7 @@ struct Local {
 impl Local {
     fn with_room_for(buckets: usize) -> Self {
         let clock = Arc::new(ByHand::default());
-        let limiter = LocalLimiter::new(Part::Whole, Arc::clone(&clock) as _, buckets);
+        let limiter = LocalLimiter::new("", Part::Whole, Arc::clone(&clock) as _, buckets);
         Self {
             limiter: Arc::new(limiter),
             clock,
@@ -122,7 +122,7 @@ async fn no_key_gets_more_than_its_limit_by_moving_between_buckets() {
 #[tokio::test]
 async fn one_gateways_part_is_its_share_of_rate_and_burst() {
     let clock = Arc::new(ByHand::default());
-    let local = LocalLimiter::new(Part::OneGateway, Arc::clone(&clock) as _, 4096);
+    let local = LocalLimiter::new("", Part::OneGateway, Arc::clone(&clock) as _, 4096);
     let user = quota("user", 1, SECOND, 5);
     let one = [Take::new(&user, b"alice")];
     let take = || local.take(&one);

@@ -1,7 +1,10 @@
 mod arithmetic;
 mod conformance;
 mod headers;
+mod in_flight;
+mod leases;
 mod local;
+mod model;
 mod redis;
 
 use std::sync::Arc;
@@ -20,6 +23,8 @@ fn policy(name: &str, tokens: u32, per: Duration, burst: u32) -> Policy {
         rate: Rate { tokens, per },
         burst,
         on_redis_failure: FailureMode::Local,
+        max_in_flight: None,
+        shadow: false,
     }
 }
 

@@ -1,0 +1,84 @@
+//! How many requests of one key run at one time, counted exactly.
+//!
+//! A slot is held from admission until the request has ended. Memory is bounded by the requests
+//! under way: a key without one is forgotten. Each gateway counts its own requests.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Take;
+use super::key::BucketKey;
+
+const SHARDS: usize = 64;
+
+type Counts = HashMap<Box<[u8]>, u32>;
+
+/// The counts of all keys.
+#[derive(Debug)]
+pub struct InFlight {
+    shards: Box<[Mutex<Counts>]>,
+    hasher: RandomState,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+/// One request's place among those of its key, until it is dropped.
+#[derive(Debug)]
+pub struct Slot {
+    counts: Arc<InFlight>,
+    key: Box<[u8]>,
+}
+
+impl InFlight {
+    /// `None` when `max` requests of this key run already.
+    pub fn enter(self: &Arc<Self>, take: &Take<'_>, max: u32) -> Option<Slot> {
+        let key = BucketKey::new("", take.quota.name(), take.key);
+        let entered = self.with_shard(&key, |counts| match counts.get_mut(&key[..]) {
+            Some(count) if *count >= max => false,
+            Some(count) => {
+                *count += 1;
+                true
+            }
+            None => {
+                counts.insert(key[..].into(), 1);
+                true
+            }
+        });
+        entered.then(|| Slot {
+            counts: Arc::clone(self),
+            key: key[..].into(),
+        })
+    }
+
+    fn with_shard<T>(&self, key: &[u8], act: impl FnOnce(&mut Counts) -> T) -> T {
+        let shard = &self.shards[self.hasher.hash_one(key) as usize % SHARDS];
+        act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    #[cfg(test)]
+    pub(super) fn keys(&self) -> usize {
+        let count = |shard: &Mutex<HashMap<_, _>>| shard.lock().unwrap().len();
+        self.shards.iter().map(count).sum()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.counts.with_shard(&self.key, |counts| {
+            if let Some(count) = counts.get_mut(&self.key) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&self.key);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,219 @@
+//! The way to Redis: one connection, one script, one breaker.
+//!
+//! All questions share one connection, on which they are pipelined. It is made on the runtime of the
+//! first question, and lives there. A question is never repeated when its outcome is unknown.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, Cmd, IntoConnectionInfo, RedisError, Script, Value};
+use std::sync::Arc;
+use tokio::time::timeout;
+
+use super::bucket::Shape;
+use super::lease::{Answer, LIFETIME_MICROS, Question};
+use super::{RedisCalls, RedisSettings};
+
+const SCRIPT: &str = include_str!("token_bucket.lua");
+const CONNECT_DEADLINE: Duration = Duration::from_millis(250);
+/// Commands under way on the one connection; more wait, under their deadline.
+const MAX_IN_FLIGHT: usize = 2048;
+
+pub(super) struct Link {
+    client: Client,
+    script: Script,
+    pub(super) deadline: Duration,
+    current: ArcSwapOption<ConnectionManager>,
+    first: Mutex<()>,
+    answered: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// Why Redis did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no answer within the deadline")]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error("the call failed")]
+    Call(#[from] RedisError),
+    #[error("the script answered something else")]
+    Reply,
+}
+
+impl Link {
+    /// Reads the URL; does no I/O.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
+        let info = settings.url.as_str().into_connection_info()?;
+        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Ok(Self {
+            client: Client::open(info)?,
+            script: Script::new(SCRIPT),
+            deadline: settings.deadline,
+            current: ArcSwapOption::empty(),
+            first: Mutex::new(()),
+            answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    /// Asks over the current connection, however long it takes.
+    pub(super) async fn ask(
+        &self,
+        bucket: &[u8],
+        shape: Shape,
+        question: &Question,
+    ) -> Result<Answer, Failure> {
+        let mut link = self.link()?;
+        self.ask_over(&mut link, bucket, shape, question).await
+    }
+
+    async fn ask_over(
+        &self,
+        link: &mut ConnectionManager,
+        bucket: &[u8],
+        shape: Shape,
+        question: &Question,
+    ) -> Result<Answer, Failure> {
+        let by_hash = self.command(bucket, shape, question, false);
+        let mut reply = self.send(link, &by_hash).await;
+        // A script that was not found was not run, so asking again takes nothing twice.
+        if matches!(&reply, Err(Failure::Call(error)) if error.code() == Some("NOSCRIPT")) {
+            let whole = self.command(bucket, shape, question, true);
+            reply = self.send(link, &whole).await;
+        }
+        answer(&reply?)
+    }
+
+    async fn send(&self, link: &mut ConnectionManager, command: &Cmd) -> Result<Value, Failure> {
+        let reply = match link.req_packed_command(command).await {
+            Ok(Value::ServerError(error)) => Err(RedisError::from(error)),
+            reply => reply,
+        };
+        let answered = match &reply {
+            Err(error) => error.code() == Some("NOSCRIPT"),
+            Ok(_) => true,
+        };
+        let counter = if answered {
+            &self.answered
+        } else {
+            &self.failed
+        };
+        counter.fetch_add(1, Relaxed);
+        Ok(reply?)
+    }
+
+    fn command(&self, bucket: &[u8], shape: Shape, question: &Question, whole: bool) -> Cmd {
+        let mut command = Cmd::with_capacity(18, 256);
+        if whole {
+            command.arg("EVAL").arg(SCRIPT);
+        } else {
+            command.arg("EVALSHA").arg(self.script.get_hash());
+        }
+        command.arg(1).arg(bucket);
+        arguments(shape, question, &mut |argument| {
+            command.arg(argument);
+        });
+        command
+    }
+
+    /// The connection there is, or the first one: it connects when it is used.
+    fn link(&self) -> Result<ConnectionManager, RedisError> {
+        if let Some(link) = &*self.current.load() {
+            return Ok(ConnectionManager::clone(link));
+        }
+        let _one_at_a_time = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = self.current.load_full() {
+            return Ok(ConnectionManager::clone(&link));
+        }
+        let link = ConnectionManager::new_lazy_with_config(self.client.clone(), config())?;
+        self.current.store(Some(Arc::new(link.clone())));
+        Ok(link)
+    }
+
+    /// Makes a fresh connection the current one, once `bucket` can be written over it in time.
+    pub(super) async fn connect(&self, bucket: &[u8]) -> Result<(), Failure> {
+        let client = self.client.clone();
+        let connecting = ConnectionManager::new_with_config(client, config());
+        let mut link = timeout(CONNECT_DEADLINE, connecting).await??;
+        let shape = Shape {
+            refill: 1,
+            token: 1,
+            capacity: 1,
+        };
+        // Paying a debt writes.
+        let question = Question::settlement(1, shape);
+        let asking = self.ask_over(&mut link, bucket, shape, &question);
+        timeout(self.deadline, asking).await??;
+        self.current.store(Some(Arc::new(link)));
+        Ok(())
+    }
+
+    pub(super) fn calls(&self) -> RedisCalls {
+        RedisCalls {
+            answered: self.answered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+        }
+    }
+
+    /// A question that was given up counts as failed.
+    pub(super) fn given_up(&self) {
+        self.failed.fetch_add(1, Relaxed);
+    }
+}
+
+/// The script's arguments, as its head lists them.
+pub(super) fn arguments(shape: Shape, question: &Question, put: &mut dyn FnMut(&str)) {
+    let mut digits = itoa::Buffer::new();
+    let id = |id: u64| {
+        if id == 0 {
+            String::new()
+        } else {
+            format!("{id:x}")
+        }
+    };
+    for number in [shape.refill, shape.token, shape.capacity] {
+        put(digits.format(number));
+    }
+    put(&id(question.settled));
+    for number in [
+        question.kept,
+        question.want,
+        question.least,
+        question.must,
+        question.spent,
+        question.parts,
+    ] {
+        put(digits.format(number));
+    }
+    put(&id(question.lease));
+    for number in [LIFETIME_MICROS, question.debt, question.unknown] {
+        put(digits.format(number));
+    }
+}
+
+pub(super) fn answer(reply: &Value) -> Result<Answer, Failure> {
+    let number = |value: &Value| match value {
+        Value::Int(number) => u64::try_from(*number).map_err(|_| Failure::Reply),
+        _ => Err(Failure::Reply),
+    };
+    match reply {
+        Value::Array(items) if items.len() == 3 => Ok(Answer {
+            granted: number(&items[0])?,
+            level: number(&items[1])?,
+            held: number(&items[2])?,
+        }),
+        _ => Err(Failure::Reply),
+    }
+}
+
+fn config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_DEADLINE))
+        .set_response_timeout(None)
+        .set_number_of_retries(0)
+        .set_concurrency_limit(MAX_IN_FLIGHT)
+}
