@@ -1,8 +1,10 @@
 //! What can be seen from outside: log lines as JSON on standard error, and Prometheus metrics.
 
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
+use serde_json::json;
 
 /// Starts logging. `filter` is an `EnvFilter` directive such as `info` or `info,pingora=warn`.
 /// A second call in one process (several services in one) changes nothing.
@@ -38,6 +40,38 @@ pub fn render(registry: &Registry) -> Vec<u8> {
         tracing::error!(%error, "metrics could not be written");
     }
     text
+}
+
+/// Everything registered that is one number, by name: the number, or with labels a list of
+/// `{labels, value}`. For people and scripts that ask `/status`; histograms are for Prometheus.
+pub fn figures(registry: &Registry) -> serde_json::Map<String, serde_json::Value> {
+    let families = registry.gather();
+    let numbers = families.iter().filter(|family| {
+        matches!(
+            family.get_field_type(),
+            MetricType::COUNTER | MetricType::GAUGE
+        )
+    });
+    let figure = |family: &MetricFamily| {
+        let value = |metric: &Metric| match family.get_field_type() {
+            MetricType::COUNTER => metric.get_counter().get_value(),
+            _ => metric.get_gauge().get_value(),
+        };
+        let labelled = |metric: &Metric| {
+            let labels = metric.get_label().iter();
+            let labels: serde_json::Map<_, _> = labels
+                .map(|label| (label.name().to_owned(), label.value().into()))
+                .collect();
+            json!({"labels": labels, "value": value(metric)})
+        };
+        match family.get_metric() {
+            [only] if only.get_label().is_empty() => json!(value(only)),
+            several => several.iter().map(labelled).collect(),
+        }
+    };
+    numbers
+        .map(|family| (family.name().to_owned(), figure(family)))
+        .collect()
 }
 
 /// Counts and times of one worker's requests. Labels are route patterns, never paths.

@@ -183,17 +183,34 @@ impl<C: Send + Sync + 'static> Service<C> {
         }
     }
 
-    /// `/livez`, `/readyz` and `/metrics`, unsigned: this listener is never public.
+    /// `/livez`, `/readyz`, `/metrics` and a worker's `/status`, unsigned: this listener is never public.
     async fn operations(&self, path: &str) -> Option<Reply> {
         match path {
             "/livez" => Some(Reply::ok(&serde_json::json!({"status": "live"}))),
             "/readyz" => Some(self.readyz().await),
             "/metrics" => Some(metrics(&self.registry)),
+            // A service without keys is no worker, and has a `/status` of its own.
+            "/status" if self.keys.is_some() => Some(self.status().await),
             _ => None,
         }
     }
 
     async fn readyz(&self) -> Reply {
+        let (ready, body) = self.health().await;
+        match ready {
+            true => Reply::ok(&body),
+            false => Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body),
+        }
+    }
+
+    /// What `/readyz` says, and every figure there is. Always 200.
+    async fn status(&self) -> Reply {
+        let (_, mut body) = self.health().await;
+        body["figures"] = telemetry::figures(&self.registry).into();
+        Reply::ok(&body)
+    }
+
+    async fn health(&self) -> (bool, serde_json::Value) {
         let draining = self.draining.load(Ordering::Relaxed);
         let dependencies = self.readiness.dependencies().await;
         let ready = !draining && suffice(&dependencies);
@@ -202,10 +219,7 @@ impl<C: Send + Sync + 'static> Service<C> {
             "draining": draining,
             "dependencies": dependencies,
         });
-        match ready {
-            true => Reply::ok(&body),
-            false => Reply::json(StatusCode::SERVICE_UNAVAILABLE, &body),
-        }
+        (ready, body)
     }
 
     /// Ends when requests can be answered, or should wait for that no longer.

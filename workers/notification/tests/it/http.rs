@@ -370,7 +370,11 @@ async fn requests_that_did_not_come_through_the_gateway_are_refused() {
         .await
         .expect(200)
         .text();
-    for metric in ["consumer_lag_seconds", "sse_streams"] {
+    let status = worker.http.unsigned().get("/status").send().await;
+    let status = status.expect(200).json();
+    assert_eq!(status["status"], "ready");
+    for metric in ["consumer_lag_seconds", "sse_streams", "dead_letters"] {
         assert!(metrics.contains(metric), "{metric} is missing");
+        assert!(status["figures"][metric].is_number(), "{status}");
     }
 }
