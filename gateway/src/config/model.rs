@@ -116,7 +116,7 @@ pub enum WhenStale {
 /// The Redis that all gateways share.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// `redis://`, `rediss://` or `redis+unix://`; may hold a password.
+    /// As `rate_limit::RedisSettings` reads it; may hold a password.
     pub url: Secret,
     /// For one call. Default: `20ms`.
     pub deadline: Duration,

@@ -158,12 +158,22 @@ pub(super) fn required_secret<T>(
 fn redis(value: &Value<'_>) -> Option<Option<Redis>> {
     value.section(|keys| {
         let url = required_secret(keys, "url", |text| {
-            let known = ["redis://", "rediss://", "redis+unix://"];
+            let known = [
+                "redis://",
+                "rediss://",
+                "redis+unix://",
+                "redis-sentinel://",
+                "rediss-sentinel://",
+                "redis-cluster://",
+                "rediss-cluster://",
+            ];
             match known.iter().any(|scheme| text.starts_with(scheme)) {
                 true => Ok(Some(Secret::new(text))),
                 false if text == "local:" => Ok(None),
                 false => Err(
-                    "must start with redis://, rediss:// or redis+unix://, or be local:".to_owned(),
+                    "must start with redis://, rediss://, redis+unix://, redis-sentinel:// or \
+                     redis-cluster://, or be local:"
+                        .to_owned(),
                 ),
             }
         });

@@ -3,31 +3,27 @@
 //! All questions share one connection, on which they are pipelined. It is made on the runtime of the
 //! first question, and lives there. A question is never repeated when its outcome is unknown.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, IntoConnectionInfo, RedisError, Script, Value};
-use std::sync::Arc;
+use redis::{Cmd, RedisError, Script, Value};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::bucket::Shape;
 use super::lease::{Answer, LIFETIME_MICROS, Question};
+use super::server::{CONNECT_DEADLINE, Connection, Server};
 use super::{RedisCalls, RedisSettings};
 
 const SCRIPT: &str = include_str!("token_bucket.lua");
-const CONNECT_DEADLINE: Duration = Duration::from_millis(250);
-/// Commands under way on the one connection; more wait, under their deadline.
-const MAX_IN_FLIGHT: usize = 2048;
 
 pub(super) struct Link {
-    client: Client,
+    server: Server,
     script: Script,
     pub(super) deadline: Duration,
-    current: ArcSwapOption<ConnectionManager>,
+    current: ArcSwapOption<Connection>,
     first: Mutex<()>,
     answered: AtomicU64,
     failed: AtomicU64,
@@ -47,10 +43,8 @@ pub(super) enum Failure {
 impl Link {
     /// Reads the URL; does no I/O.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
-        let info = settings.url.as_str().into_connection_info()?;
-        let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         Ok(Self {
-            client: Client::open(info)?,
+            server: Server::of(&settings.url)?,
             script: Script::new(SCRIPT),
             deadline: settings.deadline,
             current: ArcSwapOption::empty(),
@@ -67,13 +61,13 @@ impl Link {
         shape: Shape,
         question: &Question,
     ) -> Result<Answer, Failure> {
-        let mut link = self.link()?;
+        let mut link = self.link().await?;
         self.ask_over(&mut link, bucket, shape, question).await
     }
 
     async fn ask_over(
         &self,
-        link: &mut ConnectionManager,
+        link: &mut Connection,
         bucket: &[u8],
         shape: Shape,
         question: &Question,
@@ -88,8 +82,8 @@ impl Link {
         answer(&reply?)
     }
 
-    async fn send(&self, link: &mut ConnectionManager, command: &Cmd) -> Result<Value, Failure> {
-        let reply = match link.req_packed_command(command).await {
+    async fn send(&self, link: &mut Connection, command: &Cmd) -> Result<Value, Failure> {
+        let reply = match link.send(command).await {
             Ok(Value::ServerError(error)) => Err(RedisError::from(error)),
             reply => reply,
         };
@@ -120,25 +114,23 @@ impl Link {
         command
     }
 
-    /// The connection there is, or the first one: it connects when it is used.
-    fn link(&self) -> Result<ConnectionManager, RedisError> {
+    /// The connection there is, or the first one.
+    async fn link(&self) -> Result<Connection, RedisError> {
         if let Some(link) = &*self.current.load() {
-            return Ok(ConnectionManager::clone(link));
+            return Ok(Connection::clone(link));
         }
-        let _one_at_a_time = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = self.current.load_full() {
-            return Ok(ConnectionManager::clone(&link));
+        let _one_at_a_time = self.first.lock().await;
+        if let Some(link) = &*self.current.load() {
+            return Ok(Connection::clone(link));
         }
-        let link = ConnectionManager::new_lazy_with_config(self.client.clone(), config())?;
+        let link = self.server.link().await?;
         self.current.store(Some(Arc::new(link.clone())));
         Ok(link)
     }
 
     /// Makes a fresh connection the current one, once `bucket` can be written over it in time.
     pub(super) async fn connect(&self, bucket: &[u8]) -> Result<(), Failure> {
-        let client = self.client.clone();
-        let connecting = ConnectionManager::new_with_config(client, config());
-        let mut link = timeout(CONNECT_DEADLINE, connecting).await??;
+        let mut link = timeout(CONNECT_DEADLINE, self.server.connect()).await??;
         let shape = Shape {
             refill: 1,
             token: 1,
@@ -208,12 +200,4 @@ pub(super) fn answer(reply: &Value) -> Result<Answer, Failure> {
         }),
         _ => Err(Failure::Reply),
     }
-}
-
-fn config() -> ConnectionManagerConfig {
-    ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(CONNECT_DEADLINE))
-        .set_response_timeout(None)
-        .set_number_of_retries(0)
-        .set_concurrency_limit(MAX_IN_FLIGHT)
 }

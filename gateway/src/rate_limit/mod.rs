@@ -19,6 +19,7 @@ mod lease;
 mod link;
 mod local;
 mod redis;
+mod server;
 mod tally;
 
 #[cfg(test)]

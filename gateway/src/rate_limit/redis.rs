@@ -42,7 +42,8 @@ const ROUNDS: usize = 3;
 /// Where the buckets are. No `Debug`: the URL may hold a password.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://` or `rediss://`, with user, password and database.
+    /// `redis://user:password@host:port/database`, or `rediss://`; `redis-sentinel://host,host/master`
+    /// and `redis-cluster://host,host`.
     pub url: String,
     /// For one question. A request may wait for one that is under way, and for the next.
     pub deadline: Duration,

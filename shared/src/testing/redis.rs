@@ -31,16 +31,30 @@ impl Redis {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// With more arguments, such as `--cluster-enabled yes`, or `--sentinel` for no server but a guard.
+    pub async fn start_with(more: &[&str]) -> Self {
+        Self::try_start_with(more)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
     async fn try_start() -> Result<Self, String> {
+        Self::try_start_with(&["--appendonly", "yes", "--save", ""]).await
+    }
+
+    async fn try_start_with(more: &[&str]) -> Result<Self, String> {
         start_on_free_ports(async || {
             let program = on_path("redis-server")
                 .ok_or_else(|| missing("redis-server", "Debian package redis-server"))?;
             let port = free_port();
-            let process = Process::named("redis-server")
+            let launch = Process::named("redis-server");
+            // Its working folder is its own. A Sentinel keeps its state in its configuration file.
+            let file = launch.file("redis.conf", "maxmemory-policy noeviction\n");
+            let process = launch
                 .program(program)
+                .arg(file)
                 .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
-                .args(["--dir", ".", "--save", "", "--appendonly", "yes"])
-                .args(["--maxmemory-policy", "noeviction"])
+                .args(more)
                 .start();
             let mut redis = Self {
                 process,
@@ -133,10 +147,17 @@ async fn ask(address: SocketAddr, command: &str) -> std::io::Result<String> {
     stream
         .write_all(format!("{command}\r\nQUIT\r\n").as_bytes())
         .await?;
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).await?;
-    Ok(reply
-        .strip_suffix("\r\n+OK\r\n")
-        .unwrap_or(&reply)
-        .to_owned())
+    let (mut reply, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut part).await?;
+        reply.extend_from_slice(&part[..count]);
+        let text = String::from_utf8_lossy(&reply);
+        // A Sentinel knows no QUIT, says so, and stays.
+        if let Some(end) = text.rfind("\r\n-ERR unknown command 'QUIT'") {
+            return Ok(text[..end].to_owned());
+        }
+        if count == 0 {
+            return Ok(text.strip_suffix("\r\n+OK\r\n").unwrap_or(&text).to_owned());
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod leases;
 mod local;
 mod model;
 mod redis;
+mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;
