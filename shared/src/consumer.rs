@@ -14,12 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, BusError, Delivery, Queue, Subscription};
 use crate::fail_point::fail_point;
+use crate::pace::Pace;
 use crate::store::{StoreError, chain};
 use crate::telemetry::register;
 use crate::time::Clock;
 
 /// Deliveries in one batch, and unacknowledged at a time.
 pub const BATCH: u16 = 500;
+/// Batches under load, and so many in a row before that. Where one event must be readable within
+/// 100 ms, a quarter of it may be waited for company.
+const PACE: Duration = Duration::from_millis(25);
+const IN_A_ROW: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -93,7 +98,12 @@ impl<H: Handler> Consumer<H> {
         self.handler.prepare().await?;
         let mut subscription = bus.subscribe(self.handler.queues(), BATCH).await?;
         tracing::info!("consuming");
+        let mut pace = Pace::new(PACE, IN_A_ROW);
         while !shutdown.is_cancelled() {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = pace.turn() => {}
+            }
             self.consume_once(subscription.as_mut(), &shutdown).await?;
         }
         Ok(())

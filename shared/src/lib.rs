@@ -14,6 +14,7 @@ pub mod problem;
 pub mod revocation;
 
 pub mod http;
+pub mod pace;
 pub mod page;
 
 pub mod bus;

@@ -28,6 +28,7 @@ use self::recent::Recent;
 use crate::bus::{Bus, BusError, Outcome};
 use crate::fail_point::fail_point;
 use crate::outbox::{Outbox, Pending};
+use crate::pace::Pace;
 use crate::store::{StoreError, chain};
 use crate::time::Clock;
 
@@ -35,6 +36,9 @@ use crate::time::Clock;
 const BATCH: usize = 512;
 /// Hints that wait while the relay is busy; more are dropped, and found by the sweeper.
 const HINTS: usize = 1_024;
+/// So often under load, and so many times in a row before that.
+const PACE: Duration = Duration::from_millis(20);
+const IN_A_ROW: u32 = 10;
 /// Younger events are the fast path's.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -131,6 +135,7 @@ impl Relay {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         let mut sweeps = 0_u32;
+        let mut pace = Pace::new(PACE, IN_A_ROW);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
@@ -142,8 +147,12 @@ impl Relay {
                     // Late is as good as never: the sweeper of the next process publishes it.
                     return tokio::time::timeout(LAST_FLUSH, last).await.map_or(Ok(()), |r| r.map(drop));
                 }
-                // While one batch is on its way the next one gathers, so nobody has to wait for it.
+                // While one batch is on its way, or until its turn comes, the next one gathers.
                 _ = hints.recv_many(&mut batch, BATCH) => {
+                    pace.turn().await;
+                    while batch.len() < BATCH && let Ok(more) = hints.try_recv() {
+                        batch.push(more);
+                    }
                     self.relay_once(batch.drain(..).flatten()).await?;
                 }
                 _ = sweep.tick() => {
