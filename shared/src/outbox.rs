@@ -1,5 +1,7 @@
 //! The outbox port: events that are committed with their change and not yet published.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -38,6 +40,13 @@ pub trait Outbox: Send + Sync + 'static {
     /// Records that these were published: keeps them in the history, then removes exactly these
     /// versions from the outbox. Safe to repeat.
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError>;
+
+    /// Makes `holder` the one who sweeps for the next `hold`, unless another one is: several at once
+    /// would publish the same events. Of processes that share an outbox one is told true; a process
+    /// that has its outbox to itself, always.
+    async fn claim_sweep(&self, _holder: &str, _hold: Duration) -> Result<bool, StoreError> {
+        Ok(true)
+    }
 
     /// How much waits, cheaply: it is asked every second.
     async fn backlog(&self) -> Result<Backlog, StoreError>;

@@ -42,6 +42,8 @@ const IN_A_ROW: u32 = 10;
 /// Younger events are the fast path's.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Who sweeps is the one who does for so long after each look. A sibling takes over from the dead.
+const HELD: Duration = Duration::from_secs(3);
 /// One sweep in this many looks at events of any age: their times are another machine's.
 const ANY_AGE_EVERY: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -86,6 +88,8 @@ pub struct Relay {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// What this relay calls itself when it claims the sweep.
+    name: String,
     /// What needs no second publishing though a hint, made before the first, names it.
     recent: std::sync::Mutex<Recent>,
     /// Locked by [`Relay::run`] alone.
@@ -105,6 +109,7 @@ impl Relay {
             bus,
             clock,
             metrics: Metrics::new(registry),
+            name: uuid::Uuid::now_v7().to_string(),
             recent: std::sync::Mutex::default(),
             hints: Mutex::new(hints),
         };
@@ -156,9 +161,9 @@ impl Relay {
                     self.relay_once(batch.drain(..).flatten()).await?;
                 }
                 _ = sweep.tick() => {
-                    self.sweep(self.clock.now() - SWEEP_AFTER, shutdown).await?;
+                    let swept = self.sweep(self.clock.now() - SWEEP_AFTER, shutdown).await?;
                     sweeps += 1;
-                    if sweeps.is_multiple_of(ANY_AGE_EVERY) {
+                    if swept && sweeps.is_multiple_of(ANY_AGE_EVERY) {
                         self.sweep_once(Timestamp::MAX).await?;
                     }
                 }
@@ -181,23 +186,36 @@ impl Relay {
             // Everything hinted so far is in the outbox, and not younger than this.
             let until = self.clock.now();
             while hints.try_recv().is_ok() {}
-            match self.sweep(until, shutdown).await {
-                Ok(()) => return !shutdown.is_cancelled(),
+            // Who may not sweep must know all the same that publishing works.
+            let back = match self.bus.ping().await {
+                Ok(()) => self.sweep(until, shutdown).await,
+                Err(error) => Err(error.into()),
+            };
+            match back {
+                Ok(_) => return !shutdown.is_cancelled(),
                 Err(error) => tracing::debug!(error = chain(&error), "still not publishing"),
             }
         }
     }
 
-    /// Sweeps without a pause until nothing older than `older_than` is left, or nothing moves.
+    /// Sweeps without a pause until nothing older than `older_than` is left, or nothing moves. False,
+    /// and nothing done, where another process sweeps.
     async fn sweep(
         &self,
         older_than: Timestamp,
         shutdown: &CancellationToken,
-    ) -> Result<(), RelayError> {
+    ) -> Result<bool, RelayError> {
         self.metrics
             .waits(&self.outbox.backlog().await?, self.clock.now());
-        while !shutdown.is_cancelled() && self.sweep_once(older_than).await?.published > 0 {}
-        Ok(())
+        while !shutdown.is_cancelled() {
+            if !self.outbox.claim_sweep(&self.name, HELD).await? {
+                return Ok(false);
+            }
+            if self.sweep_once(older_than).await?.published == 0 {
+                break;
+            }
+        }
+        Ok(true)
     }
 
     /// One look into the outbox: publishes the oldest events that are older than `older_than`.

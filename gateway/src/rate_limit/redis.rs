@@ -107,7 +107,7 @@ impl RedisLimiter {
     /// Reads the URL; does no I/O.
     pub fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
         // Other gateways number theirs from elsewhere.
-        let (first_lease, _) = uuid::Uuid::new_v4().as_u64_pair();
+        let (_, first_lease) = uuid::Uuid::now_v7().as_u64_pair();
         Ok(Self(Arc::new(Inner {
             link: Link::new(settings)?,
             namespace: settings.namespace.as_str().into(),

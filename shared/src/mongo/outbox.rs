@@ -6,6 +6,7 @@
 //! one, `subject` in the other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::stream::{self, BoxStream};
@@ -37,6 +38,8 @@ pub struct EmbeddedOutbox {
     database: Database,
     subjects: Collection<Document>,
     history: Collection<Document>,
+    /// Who sweeps, one document for each outbox of the database.
+    sweepers: Collection<Document>,
 }
 
 impl EmbeddedOutbox {
@@ -45,6 +48,7 @@ impl EmbeddedOutbox {
         Self {
             subjects: database.collection(subjects),
             history: database.collection(history),
+            sweepers: database.collection("sweepers"),
             database: database.clone(),
         }
     }
@@ -148,6 +152,29 @@ impl EmbeddedOutbox {
                 ))),
                 None => Ok(()),
             }
+        })
+        .await
+    }
+
+    /// On the server's clock; of two who claim it at the same moment, one gets it.
+    pub async fn claim_sweep(&self, holder: &str, hold: Duration) -> Result<bool, StoreError> {
+        let free = doc! {"$or": [
+            {"$eq": ["$holder", {"$literal": holder}]},
+            {"$lt": ["$until", "$$NOW"]},
+        ]};
+        let until = doc! {"$add": ["$$NOW", i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)]};
+        let claim = doc! {"$set": {"holder": {"$literal": holder}, "until": until}};
+        let (sweepers, outbox) = (self.sweepers.clone(), self.subjects.name().to_owned());
+        run("claim sweep", async move {
+            let claimed = sweepers
+                .update_one(doc! {"_id": &outbox, "$expr": free}, vec![claim])
+                .await?;
+            if claimed.matched_count == 0 {
+                // Somebody else has it; or nobody ever had, and the next claim finds it free.
+                let nobody = doc! {"_id": outbox, "holder": "", "until": bson::DateTime::MIN};
+                insert_missing(&sweepers, vec![nobody]).await?;
+            }
+            Ok(claimed.matched_count == 1)
         })
         .await
     }

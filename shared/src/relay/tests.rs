@@ -9,9 +9,9 @@ use crate::event::{Envelope, EventType};
 use crate::outbox::Backlog;
 use crate::time::SystemClock;
 
-/// An outbox in memory.
+/// An outbox in memory. Whether another process sweeps it stands beside.
 #[derive(Default)]
-struct Memory(StdMutex<Vec<Pending>>);
+struct Memory(StdMutex<Vec<Pending>>, StdMutex<bool>);
 
 #[async_trait]
 impl Outbox for Memory {
@@ -27,6 +27,10 @@ impl Outbox for Memory {
             .unwrap()
             .retain(|pending| !published.contains(pending));
         Ok(())
+    }
+
+    async fn claim_sweep(&self, _: &str, _: Duration) -> Result<bool, StoreError> {
+        Ok(!*self.1.lock().unwrap())
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
@@ -248,6 +252,27 @@ async fn an_event_from_a_clock_that_runs_ahead_does_not_wait_for_it() {
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
     tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(world.waiting().is_empty());
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_sweeps_is_left_to_it_until_it_is_gone() {
+    let world = world();
+    world.commit("a", 1);
+    *world.outbox.1.lock().unwrap() = true;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(world.waiting().len(), 1);
+    // What was hinted here is published here all the same.
+    world.handle.hint(world.commit("b", 1));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.waiting().len(), 1);
+
+    *world.outbox.1.lock().unwrap() = false;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(world.waiting().is_empty());
     shutdown.cancel();
     running.await.unwrap().unwrap();

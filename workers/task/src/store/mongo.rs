@@ -11,6 +11,7 @@ mod idempotency;
 mod list;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, doc};
@@ -348,6 +349,10 @@ impl Outbox for MongoTaskStore {
 
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
         self.outbox.mark_published(published).await
+    }
+
+    async fn claim_sweep(&self, holder: &str, hold: Duration) -> Result<bool, StoreError> {
+        self.outbox.claim_sweep(holder, hold).await
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {

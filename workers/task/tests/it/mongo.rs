@@ -5,6 +5,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use futures_util::{FutureExt, TryStreamExt};
 use shared::http::idempotency::{Digest, Idempotency, Once};
+use shared::outbox::Outbox;
 use shared::page::{PageRequest, decode};
 use shared::store::StoreError;
 use shared::testing::{ChaosProxy, eventually, shared_mongodb};
@@ -148,6 +149,20 @@ async fn a_hint_is_small_however_much_waits() {
     }
     // All that waits, or nothing: a part would skip a version.
     assert_eq!(hinted, [2, 3, 4, 5, 6, 7, 8, 0, 0]);
+}
+
+#[tokio::test]
+async fn one_of_several_workers_sweeps_and_a_sibling_takes_over_from_the_dead() {
+    let store = fresh().await;
+    let long = Duration::from_secs(3600);
+    let claim = async |name, hold| store.claim_sweep(name, hold).await.unwrap();
+    // The first claim of all may only have made the place.
+    eventually(Duration::from_secs(5), async || claim("one", long).await).await;
+    assert!(!claim("two", long).await);
+    // Who has it keeps it, for as long as it said last.
+    assert!(claim("one", Duration::ZERO).await);
+    eventually(Duration::from_secs(5), async || claim("two", long).await).await;
+    assert!(!claim("one", long).await);
 }
 
 #[tokio::test]

@@ -244,6 +244,10 @@ impl Outbox for MongoUserStore {
         self.outbox.mark_published(published).await
     }
 
+    async fn claim_sweep(&self, holder: &str, hold: Duration) -> Result<bool, StoreError> {
+        self.outbox.claim_sweep(holder, hold).await
+    }
+
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.outbox.backlog().await
     }
