@@ -1,7 +1,7 @@
 # One command per target; the work is in infra/native, and in infra/docker for containers.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs restart clean build check test demo load drill redrive prove-events compose-up compose-down compose-logs compose-clean
+.PHONY: help run up down status logs restart clean build check test demo load drill redrive prove-events prove-limits compose-up compose-down compose-logs compose-clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -41,6 +41,9 @@ drill: ## kill -9 of every process of the running stack: all come back, and the 
 
 prove-events: ## shows that no event is lost or doubled, through every kind of fault: make prove-events OPERATIONS= FAULTS= CLIENTS= SEED= OUT=
 	@infra/native/prove-events.sh
+
+prove-limits: ## shows that no window of time holds more than its limit, whatever Redis does: make prove-limits SECONDS_EACH= OUTAGE= KEYS= OUT= SVG=
+	@infra/native/prove-limits.sh
 
 redrive: ## brings dead letters back to the queues they came from: make redrive ARGS="--dry-run --limit 10"
 	@infra/native/redrive.sh $(ARGS)

@@ -19,7 +19,7 @@ use crate::store::{StoreError, chain};
 use crate::telemetry::register;
 use crate::time::Clock;
 
-/// Deliveries in one batch, and unacknowledged at a time.
+/// Deliveries in one batch, and unacknowledged at a time of each queue.
 pub const BATCH: u16 = 500;
 /// Batches under load, and so many in a row before that. Where one event must be readable within
 /// 100 ms, a quarter of it may be waited for company.

@@ -104,7 +104,7 @@ pub trait Bus: Send + Sync + 'static {
     /// nothing is known of any of them.
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError>;
 
-    /// Starts taking deliveries from `queues`, at most `prefetch` unacknowledged at a time.
+    /// Starts taking deliveries from `queues`, of each at most `prefetch` unacknowledged at a time.
     async fn subscribe(
         &self,
         queues: &[Queue],

@@ -45,9 +45,8 @@ pub(super) async fn open(
     // A queue may have been deleted since the connection was made.
     topology::declare(&link).await?;
     let channel = link.channel().await?;
-    // Quorum queues know a prefetch per consumer only.
-    let each = (prefetch / u16::try_from(queues.len()).unwrap_or(1).max(1)).max(1);
-    link.call(channel.basic_qos(each, BasicQosOptions::default()))
+    // Quorum queues know a prefetch per consumer only, and most of the time one queue has it all.
+    link.call(channel.basic_qos(prefetch, BasicQosOptions::default()))
         .await?;
     // One replica is served before the others, who get what is over its prefetch: batches are fuller,
     // and transactions of several replicas do not collide over the same users.
