@@ -78,6 +78,7 @@ impl Terms {
 /// A question to the bucket; the fields are the script's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
+    pub(super) shape: Shape,
     pub(super) settled: u64,
     pub(super) kept: u64,
     pub(super) want: u64,
@@ -95,6 +96,7 @@ impl Question {
     /// Does nothing but pay a debt.
     pub(super) fn settlement(debt: u64, shape: Shape) -> Self {
         Self {
+            shape,
             settled: 0,
             kept: 0,
             want: 0,
@@ -123,7 +125,8 @@ pub(super) struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
     cost: u64,
-    lease: u64,
+    /// When it was taken, counted in questions; `None` when it cannot be given back.
+    question: Option<u64>,
     until: u64,
 }
 
@@ -132,7 +135,7 @@ impl Ticket {
     pub(super) fn spent_at_once() -> Self {
         Self {
             cost: 1,
-            lease: 0,
+            question: None,
             until: u64::MAX,
         }
     }
@@ -171,7 +174,6 @@ impl<W> Waiter<W> {
 /// A question under way.
 struct Asking {
     question: Question,
-    shape: Shape,
     /// The key has demand enough for a lease.
     hot: bool,
     /// How many of those who wait it is for.
@@ -193,6 +195,8 @@ pub(super) struct Account<W> {
     /// Few tokens were left: not to be asked before.
     not_before: u64,
     asking: Option<Asking>,
+    /// Questions sent, and leases that were lost.
+    questions: u64,
     waiting: VecDeque<Waiter<W>>,
 }
 
@@ -208,6 +212,7 @@ impl<W> Account<W> {
             bucket: None,
             not_before: 0,
             asking: None,
+            questions: 0,
             waiting: VecDeque::new(),
         }
     }
@@ -231,7 +236,7 @@ impl<W> Account<W> {
             self.tokens -= cost;
             return Found::Tokens(Ticket {
                 cost,
-                lease: self.lease,
+                question: Some(self.questions),
                 until: self.until,
             });
         }
@@ -252,10 +257,10 @@ impl<W> Account<W> {
         self.waiting.push_back(Waiter { cost, alone, tell });
     }
 
-    /// Takes a ticket back that was not spent. It is lost when the bucket has been told, or is being
-    /// told, what was left of its lease without it.
+    /// Takes a ticket back that was not spent. It is lost when the bucket has been told since what was
+    /// left of the lease without it.
     pub(super) fn put_back(&mut self, ticket: Ticket) {
-        if ticket.lease != 0 && ticket.lease == self.lease && self.asking.is_none() {
+        if ticket.question == Some(self.questions) {
             self.tokens += ticket.cost;
         }
     }
@@ -324,13 +329,13 @@ impl<W> Account<W> {
     }
 
     fn send(&mut self, question: Question, hot: bool, now: u64) -> Question {
+        self.questions += 1;
         if now >= self.until {
             // Not to be spent any more, unless the answer says so.
             self.tokens = 0;
         }
         self.asking = Some(Asking {
             question: question.clone(),
-            shape: self.shape,
             hot,
             waiting: self.waiting.len(),
             sent: now,
@@ -351,13 +356,14 @@ impl<W> Account<W> {
         };
         let question = &asking.question;
         let mut bucket = Bucket::with_level(answer.level, now);
-        bucket.reshape(asking.shape, self.shape);
+        bucket.reshape(question.shape, self.shape);
         self.bucket = Some(bucket);
         if question.want == 0 {
             return Vec::new();
         }
         if answer.held == 0 {
             self.tokens = 0;
+            self.questions += 1;
         } else if asking.sent >= self.until {
             self.tokens = answer.held;
         }
@@ -366,7 +372,7 @@ impl<W> Account<W> {
         self.lease = question.lease;
         self.until = asking.sent + SPENT_WITHIN_MICROS;
         self.granted = answer.granted;
-        let few = answer.level < asking.shape.units(self.terms.scarce);
+        let few = answer.level < question.shape.units(self.terms.scarce);
         self.not_before = if asking.hot && few {
             now + self.terms.span
         } else {

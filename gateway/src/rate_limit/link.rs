@@ -55,28 +55,22 @@ impl Link {
     }
 
     /// Asks over the current connection, however long it takes.
-    pub(super) async fn ask(
-        &self,
-        bucket: &[u8],
-        shape: Shape,
-        question: &Question,
-    ) -> Result<Answer, Failure> {
+    pub(super) async fn ask(&self, bucket: &[u8], question: &Question) -> Result<Answer, Failure> {
         let mut link = self.link().await?;
-        self.ask_over(&mut link, bucket, shape, question).await
+        self.ask_over(&mut link, bucket, question).await
     }
 
     async fn ask_over(
         &self,
         link: &mut Connection,
         bucket: &[u8],
-        shape: Shape,
         question: &Question,
     ) -> Result<Answer, Failure> {
-        let by_hash = self.command(bucket, shape, question, false);
+        let by_hash = self.command(bucket, question, false);
         let mut reply = self.send(link, &by_hash).await;
         // A script that was not found was not run, so asking again takes nothing twice.
         if matches!(&reply, Err(Failure::Call(error)) if error.code() == Some("NOSCRIPT")) {
-            let whole = self.command(bucket, shape, question, true);
+            let whole = self.command(bucket, question, true);
             reply = self.send(link, &whole).await;
         }
         answer(&reply?)
@@ -100,7 +94,7 @@ impl Link {
         Ok(reply?)
     }
 
-    fn command(&self, bucket: &[u8], shape: Shape, question: &Question, whole: bool) -> Cmd {
+    fn command(&self, bucket: &[u8], question: &Question, whole: bool) -> Cmd {
         let mut command = Cmd::with_capacity(18, 256);
         if whole {
             command.arg("EVAL").arg(SCRIPT);
@@ -108,7 +102,7 @@ impl Link {
             command.arg("EVALSHA").arg(self.script.get_hash());
         }
         command.arg(1).arg(bucket);
-        arguments(shape, question, &mut |argument| {
+        arguments(question, &mut |argument| {
             command.arg(argument);
         });
         command
@@ -138,7 +132,7 @@ impl Link {
         };
         // Paying a debt writes.
         let question = Question::settlement(1, shape);
-        let asking = self.ask_over(&mut link, bucket, shape, &question);
+        let asking = self.ask_over(&mut link, bucket, &question);
         timeout(self.deadline, asking).await??;
         self.current.store(Some(Arc::new(link)));
         Ok(())
@@ -158,7 +152,8 @@ impl Link {
 }
 
 /// The script's arguments, as its head lists them.
-pub(super) fn arguments(shape: Shape, question: &Question, put: &mut dyn FnMut(&str)) {
+pub(super) fn arguments(question: &Question, put: &mut dyn FnMut(&str)) {
+    let shape = question.shape;
     let mut digits = itoa::Buffer::new();
     let id = |id: u64| {
         if id == 0 {

@@ -6,7 +6,8 @@
 //! left. So a flood of keys can make limits tighter, never looser.
 //!
 //! Standing in for Redis, it also remembers what it has admitted: a debt, until Redis has been told.
-//! A bucket that is full again owes nothing, because in that time Redis' has refilled more than that.
+//! A bucket owes no more than it lacks, because what it has refilled since, Redis' has refilled too.
+//! What keys have admitted that found no room is nobody's debt.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -169,10 +170,15 @@ impl LocalLimiter {
         debts
     }
 
-    /// What a bucket owes; whoever takes it pays it, or puts it back with [`owe`](Self::owe).
+    /// What a bucket owes; whoever takes it pays it, or puts it back with [`owe`](Self::owe). No more
+    /// than it lacks: what this part has refilled since, Redis has too.
     pub(super) fn take_debt(&self, bucket: &[u8]) -> u64 {
-        self.with_entry(bucket, |entry| std::mem::take(&mut entry.debt))
-            .unwrap_or(0)
+        let now = self.clock.micros();
+        self.with_entry(bucket, |entry| {
+            let lacks = entry.shape.capacity - entry.bucket.level_at(entry.shape, now);
+            std::mem::take(&mut entry.debt).min(lacks.div_ceil(entry.shape.token))
+        })
+        .unwrap_or(0)
     }
 
     pub(super) fn owe(&self, bucket: &[u8], tokens: u64) {

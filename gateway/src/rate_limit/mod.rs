@@ -14,6 +14,7 @@ mod breaker;
 mod bucket;
 pub mod headers;
 mod in_flight;
+mod keeper;
 mod key;
 mod lease;
 mod link;

@@ -10,30 +10,32 @@
 //! tries a fresh connection. What was admitted meanwhile is debited when Redis is back.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_limits::rate::{Rate, RateComponents};
+use pingora_limits::rate::Rate;
 use quick_cache::sync::Cache;
 use redis::RedisError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::breaker::{Breaker, Switch};
+use super::keeper::{Key, LATEST_ANSWER, Told};
 use super::key::BucketKey;
-use super::lease::{Account, Answer, Found, Question};
+use super::lease::{Account, Found, Question};
 use super::link::{Failure, Link};
 use super::local::{Clock, LocalLimiter, Monotonic};
-use super::{Decision, Leases, Mode, Quota, RateLimiter, Snapshot, Status, Take, decision, tally};
+use super::{Decision, Leases, Mode, RateLimiter, Snapshot, Status, Take, decision, tally};
 use crate::config::FailureMode;
 
 const PROBE_EVERY: Duration = Duration::from_millis(250);
-/// An answer that comes later than this is not waited for.
-const LATEST_ANSWER: Duration = Duration::from_secs(30);
 /// Keys whose accounts are kept; about 25 MiB. Forgetting one loses its lease, and loosens nothing.
 const MAX_ACCOUNTS: usize = 65_536;
+/// 2 MiB of counts, so that many cold keys do not look like a hot one.
+const HASHES: usize = 4;
+const SLOTS: usize = 32_768;
 /// Debts that are paid in one go.
 const SETTLED_AT_ONCE: usize = 256;
 /// A ticket may run out while another is waited for; so often a request begins anew.
@@ -55,38 +57,19 @@ pub struct RedisSettings {
 #[derive(Clone)]
 pub struct RedisLimiter(Arc<Inner>);
 
-struct Inner {
-    link: Link,
+pub(super) struct Inner {
+    pub(super) link: Link,
     namespace: Box<str>,
-    switch: Switch,
+    pub(super) switch: Switch,
     /// Stands in while Redis is away, and knows what it has admitted.
-    local: LocalLimiter,
+    pub(super) local: LocalLimiter,
     accounts: Cache<Vec<u8>, Arc<Key>>,
     /// Which keys are hot. An estimate can only be too high, and then a lease is handed back.
-    demand: Rate,
-    clock: Monotonic,
-    next_lease: AtomicU64,
-    leased: AtomicU64,
-    handed_back: AtomicU64,
-}
-
-/// One bucket's account.
-struct Key {
-    name: Box<[u8]>,
-    state: Mutex<State>,
-    /// Wakes the keeper.
-    wake: Notify,
-}
-
-struct State {
-    account: Account<oneshot::Sender<Told>>,
-    has_keeper: bool,
-}
-
-/// What becomes of somebody who waits.
-enum Told {
-    Found(Found),
-    Unreached,
+    pub(super) demand: Rate,
+    pub(super) clock: Monotonic,
+    pub(super) next_lease: AtomicU64,
+    pub(super) leased: AtomicU64,
+    pub(super) handed_back: AtomicU64,
 }
 
 /// What one take of a request has come to.
@@ -95,12 +78,6 @@ enum Hand {
     Waiting(oneshot::Receiver<Told>),
     /// Redis could not be asked.
     Unreached,
-}
-
-impl Key {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl RedisLimiter {
@@ -114,7 +91,7 @@ impl RedisLimiter {
             switch: Switch::default(),
             local: LocalLimiter::of_one_gateway(&settings.namespace),
             accounts: Cache::new(MAX_ACCOUNTS),
-            demand: Rate::new(Duration::from_secs(1)),
+            demand: Rate::new_with_estimator_config(Duration::from_secs(1), HASHES, SLOTS),
             clock: Monotonic::default(),
             next_lease: AtomicU64::new(first_lease),
             leased: AtomicU64::new(0),
@@ -168,14 +145,7 @@ impl Inner {
     fn key(&self, take: &Take<'_>) -> Arc<Key> {
         let name = BucketKey::new(&self.namespace, take.quota.name(), take.key);
         let key = self.accounts.get(&name[..]).unwrap_or_else(|| {
-            let key = Arc::new(Key {
-                name: name[..].into(),
-                state: Mutex::new(State {
-                    account: Account::new(take.quota.shape, take.quota.terms),
-                    has_keeper: false,
-                }),
-                wake: Notify::new(),
-            });
+            let key = Key::new(&name, Account::new(take.quota.shape, take.quota.terms));
             self.accounts.insert(name[..].into(), Arc::clone(&key));
             key
         });
@@ -193,6 +163,11 @@ impl Inner {
         let mut refused = false;
         let mut hands: Vec<Hand> = Vec::with_capacity(takes.len());
         for (take, key) in takes.iter().zip(keys) {
+            if refused {
+                // Nothing is taken from those that come behind a refusal.
+                hands.push(Hand::Found(Found::Unknown));
+                continue;
+            }
             let mut state = key.state();
             state.account.follow(take.quota.shape, take.quota.terms);
             let found = state.account.take(take.cost.into(), now);
@@ -256,42 +231,7 @@ impl Inner {
         Some(decision)
     }
 
-    fn call_keeper(self: &Arc<Self>, quota: &Arc<Quota>, key: &Arc<Key>) {
-        if std::mem::replace(&mut key.state().has_keeper, true) {
-            key.wake.notify_one();
-        } else {
-            tokio::spawn(keep(Arc::clone(self), Arc::clone(quota), Arc::clone(key)));
-        }
-    }
-
-    /// Puts a question about one key, under its deadline.
-    async fn put(
-        self: &Arc<Self>,
-        quota: &Arc<Quota>,
-        key: &Arc<Key>,
-        question: Question,
-    ) -> Result<Answer, Failure> {
-        let (inner, asked, quota) = (Arc::clone(self), Arc::clone(key), Arc::clone(quota));
-        let debt = question.debt;
-        let mut call =
-            Box::pin(async move { inner.link.ask(&asked.name, quota.shape, &question).await });
-        match timeout(self.link.deadline, &mut call).await {
-            Ok(answer) => answer,
-            Err(late) => {
-                self.link.given_up();
-                // What a late answer has debited pays for what is admitted without it.
-                let (inner, key) = (Arc::clone(self), Arc::clone(key));
-                tokio::spawn(async move {
-                    if let Ok(Ok(answer)) = timeout(LATEST_ANSWER, call).await {
-                        inner.local.repay(&key.name, answer.granted + debt);
-                    }
-                });
-                Err(Failure::Late(late))
-            }
-        }
-    }
-
-    fn failed(self: &Arc<Self>, failure: &Failure) {
+    pub(super) fn failed(self: &Arc<Self>, failure: &Failure) {
         if self.switch.failed() {
             warn!(
                 error = failure as &dyn std::error::Error,
@@ -323,7 +263,7 @@ impl Inner {
             let questions = debts.iter().map(|debt| async {
                 let owed = self.local.take_debt(&debt.bucket);
                 let question = Question::settlement(owed, debt.shape);
-                let asked = self.link.ask(&debt.bucket, debt.shape, &question).await;
+                let asked = self.link.ask(&debt.bucket, &question).await;
                 if asked.is_err() {
                     self.local.owe(&debt.bucket, owed);
                 }
@@ -333,93 +273,6 @@ impl Inner {
             timeout(LATEST_ANSWER, all).await??;
         }
         Ok(())
-    }
-}
-
-/// What a keeper does next.
-enum Step {
-    Ask(Question),
-    Wait(Duration),
-    End,
-}
-
-/// Asks for one key until nobody waits and no lease is left.
-async fn keep(inner: Arc<Inner>, quota: Arc<Quota>, key: Arc<Key>) {
-    loop {
-        match inner.next_step(&key) {
-            Step::Ask(question) => inner.ask(&quota, &key, question).await,
-            Step::Wait(idle) => drop(timeout(idle, key.wake.notified()).await),
-            Step::End => return,
-        }
-    }
-}
-
-impl Inner {
-    fn next_step(&self, key: &Key) -> Step {
-        let now = self.clock.micros();
-        let mut state = key.state();
-        // Not while the outcome of other calls is open: late, they pay for what was admitted meanwhile.
-        let pays = self.switch.is_well();
-        let owed = if pays {
-            self.local.take_debt(&key.name)
-        } else {
-            0
-        };
-        let lease = self.next_lease.fetch_add(1, Relaxed).max(1);
-        let demand = self.demand.rate_with(&key.name, per_second);
-        if let Some(question) = state.account.ask(demand, lease, owed, now) {
-            return Step::Ask(question);
-        }
-        self.local.owe(&key.name, owed);
-        let idle = match state.account.idle_at(now) {
-            Some(idle) if now < idle => return Step::Wait(Duration::from_micros(idle - now)),
-            idle => idle.is_some() && self.switch.state() == Breaker::Closed,
-        };
-        if let Some(question) = idle.then(|| state.account.hand_back(now)).flatten() {
-            return Step::Ask(question);
-        }
-        state.has_keeper = false;
-        Step::End
-    }
-
-    async fn ask(self: &Arc<Self>, quota: &Arc<Quota>, key: &Arc<Key>, question: Question) {
-        let (kept, wanted, owed) = (question.kept, question.want, question.debt);
-        match self.put(quota, key, question).await {
-            Ok(answer) => {
-                self.switch.succeeded();
-                self.local.observe(quota, &key.name, answer.level);
-                match wanted {
-                    0 => self.handed_back.fetch_add(kept, Relaxed),
-                    _ => self.leased.fetch_add(answer.granted, Relaxed),
-                };
-                let mut state = key.state();
-                let told = state.account.answered(answer, self.clock.micros());
-                for (tell, found) in told {
-                    if let Err(Told::Found(Found::Tokens(ticket))) = tell.send(Told::Found(found)) {
-                        state.account.put_back(ticket);
-                    }
-                }
-            }
-            Err(failure) => {
-                self.local.owe(&key.name, owed);
-                let unreached = key.state().account.unanswered();
-                self.failed(&failure);
-                for tell in unreached {
-                    drop(tell.send(Told::Unreached));
-                }
-            }
-        }
-    }
-}
-
-/// Of this second, once enough of it has passed to tell; before, of the last one if that was more.
-fn per_second(seen: RateComponents) -> f64 {
-    let fraction = seen.current_interval_fraction;
-    let current = seen.curr_samples as f64 / fraction.max(0.1);
-    if fraction < 0.25 {
-        current.max(seen.prev_samples as f64)
-    } else {
-        current
     }
 }
 

@@ -86,10 +86,10 @@ impl Script {
 }
 
 impl Store for Script {
-    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
+    fn ask(&mut self, now: u64, _: Shape, question: &Question) -> Answer {
         let mut command = redis::cmd("EVAL");
         command.arg(&self.source).arg(1).arg(&self.key);
-        link::arguments(shape, question, &mut |argument| {
+        link::arguments(question, &mut |argument| {
             command.arg(argument);
         });
         let reply = command.arg(now).query(&mut self.redis).unwrap();

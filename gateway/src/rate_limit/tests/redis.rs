@@ -227,6 +227,45 @@ async fn a_stand_in_starts_from_what_redis_said_last() {
 }
 
 #[tokio::test]
+async fn what_was_admitted_without_redis_is_debited_also_where_nobody_asks_again() {
+    let redis = shared_redis().await;
+    let mut proxy = ChaosProxy::start(redis.address()).await;
+    let namespace = redis.key_prefix();
+    let cut_off = limiter(&redis.url_at(proxy.address()), &namespace, DEADLINE);
+    let other = limiter(&redis.url(), &namespace, PATIENT);
+    let user = quota("user", 1, MINUTE, 8);
+    connected(&cut_off).await;
+    assert_eq!(allowed(take(&other, &user).await)[0].remaining, 7);
+
+    proxy.refuse().await;
+    until_local(&cut_off, &quota("spare", 1, MINUTE, 9)).await;
+    for _ in 0..3 {
+        allowed(take(&cut_off, &user).await);
+    }
+    proxy.restore().await;
+    back_to_redis(&cut_off).await;
+    assert_eq!(allowed(take(&other, &user).await)[0].remaining, 3);
+}
+
+#[tokio::test]
+async fn a_debt_that_has_been_refilled_locks_nobody_out() {
+    let mut redis = Redis::start().await;
+    let limiter = limiter(&redis.url(), "sluice", DEADLINE);
+    connected(&limiter).await;
+    redis.pause();
+    until_local(&limiter, &quota("spare", 1, MINUTE, 9)).await;
+    // Full again after a quarter of a second, also at this gateway's half of the rate.
+    let user = quota("user", 40, SECOND, 10);
+    for _ in 0..5 {
+        allowed(take(&limiter, &user).await);
+    }
+    sleep(Duration::from_millis(300)).await;
+    redis.resume();
+    back_to_redis(&limiter).await;
+    assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 9);
+}
+
+#[tokio::test]
 async fn a_redis_that_starts_later_is_found() {
     let mut redis = Redis::start().await;
     redis.kill();
