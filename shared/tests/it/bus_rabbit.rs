@@ -332,3 +332,22 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
     let all: Vec<String> = (1..=101).map(|version| format!("t:{version}")).collect();
     assert_eq!(received, all);
 }
+
+#[tokio::test]
+async fn connections_that_are_refused_leave_nothing_behind() {
+    let bus = bus(&format!(
+        "amqp://127.0.0.1:{}/%2f",
+        shared::testing::free_port()
+    ));
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    bus.ping().await.unwrap_err();
+    let before = alive();
+    for _ in 0..30 {
+        bus.ping().await.unwrap_err();
+    }
+    eventually(Duration::from_secs(5), async || alive() <= before + 1).await;
+}

@@ -7,7 +7,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -169,26 +169,31 @@ impl Drop for Socket {
 }
 
 async fn connect(uri: AMQPUri, socket: Arc<OnceLock<TcpStream>>) -> lapin::Result<Connection> {
-    Connection::connector(
-        uri,
-        lapin::runtime::default_runtime()?,
-        async move |uri: AMQPUri, runtime| {
-            let tls = OwnedTLSConfig::default();
-            let stream = uri
-                .connect_with_config_async(tls.as_ref(), &runtime)
-                .await?;
-            let plain = match &stream {
-                AsyncTcpStream::Plain(plain) => plain,
-                AsyncTcpStream::Rustls(tls) => tls.get_ref().0,
-                // Other TLS libraries are not compiled in.
-                _ => return Ok(stream),
-            };
-            let handle = plain.get_ref().as_fd().try_clone_to_owned()?;
-            // Without recovery the driver opens one socket only.
-            socket.get_or_init(|| handle.into());
-            Ok(stream)
-        },
-        ConnectionProperties::default().with_connection_name("sluice".into()),
-    )
-    .await
+    let runtime = lapin::runtime::default_runtime()?;
+    // Before the driver is asked: where its own attempt fails, it leaves a task behind for good, some ten
+    // kilobytes each time (lapin 4.12: `IoLoop::start` returns without `internal_rpc.stop()`).
+    let tls = OwnedTLSConfig::default();
+    let stream = uri
+        .connect_with_config_async(tls.as_ref(), &runtime)
+        .await?;
+    let plain = match &stream {
+        AsyncTcpStream::Plain(plain) => Some(plain),
+        AsyncTcpStream::Rustls(tls) => Some(tls.get_ref().0),
+        // Other TLS libraries are not compiled in.
+        _ => None,
+    };
+    if let Some(plain) = plain {
+        let handle = plain.get_ref().as_fd().try_clone_to_owned()?;
+        socket.get_or_init(|| handle.into());
+    }
+    // Without recovery the driver opens one socket only.
+    let stream = Mutex::new(Some(stream));
+    let only = async move |_, _| {
+        let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream
+            .take()
+            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
+    };
+    let named = ConnectionProperties::default().with_connection_name("sluice".into());
+    Connection::connector(uri, runtime, only, named).await
 }
