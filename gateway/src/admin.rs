@@ -124,6 +124,7 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
             "mode": limiter.mode.as_str(),
             "breaker": limiter.breaker.as_str(),
             "redis_calls": limiter.redis_calls.answered + limiter.redis_calls.failed,
+            "redis_failed": limiter.redis_calls.failed,
             "admitted": admitted,
             "denied": denied,
             "leased": limiter.leases.granted,

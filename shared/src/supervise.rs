@@ -25,6 +25,11 @@ where
         // A task of its own: a panic becomes an error here instead of ending its caller.
         match tokio::spawn(task()).await {
             Ok(Ok(())) if shutdown.is_cancelled() => return,
+            // Whoever is stopped in the middle may fail with it, and is not started again.
+            Ok(Err(error)) if shutdown.is_cancelled() => {
+                tracing::debug!(task = name, "`{name}` failed on its way out: {error:#}");
+                return;
+            }
             Ok(Ok(())) => tracing::warn!(task = name, "`{name}` ended early; starting it again"),
             Ok(Err(error)) => {
                 tracing::warn!(

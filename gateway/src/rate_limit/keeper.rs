@@ -21,6 +21,8 @@ pub(super) const LATEST_ANSWER: Duration = Duration::from_secs(30);
 /// One bucket's account.
 pub(super) struct Key {
     pub(super) name: Box<[u8]>,
+    /// Of the name, for the estimate of demand, which hashes it several times for each request.
+    pub(super) hash: u64,
     state: Mutex<State>,
     /// Wakes the keeper.
     wake: Notify,
@@ -38,13 +40,18 @@ pub(super) enum Told {
 }
 
 impl Key {
-    pub(super) fn new(name: &[u8], account: Account<oneshot::Sender<Told>>) -> Arc<Self> {
+    pub(super) fn new(
+        name: &[u8],
+        hash: u64,
+        account: Account<oneshot::Sender<Told>>,
+    ) -> Arc<Self> {
         let state = State {
             account,
             has_keeper: false,
         };
         Arc::new(Self {
             name: name.into(),
+            hash,
             state: Mutex::new(state),
             wake: Notify::new(),
         })
@@ -94,16 +101,22 @@ impl Inner {
             0
         };
         let lease = self.next_lease.fetch_add(1, Relaxed).max(1);
-        let demand = self.demand.rate_with(&key.name, per_second);
+        let demand = self.demand.rate_with(&key.hash, per_second);
         if let Some(question) = state.account.ask(demand, lease, owed, now) {
             return Step::Ask(question);
         }
         self.local.owe(&key.name, owed);
+        let over = state.account.is_over();
         let idle = match state.account.idle_at(now) {
-            Some(idle) if now < idle => return Step::Wait(Duration::from_micros(idle - now)),
-            idle => idle.is_some() && self.switch.state() == Breaker::Closed,
+            Some(idle) if now < idle && !over => {
+                return Step::Wait(Duration::from_micros(idle - now));
+            }
+            idle => over || idle.is_some(),
         };
-        if let Some(question) = idle.then(|| state.account.hand_back(now)).flatten() {
+        if idle
+            && self.switch.state() == Breaker::Closed
+            && let Some(question) = state.account.hand_back(now)
+        {
             return Step::Ask(question);
         }
         state.has_keeper = false;

@@ -197,6 +197,10 @@ pub(super) struct Account<W> {
     asking: Option<Asking>,
     /// Questions sent, and leases that were lost.
     questions: u64,
+    /// Tickets of the lease that are neither spent nor put back.
+    in_hands: u64,
+    /// The lease was asked for because of demand; else it is over with the requests it was for.
+    hot: bool,
     waiting: VecDeque<Waiter<W>>,
 }
 
@@ -213,6 +217,8 @@ impl<W> Account<W> {
             not_before: 0,
             asking: None,
             questions: 0,
+            in_hands: 0,
+            hot: false,
             waiting: VecDeque::new(),
         }
     }
@@ -234,6 +240,7 @@ impl<W> Account<W> {
         let there = self.unspent(now);
         if there >= cost {
             self.tokens -= cost;
+            self.in_hands += 1;
             return Found::Tokens(Ticket {
                 cost,
                 question: Some(self.questions),
@@ -262,7 +269,25 @@ impl<W> Account<W> {
     pub(super) fn put_back(&mut self, ticket: Ticket) {
         if ticket.question == Some(self.questions) {
             self.tokens += ticket.cost;
+            self.in_hands = self.in_hands.saturating_sub(1);
         }
+    }
+
+    /// A ticket was spent.
+    pub(super) fn spend(&mut self, ticket: Ticket) {
+        if ticket.question == Some(self.questions) {
+            self.in_hands = self.in_hands.saturating_sub(1);
+        }
+    }
+
+    /// Whether the bucket should learn what became of a lease that nobody needs any more: while it
+    /// believes in one it does not fill up, which of a small bucket is much.
+    pub(super) fn is_over(&self) -> bool {
+        self.lease != 0
+            && !self.hot
+            && self.in_hands == 0
+            && self.asking.is_none()
+            && self.waiting.is_empty()
     }
 
     /// What this gateway could have at most: its lease, and the bucket as far as it knows.
@@ -308,9 +333,9 @@ impl<W> Account<W> {
         Some(self.send(question, demand > 1, now))
     }
 
-    /// Hands the unspent tokens of an idle lease back, which ends it here.
+    /// Ends a lease that is idle or over, and hands back what is unspent of it.
     pub(super) fn hand_back(&mut self, now: u64) -> Option<Question> {
-        if self.asking.is_some() || !self.waiting.is_empty() || self.unspent(now) == 0 {
+        if self.asking.is_some() || !self.waiting.is_empty() || self.lease == 0 {
             return None;
         }
         let question = self.settlement(now);
@@ -330,6 +355,7 @@ impl<W> Account<W> {
 
     fn send(&mut self, question: Question, hot: bool, now: u64) -> Question {
         self.questions += 1;
+        self.in_hands = 0;
         if now >= self.until {
             // Not to be spent any more, unless the answer says so.
             self.tokens = 0;
@@ -364,12 +390,15 @@ impl<W> Account<W> {
         if answer.held == 0 {
             self.tokens = 0;
             self.questions += 1;
+            self.in_hands = 0;
         } else if asking.sent >= self.until {
             self.tokens = answer.held;
         }
         let mut at_once = question.spent.min(answer.granted);
         self.tokens += answer.granted - at_once;
-        self.lease = question.lease;
+        let leased = answer.held + answer.granted - at_once;
+        self.lease = if leased > 0 { question.lease } else { 0 };
+        self.hot = asking.hot;
         self.until = asking.sent + SPENT_WITHIN_MICROS;
         self.granted = answer.granted;
         let few = answer.level < question.shape.units(self.terms.scarce);

@@ -9,6 +9,7 @@
 //! away from it, every policy does what its `on_redis_failure` says, and a task in the background
 //! tries a fresh connection. What was admitted meanwhile is debited when Redis is back.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -66,6 +67,7 @@ pub(super) struct Inner {
     accounts: Cache<Vec<u8>, Arc<Key>>,
     /// Which keys are hot. An estimate can only be too high, and then a lease is handed back.
     pub(super) demand: Rate,
+    hasher: RandomState,
     pub(super) clock: Monotonic,
     pub(super) next_lease: AtomicU64,
     pub(super) leased: AtomicU64,
@@ -92,6 +94,7 @@ impl RedisLimiter {
             local: LocalLimiter::of_one_gateway(&settings.namespace),
             accounts: Cache::new(MAX_ACCOUNTS),
             demand: Rate::new_with_estimator_config(Duration::from_secs(1), HASHES, SLOTS),
+            hasher: RandomState::new(),
             clock: Monotonic::default(),
             next_lease: AtomicU64::new(first_lease),
             leased: AtomicU64::new(0),
@@ -145,13 +148,14 @@ impl Inner {
     fn key(&self, take: &Take<'_>) -> Arc<Key> {
         let name = BucketKey::new(&self.namespace, take.quota.name(), take.key);
         let key = self.accounts.get(&name[..]).unwrap_or_else(|| {
-            let key = Key::new(&name, Account::new(take.quota.shape, take.quota.terms));
+            let account = Account::new(take.quota.shape, take.quota.terms);
+            let key = Key::new(&name, self.hasher.hash_one(&name[..]), account);
             self.accounts.insert(name[..].into(), Arc::clone(&key));
             key
         });
         if take.quota.terms.leases() {
             let cost = isize::try_from(take.cost).unwrap_or(isize::MAX);
-            self.demand.observe(&key.name, cost);
+            self.demand.observe(&key.hash, cost);
         }
         key
     }
@@ -197,14 +201,25 @@ impl Inner {
     }
 
     /// All or nothing. `None` when a ticket has run out meanwhile.
-    fn decide(&self, takes: &[Take<'_>], keys: &[Arc<Key>], hands: &[Hand]) -> Option<Decision> {
+    fn decide(
+        self: &Arc<Self>,
+        takes: &[Take<'_>],
+        keys: &[Arc<Key>],
+        hands: &[Hand],
+    ) -> Option<Decision> {
         let now = self.clock.micros();
         let good = |hand: &Hand| matches!(hand, Hand::Found(Found::Tokens(t)) if t.is_good(now));
         let admitted = hands.iter().all(good);
         if !admitted {
-            for (key, hand) in keys.iter().zip(hands) {
+            for ((take, key), hand) in takes.iter().zip(keys).zip(hands) {
                 if let Hand::Found(Found::Tokens(ticket)) = hand {
-                    key.state().account.put_back(*ticket);
+                    let mut state = key.state();
+                    state.account.put_back(*ticket);
+                    let over = state.account.is_over();
+                    drop(state);
+                    if over {
+                        self.call_keeper(take.quota, key);
+                    }
                 }
             }
             if hands.iter().any(|hand| matches!(hand, Hand::Unreached)) {
@@ -223,7 +238,15 @@ impl Inner {
             .zip(keys)
             .zip(hands)
             .map(|((take, key), hand)| {
-                let level = key.state().account.level(now);
+                let mut state = key.state();
+                if let (true, Hand::Found(Found::Tokens(ticket))) = (admitted, hand) {
+                    state.account.spend(*ticket);
+                }
+                let (level, over) = (state.account.level(now), state.account.is_over());
+                drop(state);
+                if over {
+                    self.call_keeper(take.quota, key);
+                }
                 Snapshot::new(take, take.quota.shape, level, refused(hand))
             });
         let decision = decision(snapshots.collect());

@@ -275,9 +275,14 @@ impl Proof {
         let loads = self.loads(plan.path, plan.keys, plan.loads, time, plan.pause);
         let before = self.stack.commands().await;
         let shots = self.fire(loads).await;
-        let commands = self.stack.commands().await - before;
+        let after = self.stack.commands().await;
         let limit = limit(plan.limit);
+        let commands = after.0 - before.0;
         let mut line = self.line(plan.name.to_owned(), limit, &shots, commands);
+        if after.1 > before.1 {
+            // The machine was so busy that Redis missed its deadline: that was an outage.
+            line.allowed = limit.burst as f64;
+        }
         if plan.keys > 1 {
             // Each key has its own limit, and none comes near it: nobody may be refused.
             line.excess = 0.0;
@@ -314,7 +319,7 @@ impl Proof {
         self.stack.exact().await;
         let killed = fault == Fault::GatewayKilled;
         let after = self.stack.commands().await;
-        let commands = if killed { 0 } else { after - before };
+        let commands = if killed { 0 } else { after.0 - before.0 };
 
         let limit = limit("hot");
         let mut line = self.line(fault.name().to_owned(), limit, &shots, commands);

@@ -103,14 +103,15 @@ impl Stack {
         status.expect(200).json()["limiter"].clone()
     }
 
-    /// Commands that Redis was sent.
-    pub(crate) async fn commands(&self) -> u64 {
-        let mut commands = 0;
+    /// Commands that Redis was sent, and those that it did not answer in time.
+    pub(crate) async fn commands(&self) -> (u64, u64) {
+        let (mut commands, mut failed) = (0, 0);
         for gateway in 0..self.gateways.len() {
             let status = self.status(gateway).await;
             commands += status["redis_calls"].as_u64().unwrap_or(0);
+            failed += status["redis_failed"].as_u64().unwrap_or(0);
         }
-        commands
+        (commands, failed)
     }
 
     /// Waits until both gateways ask Redis again.

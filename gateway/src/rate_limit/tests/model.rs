@@ -294,6 +294,7 @@ impl<S: Store> World<S> {
                 self.gateways[gateway].account.put_back(ticket);
             }
             Found::Tokens(ticket) => {
+                self.gateways[gateway].account.spend(ticket);
                 let at = if ticket == Ticket::spent_at_once() {
                     debited
                 } else {
@@ -316,6 +317,7 @@ impl<S: Store> World<S> {
         let account = &mut self.gateways[gateway].account;
         let question = account.ask(demand as f64, self.number, 0, local);
         let question = question.or_else(|| match account.idle_at(local) {
+            _ if account.is_over() => account.hand_back(local),
             Some(idle) if local >= idle => account.hand_back(local),
             _ => None,
         });

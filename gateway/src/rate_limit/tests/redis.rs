@@ -166,8 +166,9 @@ async fn lost_scripts_and_lost_buckets_are_no_failure() {
         (Mode::Redis, Breaker::Closed)
     );
     assert_eq!(status.redis_calls.failed, 0);
-    // Six debits, and four of them again because Redis did not know the script.
-    assert_eq!(status.redis_calls.answered, 10);
+    // Six debits, and four of them again because Redis did not know the script. Beside them it is told
+    // of each lease that is over, some time.
+    assert!(status.redis_calls.answered >= 10);
 }
 
 #[tokio::test]
