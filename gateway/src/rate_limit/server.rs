@@ -27,7 +27,7 @@ pub(super) enum Server {
         service: String,
         node: SentinelNodeConnectionInfo,
     },
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl Server {
                     .connection_concurrency_limit(MAX_IN_FLIGHT)
                     .tcp_settings(tcp())
                     .build()?;
-                Ok(Self::Cluster(client))
+                Ok(Self::Cluster(Box::new(client)))
             }
             _ => Err(unusable("a Cluster has no databases: leave the path out")),
         }

@@ -60,14 +60,14 @@ async fn no_window_holds_more_than_its_limit_whatever_happens_to_redis() {
     let cost = costs::of_a_limit(&mut proof).await;
     let keys = costs::of_many_keys(setting("PROVE_KEYS", 20_000)).await;
 
-    println!("\n{}", Line::head());
-    lines.iter().for_each(|line| println!("{line}"));
+    eprintln!("\n{}", Line::head());
+    lines.iter().for_each(|line| eprintln!("{line}"));
     let requests: usize = lines.iter().map(|line| line.sent).sum();
-    println!(
+    eprintln!(
         "{requests} requests; honest users refused from a second after the outage: {locked_out}"
     );
-    println!("processor time of a request with a limit, of the same without: {cost:.3}");
-    println!("{keys}");
+    eprintln!("processor time of a request with a limit, of the same without: {cost:.3}");
+    eprintln!("{keys}");
     if let Ok(file) = std::env::var("PROVE_OUT") {
         let result = json!({
             "requests": requests, "lines": lines, "locked_out": locked_out,
