@@ -16,7 +16,7 @@ use super::local::Clock;
 use super::redis::Inner;
 
 /// An answer that comes later than this is not waited for.
-pub(super) const LATEST_ANSWER: Duration = Duration::from_secs(30);
+const LATEST_ANSWER: Duration = Duration::from_secs(30);
 
 /// One bucket's account.
 pub(super) struct Key {

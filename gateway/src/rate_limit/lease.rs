@@ -1,6 +1,6 @@
 //! One gateway's account on one bucket: what it may spend without asking, and what it asks for.
 //!
-//! Pure: it reads no clock and does no I/O, so that tests/properties.rs can drive many of them
+//! Pure: it reads no clock and does no I/O, so that tests/leases.rs can drive many of them
 //! through losses, delays and crashes. `redis.rs` gives it time and carries its questions to
 //! `token_bucket.lua`.
 //!
@@ -15,65 +15,14 @@
 use std::collections::VecDeque;
 
 use super::bucket::{Bucket, Shape};
+use super::terms::Terms;
 
-/// A hot key asks for what it will use in this time, per gateway.
-const SPAN_MICROS: u64 = 30_000;
-/// And at least, and at most, for:
-const SPANS: std::ops::RangeInclusive<u64> = 50_000..=120_000;
-/// A bucket is leased from when it holds so many tokens, which fill it in so many microseconds.
-const MIN_BURST: u64 = 100;
-const MIN_FILL: u64 = 200_000;
 /// How long a bucket believes in a lease.
 pub(super) const LIFETIME_MICROS: u64 = 400_000;
 /// How long its holder does: clocks differ in speed, by far less than one per cent.
 const SPENT_WITHIN_MICROS: u64 = LIFETIME_MICROS - LIFETIME_MICROS / 100;
 /// A lease that was not renewed by then is not needed any more.
 const IDLE_MICROS: u64 = 240_000;
-
-/// How tokens of one quota are leased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Terms {
-    /// Microseconds for which a hot key's lease should last.
-    span: u64,
-    /// The most tokens of one lease; 0 where the burst is too small for leases.
-    most: u64,
-    /// What flows in within a span. With fewer tokens left, a hot key does not ask again for a span.
-    scarce: u64,
-    /// Of what is there, one lease takes no more than one part of so many.
-    parts: u64,
-}
-
-impl Terms {
-    pub(super) fn new(shape: Shape, gateways: u32) -> Self {
-        let span = (SPAN_MICROS * u64::from(gateways.max(1))).clamp(*SPANS.start(), *SPANS.end());
-        let scarce = (shape.refill.saturating_mul(span) / shape.token).max(1);
-        // What flows in while a gateway waits, and what lies in leases, must find room; and of a few
-        // tokens, the last must not lie with one gateway while another needs it.
-        let leasable =
-            shape.burst() >= MIN_BURST && shape.micros_until(0, shape.capacity) >= MIN_FILL;
-        Self {
-            span,
-            most: if leasable {
-                scarce.max(shape.burst() / 8)
-            } else {
-                0
-            },
-            scarce,
-            parts: u64::from(gateways.clamp(1, 2)),
-        }
-    }
-
-    /// The tokens that a key will use in one span; below one the key is cold.
-    pub(super) fn demand(self, per_second: f64) -> u64 {
-        let tokens = per_second.max(0.0) * self.span as f64 / 1e6;
-        // A float that is too large for an integer becomes the largest.
-        (tokens as u64).min(self.most)
-    }
-
-    pub(super) fn leases(self) -> bool {
-        self.most > 0
-    }
-}
 
 /// A question to the bucket; the fields are the script's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -325,7 +274,7 @@ impl<W> Account<W> {
             least: self.waiting.iter().map(|w| w.cost).min().unwrap_or(1),
             must,
             spent: self.waiting.iter().filter(|w| w.spends_at_once()).count() as u64,
-            parts: self.terms.parts,
+            parts: self.terms.parts(),
             lease,
             debt,
             ..self.settlement(now)
@@ -401,9 +350,9 @@ impl<W> Account<W> {
         self.hot = asking.hot;
         self.until = asking.sent + SPENT_WITHIN_MICROS;
         self.granted = answer.granted;
-        let few = answer.level < question.shape.units(self.terms.scarce);
+        let few = answer.level < question.shape.units(self.terms.scarce());
         self.not_before = if asking.hot && few {
-            now + self.terms.span
+            now + self.terms.span()
         } else {
             0
         };

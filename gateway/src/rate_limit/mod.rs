@@ -22,6 +22,7 @@ mod local;
 mod redis;
 mod server;
 mod tally;
+mod terms;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use http::HeaderValue;
 
 use crate::config::{FailureMode, Policy, Rate};
 use bucket::Shape;
-use lease::Terms;
+use terms::Terms;
 
 pub use breaker::Breaker;
 pub use in_flight::{InFlight, Slot};

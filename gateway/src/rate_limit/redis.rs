@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::breaker::{Breaker, Switch};
-use super::keeper::{Key, LATEST_ANSWER, Told};
+use super::keeper::{Key, Told};
 use super::key::BucketKey;
 use super::lease::{Account, Found, Question};
 use super::link::{Failure, Link};
@@ -32,13 +32,14 @@ use super::{Decision, Leases, Mode, RateLimiter, Snapshot, Status, Take, decisio
 use crate::config::FailureMode;
 
 const PROBE_EVERY: Duration = Duration::from_millis(250);
-/// Keys whose accounts are kept; about 25 MiB. Forgetting one loses its lease, and loosens nothing.
+/// Keys whose accounts are kept. Forgetting one loses its lease, and loosens nothing.
 const MAX_ACCOUNTS: usize = 65_536;
 /// 2 MiB of counts, so that many cold keys do not look like a hot one.
 const HASHES: usize = 4;
 const SLOTS: usize = 32_768;
-/// Debts that are paid in one go.
+/// Debts that are paid in one go, and how long that may take.
 const SETTLED_AT_ONCE: usize = 256;
+const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// A ticket may run out while another is waited for; so often a request begins anew.
 const ROUNDS: usize = 3;
 
@@ -56,7 +57,7 @@ pub struct RedisSettings {
 
 /// Clones share one connection, one breaker and all leases.
 #[derive(Clone)]
-pub struct RedisLimiter(Arc<Inner>);
+pub struct RedisLimiter(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) link: Link,
@@ -281,19 +282,21 @@ impl Inner {
     }
 
     /// Debits in Redis what was admitted without it.
-    async fn settle(&self) -> Result<(), Failure> {
+    pub(super) async fn settle(&self) -> Result<(), Failure> {
         for debts in self.local.debts().chunks(SETTLED_AT_ONCE) {
             let questions = debts.iter().map(|debt| async {
                 let owed = self.local.take_debt(&debt.bucket);
                 let question = Question::settlement(owed, debt.shape);
-                let asked = self.link.ask(&debt.bucket, &question).await;
-                if asked.is_err() {
+                let asked = timeout(SETTLED_WITHIN, self.link.ask(&debt.bucket, &question));
+                let settled = asked.await.map_err(Failure::Late).flatten();
+                if settled.is_err() {
                     self.local.owe(&debt.bucket, owed);
                 }
-                asked
+                settled
             });
-            let all = futures_util::future::try_join_all(questions);
-            timeout(LATEST_ANSWER, all).await??;
+            // All of them, whatever becomes of one: each puts back what it could not pay.
+            let settled = futures_util::future::join_all(questions).await;
+            settled.into_iter().try_for_each(|one| one.map(drop))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@
 --         6 tokens wanted  7 the fewest worth having  8 tokens that must be had if they are there
 --         9 of these, spent at once  10 of what is there, at most one part of so many
 --         11 id of the new lease  12 its lifetime in microseconds
---         13 tokens admitted while Redis was away  14 units a bucket holds that does not exist here
+--         13 tokens admitted without Redis  14 units a bucket holds that does not exist here
 -- Answers {tokens granted, level afterwards in units, unspent tokens of the settled lease that count}.
 -- Who wants nothing hands the unspent tokens back; else they go over into the new lease.
 --
@@ -26,6 +26,7 @@ local now = time[1] * 1000000 + time[2]
 local state = redis.call('HMGET', KEYS[1], 'level', 'at', 'token', 'leases')
 local level, at, old = tonumber(state[1]), tonumber(state[2]), tonumber(state[3])
 local leases, on_lease, held, changed = {}, 0, 0, false
+local function room() return math.max(0, capacity - on_lease * token) end
 if level and at and old then
   if old ~= token then -- the policy's rate was changed: keep the same number of tokens
     level = math.floor(level / old * token)
@@ -38,7 +39,6 @@ if level and at and old then
   end
   table.sort(leases, function(a, b) return a.expires < b.expires end)
   -- Each lease lifts the cap when it ends.
-  local room = function() return math.max(0, capacity - on_lease * token) end
   local from, running = math.min(at, now), {}
   for _, one in ipairs(leases) do
     if one.expires <= now then
@@ -75,7 +75,7 @@ end
 
 local granted = 0
 if want == 0 then
-  level = math.min(math.max(0, capacity - on_lease * token), level + held * token)
+  level = math.min(room(), level + held * token)
 else
   local there = math.floor(level / token)
   if there >= least then

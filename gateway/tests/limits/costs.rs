@@ -9,7 +9,7 @@ use gateway::rate_limit::{Quota, RateLimiter, RedisLimiter, RedisSettings, Take,
 use shared::testing::Redis;
 use tokio::task::JoinSet;
 
-use crate::scenarios::Proof;
+use crate::scenarios::{Proof, fire};
 
 const ROUNDS: usize = 9;
 
@@ -33,7 +33,7 @@ async fn round(proof: &mut Proof, path: &'static str, time: Duration) -> f64 {
     loads.truncate(1);
     let pid = proof.stack.gateways[0].process.pid();
     let before = ticks(pid);
-    let shots = proof.fire(loads).await;
+    let shots = fire(loads, proof.epoch).await;
     let answers = shots.iter().filter(|shot| shot.status == 200).count();
     (ticks(pid) - before) as f64 / answers.max(1) as f64
 }

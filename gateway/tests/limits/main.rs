@@ -11,6 +11,7 @@
 mod checker;
 mod clients;
 mod costs;
+mod faults;
 #[path = "../it/gateway.rs"]
 #[expect(dead_code, reason = "the other tests need more of it")]
 mod gateway;
@@ -18,27 +19,19 @@ mod plot;
 mod scenarios;
 mod stack;
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use scenarios::{Fault, Line, Proof, plans};
+use faults::Fault;
+use scenarios::{Line, Proof, plans};
 use serde_json::json;
+use shared::testing::setting;
 
 /// A debug build beside other tests shows that nothing is broken; how good it is, a long proof shows.
 const LONG: bool = !cfg!(debug_assertions);
 
-fn setting<T: FromStr>(name: &str, otherwise: T) -> T {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")),
-        Err(_) => otherwise,
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_window_holds_more_than_its_limit_whatever_happens_to_redis() {
-    let mut proof = Proof::new(setting("PROVE_SECONDS", 1.5)).await;
+    let mut proof = Proof::new(setting("PROVE_SECONDS", 1.5_f64)).await;
     let mut lines = Vec::new();
     for plan in plans() {
         let line = proof.plain(&plan).await;
@@ -98,7 +91,8 @@ async fn no_window_holds_more_than_its_limit_whatever_happens_to_redis() {
         for line in &lines {
             assert!(line.tight_percent.unwrap_or(100.0) >= 99.0, "{line}");
             assert!(
-                line.tight_percent.is_none() || line.commands_per_admitted <= 0.05,
+                line.tight_percent.is_none()
+                    || line.commands_per_admitted.is_some_and(|each| each <= 0.05),
                 "{line}"
             );
         }
@@ -133,7 +127,7 @@ impl std::fmt::Display for Line {
         };
         write!(
             f,
-            "{:<38} {:>8} {:>8} {:>8} {:>6} {:>7} {:>8.1} {:>8.1} {:>7} {:>9.4} {:>7.2} {:>7.2} {:>9}",
+            "{:<38} {:>8} {:>8} {:>8} {:>6} {:>7} {:>8.1} {:>8.1} {:>7} {:>9} {:>7.2} {:>7.2} {:>9}",
             self.name,
             self.sent,
             self.admitted,
@@ -143,7 +137,7 @@ impl std::fmt::Display for Line {
             self.excess,
             self.allowed,
             or_dash(self.excess_afterwards, 1),
-            self.commands_per_admitted,
+            or_dash(self.commands_per_admitted, 4),
             self.p50_ms,
             self.p99_ms,
             or_dash(self.p99_in_fault_ms, 2),

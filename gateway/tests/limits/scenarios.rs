@@ -2,109 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use shared::testing::eventually;
+use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use crate::checker::excess;
 use crate::clients::{Load, Shot, admitted, percentile};
+use crate::faults::Fault;
 use crate::stack::{LIMITS, Limit, RATE, Stack};
-
-/// What goes wrong, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Stopped,
-    KilledKept,
-    KilledEmpty,
-    Flushed,
-    ScriptsLost,
-    Slow,
-    OneCutOff,
-    OutOfMemory,
-    ReadOnly,
-    GatewayKilled,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Stopped,
-        Self::KilledKept,
-        Self::KilledEmpty,
-        Self::Flushed,
-        Self::ScriptsLost,
-        Self::Slow,
-        Self::OneCutOff,
-        Self::OutOfMemory,
-        Self::ReadOnly,
-        Self::GatewayKilled,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Stopped => "Redis SIGSTOP, SIGCONT",
-            Self::KilledKept => "Redis kill -9, restart",
-            Self::KilledEmpty => "Redis kill -9, restart empty",
-            Self::Flushed => "FLUSHALL",
-            Self::ScriptsLost => "SCRIPT FLUSH",
-            Self::Slow => "Redis slower than the deadline",
-            Self::OneCutOff => "one gateway cut off",
-            Self::OutOfMemory => "Redis out of memory",
-            Self::ReadOnly => "Redis read-only",
-            Self::GatewayKilled => "a gateway kill -9, restart",
-        }
-    }
-
-    /// Tokens above burst + rate·t that the contract allows, for a fault of so many seconds.
-    fn allows(self, limit: &Limit, seconds: f64) -> f64 {
-        match self {
-            Self::ScriptsLost | Self::GatewayKilled => 0.0,
-            Self::OneCutOff => limit.rate as f64 * seconds / 2.0,
-            _ => limit.burst as f64,
-        }
-    }
-
-    async fn begin(self, stack: &mut Stack) {
-        match self {
-            Self::Stopped => stack.redis.pause(),
-            Self::KilledKept | Self::KilledEmpty => stack.redis.kill(),
-            Self::Flushed => drop(stack.redis.command("FLUSHALL").await),
-            Self::ScriptsLost => drop(stack.redis.command("SCRIPT FLUSH").await),
-            Self::Slow => {
-                for way in &mut stack.ways {
-                    way.latency(Duration::from_millis(100)).await;
-                }
-            }
-            Self::OneCutOff => stack.ways[0].blackhole().await,
-            Self::OutOfMemory => drop(stack.redis.command("CONFIG SET maxmemory 1").await),
-            Self::ReadOnly => drop(stack.redis.command("REPLICAOF 127.0.0.1 1").await),
-            Self::GatewayKilled => stack.gateways[0].process.kill9(),
-        }
-    }
-
-    async fn end(self, stack: &mut Stack) {
-        match self {
-            Self::Stopped => stack.redis.resume(),
-            Self::KilledKept => stack.redis.restart().await,
-            Self::KilledEmpty => stack.redis.restart_empty().await,
-            Self::Flushed | Self::ScriptsLost => {}
-            Self::Slow | Self::OneCutOff => {
-                for way in &mut stack.ways {
-                    way.restore().await;
-                }
-            }
-            Self::OutOfMemory => drop(stack.redis.command("CONFIG SET maxmemory 0").await),
-            Self::ReadOnly => drop(stack.redis.command("REPLICAOF NO ONE").await),
-            Self::GatewayKilled => {
-                stack.gateways[0].process.start_again();
-                let gateway = &stack.gateways[0];
-                eventually(Duration::from_secs(10), async || {
-                    let ready = gateway.admin().get("/readyz").try_send().await;
-                    ready.is_ok_and(|reply| reply.status == 200)
-                })
-                .await;
-            }
-        }
-    }
-}
 
 /// One line of the result.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -122,7 +26,8 @@ pub(crate) struct Line {
     pub(crate) allowed: f64,
     /// Beyond burst + rate·t in windows that begin two seconds after the fault or later.
     pub(crate) excess_afterwards: Option<f64>,
-    pub(crate) commands_per_admitted: f64,
+    /// `None` where it was not counted.
+    pub(crate) commands_per_admitted: Option<f64>,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     /// From 100 ms after the fault began to its end.
@@ -274,11 +179,11 @@ impl Proof {
         let time = Duration::from_secs_f64(self.seconds);
         let loads = self.loads(plan.path, plan.keys, plan.loads, time, plan.pause);
         let before = self.stack.commands().await;
-        let shots = self.fire(loads).await;
+        let shots = fire(loads, self.epoch).await;
         let after = self.stack.commands().await;
         let limit = limit(plan.limit);
         let commands = after.0 - before.0;
-        let mut line = self.line(plan.name.to_owned(), limit, &shots, commands);
+        let mut line = self.line(plan.name.to_owned(), limit, &shots, Some(commands));
         if after.1 > before.1 {
             // The machine was so busy that Redis missed its deadline: that was an outage.
             line.allowed = limit.burst as f64;
@@ -301,25 +206,18 @@ impl Proof {
         let each = RATE as f64 * 0.75;
         let loads = self.loads("/hot", 1, [each, each], time, Duration::ZERO);
         let before = self.stack.commands().await;
-        let epoch = self.epoch;
-        let firing: Vec<_> = loads
-            .into_iter()
-            .map(|load| tokio::spawn(load.fire(epoch)))
-            .collect();
+        let firing = tokio::spawn(fire(loads, self.epoch));
         sleep(Duration::from_secs_f64(begin)).await;
         let begun = self.micros();
         fault.begin(&mut self.stack).await;
         sleep(Duration::from_secs_f64(lasts)).await;
         fault.end(&mut self.stack).await;
         let ended = self.micros();
-        let mut shots = Vec::new();
-        for load in firing {
-            shots.extend(load.await.unwrap());
-        }
+        let shots = firing.await.unwrap();
         self.stack.exact().await;
         let killed = fault == Fault::GatewayKilled;
         let after = self.stack.commands().await;
-        let commands = if killed { 0 } else { after.0 - before.0 };
+        let commands = (!killed).then(|| after.0 - before.0);
 
         let limit = limit("hot");
         let mut line = self.line(fault.name().to_owned(), limit, &shots, commands);
@@ -355,46 +253,27 @@ impl Proof {
         // 16/s each, of 20/s.
         let each = 16.0 * users as f64 / 2.0;
         let loads = self.loads("/honest", users, [each, each], time, Duration::ZERO);
-        let epoch = self.epoch;
-        let firing: Vec<_> = loads
-            .into_iter()
-            .map(|load| tokio::spawn(load.fire(epoch)))
-            .collect();
+        let firing = tokio::spawn(fire(loads, self.epoch));
         sleep(Duration::from_secs(1)).await;
         self.stack.redis.pause();
         sleep(outage).await;
         self.stack.redis.resume();
         let back = self.micros();
-        let mut shots = Vec::new();
-        for load in firing {
-            shots.extend(load.await.unwrap());
-        }
+        let shots = firing.await.unwrap();
         self.stack.exact().await;
         let late = shots.iter().filter(|s| s.sent > back + 1_000_000);
         let locked_out = late.filter(|s| s.status != 200).count();
         let name = format!("honest users, Redis away for {} s", outage.as_secs());
-        let mut line = self.line(name, limit("honest"), &shots, 0);
+        let mut line = self.line(name, limit("honest"), &shots, None);
         (line.excess, line.allowed) = (0.0, 0.0);
         (line, locked_out)
-    }
-
-    pub(crate) async fn fire(&self, loads: Vec<Load>) -> Vec<Shot> {
-        let firing: Vec<_> = loads
-            .into_iter()
-            .map(|load| tokio::spawn(load.fire(self.epoch)))
-            .collect();
-        let mut shots = Vec::new();
-        for load in firing {
-            shots.extend(load.await.unwrap());
-        }
-        shots
     }
 
     fn micros(&self) -> u64 {
         self.epoch.elapsed().as_micros() as u64
     }
 
-    fn line(&self, name: String, limit: &Limit, shots: &[Shot], commands: u64) -> Line {
+    fn line(&self, name: String, limit: &Limit, shots: &[Shot], commands: Option<u64>) -> Line {
         let passed = admitted(shots);
         let first = shots.iter().map(|s| s.sent).min().unwrap_or(0);
         let mut times: Vec<f64> = passed
@@ -417,7 +296,7 @@ impl Proof {
             excess: excess(&passed, limit.per_minute(), limit.burst, 0).max(0.0),
             allowed: 0.0,
             excess_afterwards: None,
-            commands_per_admitted: commands as f64 / passed.len().max(1) as f64,
+            commands_per_admitted: commands.map(|sent| sent as f64 / passed.len().max(1) as f64),
             p50_ms: percentile(shots, 0.5),
             p99_ms: percentile(shots, 0.99),
             p99_in_fault_ms: None,
@@ -427,6 +306,12 @@ impl Proof {
             bound: (limit.burst as f64, limit.per_minute() as f64 / 60.0),
         }
     }
+}
+
+/// All loads at once, to their end.
+pub(crate) async fn fire(loads: Vec<Load>, epoch: Instant) -> Vec<Shot> {
+    let firing = loads.into_iter().map(|load| load.fire(epoch));
+    join_all(firing).await.concat()
 }
 
 fn lasted(shots: &[Shot]) -> f64 {

@@ -5,7 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::rate_limit::bucket::{Bucket, Shape};
-use crate::rate_limit::lease::{Account, Answer, Found, LIFETIME_MICROS, Question, Terms, Ticket};
+use crate::rate_limit::lease::{Account, Answer, Found, LIFETIME_MICROS, Question, Ticket};
+use crate::rate_limit::terms::Terms;
 
 /// What answers questions: the model, or the real script.
 pub(super) trait Store {

@@ -23,23 +23,15 @@ use std::time::{Duration, Instant};
 
 use clients::Ledger;
 use faults::{Driver, Fault};
+use shared::testing::setting;
 use stack::Stack;
-
-fn setting(name: &str, otherwise: usize) -> usize {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")),
-        Err(_) => otherwise,
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answered_change_is_told_exactly_once_through_every_kind_of_fault() {
     let operations = setting("PROVE_OPERATIONS", 300);
     let wanted_faults = setting("PROVE_FAULTS", Fault::ALL.len());
     let clients = setting("PROVE_CLIENTS", 8);
-    let seed = setting("PROVE_SEED", 1) as u64;
+    let seed = setting("PROVE_SEED", 1_u64);
     let begun = Instant::now();
 
     let stack = Stack::start().await;
