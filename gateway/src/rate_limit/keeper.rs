@@ -20,7 +20,7 @@ const LATEST_ANSWER: Duration = Duration::from_secs(30);
 
 /// One bucket's account.
 pub(super) struct Key {
-    pub(super) name: Box<[u8]>,
+    pub(super) name: Arc<[u8]>,
     /// Of the name, for the estimate of demand, which hashes it several times for each request.
     pub(super) hash: u64,
     state: Mutex<State>,
@@ -125,7 +125,10 @@ impl Inner {
 
     async fn ask(self: &Arc<Self>, quota: &Arc<Quota>, key: &Arc<Key>, question: Question) {
         let (kept, wanted, owed) = (question.kept, question.want, question.debt);
-        match self.put(key, question).await {
+        match self
+            .put(Arc::clone(&key.name), question, self.link.deadline)
+            .await
+        {
             Ok(answer) => {
                 self.switch.succeeded();
                 self.local.observe(quota, &key.name, answer.level);
@@ -152,20 +155,25 @@ impl Inner {
         }
     }
 
-    /// Puts a question about one key, under its deadline.
-    async fn put(self: &Arc<Self>, key: &Arc<Key>, question: Question) -> Result<Answer, Failure> {
-        let (inner, asked) = (Arc::clone(self), Arc::clone(key));
+    /// Puts a question, and waits `within` for its answer.
+    pub(super) async fn put(
+        self: &Arc<Self>,
+        bucket: Arc<[u8]>,
+        question: Question,
+        within: Duration,
+    ) -> Result<Answer, Failure> {
+        let (inner, asked) = (Arc::clone(self), Arc::clone(&bucket));
         let debt = question.debt;
-        let mut call = Box::pin(async move { inner.link.ask(&asked.name, &question).await });
-        match timeout(self.link.deadline, &mut call).await {
+        let mut call = Box::pin(async move { inner.link.ask(&asked, &question).await });
+        match timeout(within, &mut call).await {
             Ok(answer) => answer,
             Err(late) => {
                 self.link.given_up();
                 // What a late answer has debited pays for what is admitted without it.
-                let (inner, key) = (Arc::clone(self), Arc::clone(key));
+                let inner = Arc::clone(self);
                 tokio::spawn(async move {
                     if let Ok(Ok(answer)) = timeout(LATEST_ANSWER, call).await {
-                        inner.local.repay(&key.name, answer.granted + debt);
+                        inner.local.repay(&bucket, answer.granted + debt);
                     }
                 });
                 Err(Failure::Late(late))

@@ -19,7 +19,7 @@ use pingora_limits::rate::Rate;
 use quick_cache::sync::Cache;
 use redis::RedisError;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::breaker::{Breaker, Switch};
@@ -282,13 +282,13 @@ impl Inner {
     }
 
     /// Debits in Redis what was admitted without it.
-    pub(super) async fn settle(&self) -> Result<(), Failure> {
+    pub(super) async fn settle(self: &Arc<Self>) -> Result<(), Failure> {
         for debts in self.local.debts().chunks(SETTLED_AT_ONCE) {
             let questions = debts.iter().map(|debt| async {
                 let owed = self.local.take_debt(&debt.bucket);
                 let question = Question::settlement(owed, debt.shape);
-                let asked = timeout(SETTLED_WITHIN, self.link.ask(&debt.bucket, &question));
-                let settled = asked.await.map_err(Failure::Late).flatten();
+                let bucket = Arc::from(&*debt.bucket);
+                let settled = self.put(bucket, question, SETTLED_WITHIN).await;
                 if settled.is_err() {
                     self.local.owe(&debt.bucket, owed);
                 }
