@@ -166,6 +166,10 @@ async fn each_consumer_is_told_once_of_each_deleted_account() {
 #[tokio::test]
 async fn while_rabbitmq_is_away_everything_works_and_the_event_follows() {
     let mut rabbit = RabbitMq::start().await;
+    // Its queues were there before: what is in them afterwards was published.
+    let bus = RabbitBus::new(&Secret::new(rabbit.url())).unwrap();
+    declared(&bus, "users").await;
+    rabbit.settle().await;
     rabbit.kill();
     let worker = worker_with_broker(&rabbit.url()).await;
     let ready = worker.gateway.unsigned().get("/readyz").send().await;
