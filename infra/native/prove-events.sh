@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make prove-events`: every kind of fault, many times over, while clients change tasks; then the ledger of their answers is held against
 # what every user can read. Real servers, started on free ports in temporary folders.
-#   OPERATIONS=100000 FAULTS=240 CLIENTS=16 SEED=1 OUT=.run/proofs/events.json
+#   OPERATIONS=100000 FAULTS=240 CLIENTS=64 SEED=1 OUT=.run/proofs/events.json
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_cargo
@@ -10,13 +10,13 @@ cd "$ROOT"
 ulimit -n "$(ulimit -Hn)"
 SLUICE_MONGOD=$(find_mongod)
 export SLUICE_MONGOD
-export PROVE_OPERATIONS=${OPERATIONS:-100000} PROVE_FAULTS=${FAULTS:-240} PROVE_CLIENTS=${CLIENTS:-16} PROVE_SEED=${SEED:-1}
+export PROVE_OPERATIONS=${OPERATIONS:-100000} PROVE_FAULTS=${FAULTS:-240} PROVE_CLIENTS=${CLIENTS:-64} PROVE_SEED=${SEED:-1}
 out=${OUT:-$RUN/proofs/events.json}
 mkdir -p "$(dirname "$out")"
 PROVE_OUT=$(realpath "$out")
 export PROVE_OUT
 echo "Building (the first time takes minutes)"
-# The other packages' tests are named for their binaries, which this one starts.
-cargo test --workspace --features standalone/servers --locked --quiet --no-run
-cargo test --workspace --features standalone/servers --locked --quiet --test prove -- --nocapture
+# As released, but for the fail points. The other packages are named for their binaries, which this one starts.
+cargo build --release --workspace --features standalone/servers --locked --quiet --bins --test prove
+cargo test --release --workspace --features standalone/servers --locked --quiet --test prove -- --nocapture
 echo "The result, as JSON: $out"

@@ -37,8 +37,12 @@ const BATCH: usize = 512;
 /// Hints that wait while the relay is busy; more are dropped, and found by the sweeper.
 const HINTS: usize = 1_024;
 /// So often under load, and so many times in a row before that.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(10);
 const IN_A_ROW: u32 = 10;
+/// Nobody waits for the marks, and each costs the store two commits: so they come seldomer, and larger.
+const MARK_PACE: Duration = Duration::from_millis(100);
+/// Batches that wait for the one that is being marked; the next one is not published before there is room.
+const MARKS: usize = 8;
 /// Younger events are the fast path's.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -130,10 +134,47 @@ impl Relay {
         Ok(())
     }
 
-    /// Publishes hints as they come and sweeps in between.
+    /// Publishes hints as they come and sweeps in between. While the outbox is told what was confirmed,
+    /// the next batch is on its way to the broker.
     async fn follow(
         &self,
         hints: &mut mpsc::Receiver<Vec<Pending>>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        let (confirmed, marks) = mpsc::channel(MARKS);
+        tokio::try_join!(
+            self.publish_hints(hints, confirmed, shutdown),
+            self.mark_all(marks),
+        )?;
+        Ok(())
+    }
+
+    /// Marks what comes, together with what comes until it is its turn.
+    async fn mark_all(
+        &self,
+        mut confirmed: mpsc::Receiver<Vec<Pending>>,
+    ) -> Result<(), RelayError> {
+        let mut pace = Pace::new(MARK_PACE, IN_A_ROW);
+        while let Some(mut batch) = confirmed.recv().await {
+            let mut turn = std::pin::pin!(pace.turn());
+            while batch.len() < BATCH {
+                tokio::select! {
+                    () = &mut turn => break,
+                    more = confirmed.recv() => match more {
+                        Some(more) => batch.extend(more),
+                        None => break,
+                    }
+                }
+            }
+            self.mark(&batch).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_hints(
+        &self,
+        hints: &mut mpsc::Receiver<Vec<Pending>>,
+        confirmed: mpsc::Sender<Vec<Pending>>,
         shutdown: &CancellationToken,
     ) -> Result<(), RelayError> {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
@@ -158,7 +199,13 @@ impl Relay {
                     while batch.len() < BATCH && let Ok(more) = hints.try_recv() {
                         batch.push(more);
                     }
-                    self.relay_once(batch.drain(..).flatten()).await?;
+                    let events = self.in_order(batch.drain(..).flatten());
+                    let mut stopped = HashSet::new();
+                    for part in events.chunks(BATCH) {
+                        let done = self.publish(part, &mut stopped).await?;
+                        // Closed: marking has failed, which ends this too.
+                        let _ = confirmed.send(done).await;
+                    }
                 }
                 _ = sweep.tick() => {
                     let swept = self.sweep(self.clock.now() - SWEEP_AFTER, shutdown).await?;
@@ -231,7 +278,11 @@ impl Relay {
         &self,
         hinted: impl IntoIterator<Item = Pending>,
     ) -> Result<Step, RelayError> {
-        // Hints of one subject overlap: each carries all that was pending when it was made.
+        self.publish_all(self.in_order(hinted)).await
+    }
+
+    /// Hints of one subject overlap: each carries all that was pending when it was made.
+    fn in_order(&self, hinted: impl IntoIterator<Item = Pending>) -> Vec<Pending> {
         let mut by_subject: BTreeMap<String, BTreeMap<u64, Pending>> = BTreeMap::new();
         for pending in hinted {
             if !self.recent().contains(&pending.event.id) {
@@ -239,13 +290,8 @@ impl Relay {
                 versions.insert(pending.version, pending);
             }
         }
-        self.publish_all(
-            by_subject
-                .into_values()
-                .flat_map(BTreeMap::into_values)
-                .collect(),
-        )
-        .await
+        let subjects = by_subject.into_values();
+        subjects.flat_map(BTreeMap::into_values).collect()
     }
 
     /// Each subject's events must stand in version order.
@@ -256,7 +302,9 @@ impl Relay {
         };
         let mut stopped: HashSet<String> = HashSet::new();
         for part in events.chunks(BATCH) {
-            step.published += self.publish(part, &mut stopped).await?;
+            let confirmed = self.publish(part, &mut stopped).await?;
+            self.mark(&confirmed).await?;
+            step.published += confirmed.len();
         }
         Ok(step)
     }
@@ -267,16 +315,21 @@ impl Relay {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Publishes at most a batch. A subject in `stopped` has an unpublished earlier event.
+    /// Publishes at most a batch, and gives what the broker has of it, now or since before: that need
+    /// only be marked. A subject in `stopped` has an unpublished earlier event.
     async fn publish(
         &self,
         part: &[Pending],
         stopped: &mut HashSet<String>,
-    ) -> Result<usize, RelayError> {
-        let part: Vec<&Pending> = part
+    ) -> Result<Vec<Pending>, RelayError> {
+        let part = part
             .iter()
-            .filter(|pending| !stopped.contains(&pending.event.subject))
-            .collect();
+            .filter(|pending| !stopped.contains(&pending.event.subject));
+        let (mut confirmed, part): (Vec<Pending>, Vec<Pending>) = {
+            let recent = self.recent();
+            part.cloned()
+                .partition(|pending| recent.contains(&pending.event.id))
+        };
         let envelopes: Vec<_> = part.iter().map(|pending| pending.event.clone()).collect();
         fail_point("relay.taken");
         let outcomes = match self.bus.publish(&envelopes).await {
@@ -286,16 +339,16 @@ impl Relay {
                 return Err(error.into());
             }
         };
-        let mut published = Vec::with_capacity(part.len());
+        let already = confirmed.len();
         let mut failures = Vec::new();
         for (pending, outcome) in part.into_iter().zip(outcomes) {
             let subject = &pending.event.subject;
             match outcome {
-                Outcome::Confirmed if !stopped.contains(subject) => published.push(pending.clone()),
-                Outcome::Confirmed => failures.push((&pending.event.id, None)),
+                Outcome::Confirmed if !stopped.contains(subject) => confirmed.push(pending),
+                Outcome::Confirmed => failures.push((pending.event.id, None)),
                 Outcome::Failed(why) => {
                     stopped.insert(subject.clone());
-                    failures.push((&pending.event.id, Some(why)));
+                    failures.push((pending.event.id, Some(why)));
                 }
             }
         }
@@ -308,14 +361,20 @@ impl Relay {
                 "{count} events were not published, first `{id}`"
             );
         }
-        if !published.is_empty() {
+        let new = &confirmed[already..];
+        self.metrics.published(new.len());
+        self.recent()
+            .extend(new.iter().map(|pending| &pending.event.id));
+        Ok(confirmed)
+    }
+
+    /// Takes out of the outbox what the broker has.
+    async fn mark(&self, confirmed: &[Pending]) -> Result<(), RelayError> {
+        if !confirmed.is_empty() {
             fail_point("relay.confirmed");
             // A crash before this line publishes them once more, which consumers ignore.
-            self.outbox.mark_published(&published).await?;
-            self.metrics.published(published.len());
-            self.recent()
-                .extend(published.iter().map(|pending| &pending.event.id));
+            self.outbox.mark_published(confirmed).await?;
         }
-        Ok(published.len())
+        Ok(())
     }
 }

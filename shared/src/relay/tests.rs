@@ -9,9 +9,17 @@ use crate::event::{Envelope, EventType};
 use crate::outbox::Backlog;
 use crate::time::SystemClock;
 
-/// An outbox in memory. Whether another process sweeps it stands beside.
+/// An outbox in memory. Whether another process sweeps it stands beside, and how marking goes.
 #[derive(Default)]
-struct Memory(StdMutex<Vec<Pending>>, StdMutex<bool>);
+struct Memory(StdMutex<Vec<Pending>>, StdMutex<bool>, StdMutex<Marking>);
+
+#[derive(Default, Clone, Copy, PartialEq)]
+enum Marking {
+    #[default]
+    Works,
+    Hangs,
+    Fails,
+}
 
 #[async_trait]
 impl Outbox for Memory {
@@ -22,6 +30,13 @@ impl Outbox for Memory {
     }
 
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
+        let marking = || *self.2.lock().unwrap();
+        if marking() == Marking::Fails {
+            return Err(StoreError::unavailable("mark", "away"));
+        }
+        while marking() == Marking::Hangs {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         self.0
             .lock()
             .unwrap()
@@ -280,6 +295,41 @@ async fn what_another_process_sweeps_is_left_to_it_until_it_is_gone() {
     *world.outbox.1.lock().unwrap() = false;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(world.waiting().is_empty());
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_one_batch_is_marked_the_next_is_published() {
+    let world = world();
+    *world.outbox.2.lock().unwrap() = Marking::Hangs;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
+    for task in ["a", "b"] {
+        world.handle.hint(world.commit(task, 9_999_999_999));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(world.taken(), ["a:9999999999", "b:9999999999"]);
+    assert_eq!(world.waiting().len(), 2);
+    *world.outbox.2.lock().unwrap() = Marking::Works;
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+    assert!(world.waiting().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_confirmed_and_could_not_be_marked_is_marked_later_and_not_published_again() {
+    let world = world();
+    *world.outbox.2.lock().unwrap() = Marking::Fails;
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
+    world.handle.hint(world.commit("a", 1));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.waiting(), ["a:1"]);
+    *world.outbox.2.lock().unwrap() = Marking::Works;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.waiting().is_empty());
+    assert_eq!(world.taken(), ["a:1"]);
     shutdown.cancel();
     running.await.unwrap().unwrap();
 }

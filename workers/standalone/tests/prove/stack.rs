@@ -136,9 +136,19 @@ impl Stack {
         self.gateways.clone()
     }
 
+    /// Until it is there again. Killed sooner than its name is on disk, RabbitMQ 3 comes back with a queue
+    /// that has no leader for good, which only an operator can delete: [`RabbitMq::settle`] waits for the
+    /// names of the queues that it finds.
     pub(crate) async fn delete_queue(&self, name: &str) {
-        let path = format!("/api/queues/{}/{name}", self.vhost.name());
+        let queues = format!("/api/queues/{}", self.vhost.name());
+        let path = format!("{queues}/{name}");
         self.rabbit.manage(Method::DELETE, &path, json!({})).await;
+        eventually(Duration::from_secs(60), async || {
+            let there = self.rabbit.manage(Method::GET, &queues, json!(null)).await;
+            let mut there = there.as_array().into_iter().flatten();
+            there.any(|queue| queue["name"] == name)
+        })
+        .await;
     }
 
     /// Waits until every change is published and every event was taken; else what is left.
