@@ -203,8 +203,10 @@ impl Relay {
                     let mut stopped = HashSet::new();
                     for part in events.chunks(BATCH) {
                         let done = self.publish(part, &mut stopped).await?;
-                        // Closed: marking has failed, which ends this too.
-                        let _ = confirmed.send(done).await;
+                        if confirmed.send(done).await.is_err() {
+                            // Marking has failed, which ends this too.
+                            return Ok(());
+                        }
                     }
                 }
                 _ = sweep.tick() => {
