@@ -2,6 +2,7 @@ use std::sync::Mutex as StdMutex;
 
 use async_trait::async_trait;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::*;
 use crate::bus::{Queue, Subscription};
@@ -11,7 +12,11 @@ use crate::time::SystemClock;
 
 /// An outbox in memory. Whether another process sweeps it stands beside, and how marking goes.
 #[derive(Default)]
-struct Memory(StdMutex<Vec<Pending>>, StdMutex<bool>, StdMutex<Marking>);
+struct Memory(
+    StdMutex<Vec<Pending>>,
+    StdMutex<bool>,
+    watch::Sender<Marking>,
+);
 
 #[derive(Default, Clone, Copy, PartialEq)]
 enum Marking {
@@ -30,12 +35,10 @@ impl Outbox for Memory {
     }
 
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
-        let marking = || *self.2.lock().unwrap();
-        if marking() == Marking::Fails {
+        let mut marking = self.2.subscribe();
+        let goes = marking.wait_for(|marking| *marking != Marking::Hangs).await;
+        if *goes.unwrap() == Marking::Fails {
             return Err(StoreError::unavailable("mark", "away"));
-        }
-        while marking() == Marking::Hangs {
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         self.0
             .lock()
@@ -302,7 +305,7 @@ async fn what_another_process_sweeps_is_left_to_it_until_it_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn while_one_batch_is_marked_the_next_is_published() {
     let world = world();
-    *world.outbox.2.lock().unwrap() = Marking::Hangs;
+    world.outbox.2.send_replace(Marking::Hangs);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
     for task in ["a", "b"] {
@@ -311,7 +314,7 @@ async fn while_one_batch_is_marked_the_next_is_published() {
     }
     assert_eq!(world.taken(), ["a:9999999999", "b:9999999999"]);
     assert_eq!(world.waiting().len(), 2);
-    *world.outbox.2.lock().unwrap() = Marking::Works;
+    world.outbox.2.send_replace(Marking::Works);
     shutdown.cancel();
     running.await.unwrap().unwrap();
     assert!(world.waiting().is_empty());
@@ -320,13 +323,13 @@ async fn while_one_batch_is_marked_the_next_is_published() {
 #[tokio::test(start_paused = true)]
 async fn what_was_confirmed_and_could_not_be_marked_is_marked_later_and_not_published_again() {
     let world = world();
-    *world.outbox.2.lock().unwrap() = Marking::Fails;
+    world.outbox.2.send_replace(Marking::Fails);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
     world.handle.hint(world.commit("a", 1));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.waiting(), ["a:1"]);
-    *world.outbox.2.lock().unwrap() = Marking::Works;
+    world.outbox.2.send_replace(Marking::Works);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(world.waiting().is_empty());
     assert_eq!(world.taken(), ["a:1"]);

@@ -136,9 +136,7 @@ impl Stack {
         self.gateways.clone()
     }
 
-    /// Until it is there again, for a second: killed sooner, RabbitMQ 3 comes back with a queue that has no
-    /// leader for good, which only an operator can delete. [`RabbitMq::settle`] sees that a name is on disk,
-    /// not that it is this queue's and no longer the deleted one's.
+    /// Until it is there again.
     pub(crate) async fn delete_queue(&self, name: &str) {
         let queues = format!("/api/queues/{}", self.vhost.name());
         let path = format!("{queues}/{name}");
@@ -149,7 +147,6 @@ impl Stack {
             there.any(|queue| queue["name"] == name)
         })
         .await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
     /// Waits until every change is published and every event was taken; else what is left.
