@@ -173,14 +173,7 @@ impl RabbitMq {
                 },
             )
             .collect();
-        let node = format!("{}@localhost", self.user);
-        let folder = self
-            .process
-            .folder()
-            .join("data")
-            .join(&node)
-            .join("quorum")
-            .join(&node);
+        let folder = self.quorum_folder();
         eventually(Duration::from_secs(10), async || {
             let saved = std::fs::read(folder.join("names.dets"))?;
             let missing = names.iter().find(|name| {
@@ -198,6 +191,34 @@ impl RabbitMq {
 
     pub fn kill(&mut self) {
         self.process.kill9();
+    }
+
+    /// Kills the server and takes the files of a quorum queue away: after a restart the queue is there,
+    /// and has no leader for good. The same is left of one that was deleted and declared again less
+    /// than half a second before the server dies (RabbitMQ 3.10: the name still stands for the
+    /// deleted queue's files). Returns the folders that were removed.
+    pub fn lose_files(&mut self, queue: &str) -> std::io::Result<usize> {
+        self.kill();
+        let mut removed = 0;
+        for entry in std::fs::read_dir(self.quorum_folder())? {
+            let folder = entry?.path();
+            let Ok(config) = std::fs::read_to_string(folder.join("config")) else {
+                continue;
+            };
+            // The configuration is an Erlang term; a name stands in quotes only where it has to.
+            let mut words = config.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c)));
+            if words.any(|word| word.ends_with(&format!("_{queue}"))) {
+                std::fs::remove_dir_all(&folder)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn quorum_folder(&self) -> PathBuf {
+        let node = format!("{}@localhost", self.user);
+        let data = self.process.folder().join("data");
+        data.join(&node).join("quorum").join(&node)
     }
 
     /// Kills what runs, and starts it again on the same ports with the same data.

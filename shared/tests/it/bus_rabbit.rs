@@ -14,7 +14,7 @@ use shared::bus::refill::{History, Refillable, Refiller};
 use shared::bus::{Bus, BusError, Outcome, TASK_QUEUES};
 use shared::event::{Envelope, EventType};
 use shared::secret::Secret;
-use shared::store::StoreError;
+use shared::store::{StoreError, chain};
 use shared::testing::{ChaosProxy, RabbitMq, Vhost, eventually, shared_rabbitmq};
 
 fn bus(url: &str) -> RabbitBus {
@@ -331,6 +331,37 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
     received.dedup();
     let all: Vec<String> = (1..=101).map(|version| format!("t:{version}")).collect();
     assert_eq!(received, all);
+}
+
+#[tokio::test]
+async fn a_queue_without_a_leader_is_named_and_once_deleted_it_works_again_and_is_told_as_lost() {
+    let mut rabbit = RabbitMq::start().await;
+    let vhost = rabbit.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    declared(&bus, "tasks").await;
+    rabbit.settle().await;
+    assert_eq!(rabbit.lose_files("task_created").unwrap(), 1);
+    rabbit.restart().await;
+
+    let refused = eventually(Duration::from_secs(30), async || {
+        match bus.subscribe(&TASK_QUEUES, 1).await {
+            Err(error) if chain(&error).contains("task_created") => Ok(chain(&error)),
+            Err(error) => Err(chain(&error)),
+            Ok(_) => Err("subscribed".to_owned()),
+        }
+    })
+    .await;
+    assert!(refused.contains("has no leader"), "{refused}");
+    let created = bus.publish(&[created(1)]).await.unwrap();
+    assert!(matches!(created[..], [Outcome::Failed(_)]), "{created:?}");
+    let deleted = [event(EventType::TaskDeleted, "t", 2)];
+    assert_eq!(bus.publish(&deleted).await.unwrap(), [Outcome::Confirmed]);
+
+    let path = format!("/api/queues/{}/task_created", vhost.name());
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+    drop(bus.subscribe(&TASK_QUEUES, 1).await.unwrap());
+    let names = lost(&bus, "tasks", 1).await;
+    assert!(names.iter().eq(["task_created"]), "{names:?}");
 }
 
 #[tokio::test]

@@ -59,7 +59,9 @@ pub(super) async fn open(
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(name.into(), "".into(), options, preference.clone());
         let ended = once(std::future::ready(None));
-        let stream = link.call(consumer).await?.map(Some).chain(ended);
+        let consumer = link.call(consumer).await;
+        let consumer = consumer.map_err(|error| unusable(name, error))?;
+        let stream = consumer.map(Some).chain(ended);
         streams.push(stream.map(move |item| (name, item)).boxed());
     }
     Ok(RabbitSubscription {
@@ -70,6 +72,17 @@ pub(super) async fn open(
         tags: Tags::default(),
         dead_letters: None,
     })
+}
+
+/// All that RabbitMQ says of a quorum queue without a leader is INTERNAL_ERROR.
+fn unusable(queue: &str, error: BusError) -> BusError {
+    match error {
+        BusError::Refused(why) => BusError::Refused(format!(
+            "the queue `{queue}` cannot be consumed ({why}); where that lasts while all nodes of the \
+             broker run, it has no leader: delete it, then it is made anew and filled again"
+        )),
+        other => other,
+    }
 }
 
 impl RabbitSubscription {
