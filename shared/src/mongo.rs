@@ -99,7 +99,7 @@ where
 
 /// Whether asking again cannot help: what is stored cannot be read, or the server refuses this very
 /// write (duplicate key, failed validation, document or key too large).
-fn is_final(error: &mongodb::error::Error) -> bool {
+pub fn is_final(error: &mongodb::error::Error) -> bool {
     use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
     const REFUSED: [i32; 4] = [11000, 121, 10334, 17280];
     if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {

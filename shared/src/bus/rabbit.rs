@@ -145,7 +145,7 @@ fn bus_error(error: lapin::Error) -> BusError {
     use AMQPErrorKind::{Hard, Soft};
     if let ErrorKind::ProtocolError(refusal) = error.kind()
         && let Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED)
-        | Hard(AMQPHardError::NOTALLOWED | AMQPHardError::INTERNALERROR) = refusal.kind()
+        | Hard(AMQPHardError::NOTALLOWED) = refusal.kind()
     {
         return BusError::Refused(refusal.get_message().to_string());
     }

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use futures_util::stream::{SelectAll, once, select_all};
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel};
+use lapin::{BasicProperties, Channel, ErrorKind};
 
 use super::link::Link;
 use super::publisher::{Publisher, parked};
@@ -76,13 +77,24 @@ pub(super) async fn open(
 
 /// All that RabbitMQ says of a quorum queue without a leader is INTERNAL_ERROR.
 fn unusable(queue: &str, error: BusError) -> BusError {
-    match error {
-        BusError::Refused(why) => BusError::Refused(format!(
-            "the queue `{queue}` cannot be consumed ({why}); where that lasts while all nodes of the \
-             broker run, it has no leader: delete it, then it is made anew and filled again"
-        )),
-        other => other,
+    if !matches!(&error, BusError::Unavailable(why) if is_internal(why.as_ref())) {
+        return error;
     }
+    BusError::Refused(format!(
+        "the queue `{queue}` cannot be consumed (INTERNAL_ERROR); where that lasts while all nodes of \
+         the broker run, it has no leader: delete it, then it is made anew and filled again"
+    ))
+}
+
+fn is_internal(why: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(error) = why.downcast_ref::<lapin::Error>() else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        ErrorKind::ProtocolError(said)
+            if matches!(said.kind(), AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR))
+    )
 }
 
 impl RabbitSubscription {

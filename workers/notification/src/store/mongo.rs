@@ -47,11 +47,13 @@ pub struct MongoNotifications {
     processed: Collection<Document>,
     counters: Collection<CounterDocument>,
     answers: Collection<AnswersDocument>,
+    remembered: apply::Remembered,
 }
 
 impl MongoNotifications {
     pub fn new(database: Database) -> Self {
         Self {
+            remembered: apply::Remembered::default(),
             notifications: database.collection("notifications"),
             processed: database.collection("processed"),
             counters: database.collection("counters"),
@@ -85,10 +87,7 @@ impl NotificationStore for MongoNotifications {
             let alone = part.len() == 1;
             let applied = mongo::run("apply", async move {
                 let max_collisions = if alone { u32::MAX } else { MAX_COLLISIONS };
-                this.transaction(max_collisions, (part, now), |this, session, (part, now)| {
-                    this.apply_in(session, part, *now).boxed()
-                })
-                .await
+                this.apply_batch(&part, now, max_collisions).await
             });
             match applied.await? {
                 Some(applied) => outcomes.extend(applied),
@@ -220,14 +219,15 @@ impl NotificationStore for MongoNotifications {
 }
 
 impl MongoNotifications {
-    /// One command for any number of users: a round trip each would make large batches slow.
+    /// One command for any number of users: a round trip each would make large batches slow. Returns how
+    /// many were found or made.
     async fn update_counters(
         &self,
         session: &mut ClientSession,
         updates: Vec<Document>,
-    ) -> MongoResult<()> {
+    ) -> MongoResult<usize> {
         if updates.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let command = doc! {"update": self.counters.name(), "updates": updates, "ordered": true};
         let reply = self.database.run_command(command).session(session).await?;
@@ -236,7 +236,7 @@ impl MongoNotifications {
             Ok(errors) if !errors.is_empty() => Err(Error::custom(format!(
                 "counters were not updated: {errors:?}"
             ))),
-            _ => Ok(()),
+            _ => Ok(usize::try_from(reply.get_i32("n").unwrap_or_default()).unwrap_or_default()),
         }
     }
 }

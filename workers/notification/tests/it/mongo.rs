@@ -199,3 +199,56 @@ async fn a_page_costs_the_same_at_any_depth_and_whatever_does_not_match() {
         }
     }
 }
+
+/// The versions that a user was told of, in the order of their numbers, which must have no gap.
+async fn versions(store: &Arc<dyn NotificationStore>, user: &UserId) -> Vec<u64> {
+    let told = store.since(user, 0, 100).await.expect("the store is there");
+    let numbers: Vec<u64> = told.iter().map(|one| one.sequence).collect();
+    assert!(
+        numbers.iter().copied().eq(1..=told.len() as u64),
+        "{numbers:?}"
+    );
+    told.iter().map(|one| one.notice.task_version).collect()
+}
+
+#[tokio::test]
+async fn a_batch_for_users_who_were_told_before_is_applied_without_a_question() {
+    let (stage, store, task, _, reader) = scene().await;
+    let database = stage.database().await;
+    database.run_command(doc! {"profile": 2}).await.unwrap();
+    let applied = store.apply(&[task.entry(2)], task.born).await.unwrap();
+    assert_eq!(applied, [Outcome::Applied]);
+    let profile = database.collection::<Document>("system.profile");
+    let commands = profile
+        .distinct("op", doc! {"op": {"$ne": "getmore"}})
+        .await
+        .unwrap();
+    assert!(!commands.contains(&Bson::from("query")), "{commands:?}");
+    assert!(commands.contains(&Bson::from("insert")), "{commands:?}");
+    assert_eq!(versions(&store, &reader).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn what_another_worker_told_meanwhile_is_numbered_before_ours_and_told_once() {
+    let (stage, store, task, _, reader) = scene().await;
+    let other = stage.store().await;
+    let applied = other.apply(&[task.entry(2)], task.born).await.unwrap();
+    assert_eq!(applied, [Outcome::Applied]);
+    let applied = store.apply(&[task.entry(3)], task.born).await.unwrap();
+    assert_eq!(applied, [Outcome::Applied], "its numbering had moved");
+    let both = [task.entry(3), task.entry(2), task.entry(4)];
+    let applied = store.apply(&both, task.born).await.unwrap();
+    let expected = [Outcome::Duplicate, Outcome::Duplicate, Outcome::Applied];
+    assert_eq!(applied, expected);
+    assert_eq!(versions(&store, &reader).await, [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn who_was_told_before_and_is_deleted_in_the_batch_that_tells_more_is_told_no_more() {
+    let (_stage, store, task, leaver, reader) = scene().await;
+    let batch = [task.entry(2), Event::UserDeleted(leaver.clone())];
+    let applied = store.apply(&batch, task.born).await.unwrap();
+    assert_eq!(applied, [Outcome::Applied; 2]);
+    assert_eq!(told(&store, &leaver).await, 0);
+    assert_eq!(versions(&store, &reader).await, [1, 2]);
+}

@@ -1,29 +1,122 @@
 //! Applies a batch of events inside a transaction.
+//!
+//! Each command of a transaction costs the server and us about as much as the work it does. So a batch is
+//! tried on what is nearly always so: that none of its events was applied before, and that nobody has
+//! moved the counters that we moved last. Where that is wrong, the store refuses (an id that is there, a
+//! counter that stands elsewhere), nothing has happened, and the batch is applied after a look at both.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bson::doc;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use mongodb::ClientSession;
-use mongodb::error::Result as MongoResult;
+use mongodb::error::{Error, Result as MongoResult};
 use shared::id::UserId;
-use shared::mongo::to_bson;
+use shared::mongo::{is_final, to_bson};
 
 use super::MongoNotifications;
 use super::document::{NotificationDocument, SCHEMA};
+use super::transaction::RETRY_FOR;
 use crate::domain::{Entry, Event};
 use crate::store::Outcome;
 
+/// Users whose numbering is remembered; beyond that it is read again.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// Where the numbering of users stood when we last moved it.
+type Numbering = HashMap<UserId, i64>;
+
+/// Kept between batches. A batch takes its users out and puts them back when it is committed: so what
+/// fails, however, is forgotten.
+#[derive(Clone, Default)]
+pub(super) struct Remembered(Arc<Mutex<Numbering>>);
+
+impl Remembered {
+    fn take(&self, events: &[Event]) -> Numbering {
+        let mut remembered = self.lock();
+        let mut taken = Numbering::new();
+        for event in events {
+            if let Event::Task(entry) = event {
+                let users = entry.notices.iter().map(|notice| &notice.user_id);
+                taken.extend(users.filter_map(|user| remembered.remove_entry(user)));
+            }
+        }
+        taken
+    }
+
+    fn put(&self, numbering: Numbering) {
+        let mut remembered = self.lock();
+        if remembered.len() + numbering.len() > MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.extend(numbering);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbering> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events, and what they are tried on: `None` is a look first.
+struct Batch {
+    events: Arc<[Event]>,
+    now: Timestamp,
+    guess: Option<Numbering>,
+}
+
+/// A counter stood elsewhere.
+struct GuessedWrong;
+
+/// Whether a look may help: also where a counter cannot be read, for who was told already needs none.
+fn guessed_wrong(error: &Error) -> bool {
+    error.get_custom::<GuessedWrong>().is_some() || is_final(error)
+}
+
 impl MongoNotifications {
-    pub(super) async fn apply_in(
+    /// Applies all of a batch. `None` where it collided more often than `max_collisions`.
+    pub(super) async fn apply_batch(
         &self,
-        session: &mut ClientSession,
         events: &[Event],
         now: Timestamp,
-    ) -> MongoResult<Vec<Outcome>> {
+        max_collisions: u32,
+    ) -> MongoResult<Option<Vec<Outcome>>> {
+        let batch = |guess| Batch {
+            events: events.into(),
+            now,
+            guess,
+        };
+        let give_up = Instant::now() + RETRY_FOR;
+        let apply_on = async |guess| {
+            self.transaction_until(
+                give_up,
+                max_collisions,
+                batch(guess),
+                |this, session, batch| this.apply_in(session, batch).boxed(),
+            )
+            .await
+        };
+        let mut applied = apply_on(Some(self.remembered.take(events))).await;
+        if applied.as_ref().is_err_and(guessed_wrong) {
+            applied = apply_on(None).await;
+        }
+        Ok(applied?.map(|(outcomes, numbering)| {
+            self.remembered.put(numbering);
+            outcomes
+        }))
+    }
+
+    async fn apply_in(
+        &self,
+        session: &mut ClientSession,
+        batch: &Batch,
+    ) -> MongoResult<(Vec<Outcome>, Numbering)> {
+        let Batch { events, now, guess } = batch;
         let mut ids = HashSet::new();
         let mut gone = HashSet::new();
-        for event in events {
+        for event in events.iter() {
             match event {
                 Event::Task(entry) => ids.extend([entry.event_id.as_str()]),
                 Event::UserDeleted(user) => gone.extend([user]),
@@ -31,11 +124,14 @@ impl MongoNotifications {
         }
         // The tombstones first, so that the tasks see them: of what is in one batch, it does not
         // matter which came first.
-        let mut buried = self.bury_in(session, gone, now).await?;
-        let mut unknown = self.unknown_in(session, ids).await?;
+        let mut buried = self.bury_in(session, gone, *now).await?;
+        let mut unknown = match guess {
+            Some(_) => ids,
+            None => self.unknown_in(session, ids).await?,
+        };
         let mut fresh = Vec::new();
         let mut outcomes = Vec::with_capacity(events.len());
-        for event in events {
+        for event in events.iter() {
             // Removed, so that the same event twice in one batch is a duplicate too.
             let new = match event {
                 Event::Task(entry) => {
@@ -51,14 +147,15 @@ impl MongoNotifications {
                 Outcome::Duplicate
             });
         }
+        let mut numbering = Numbering::new();
         if !fresh.is_empty() {
-            self.tell_in(session, &fresh, now).await?;
+            let remembered = guess.as_ref().unwrap_or(&numbering);
+            numbering = self.tell_in(session, &fresh, remembered, *now).await?;
         }
-        Ok(outcomes)
+        Ok((outcomes, numbering))
     }
 
-    /// Those of some events that were never applied. Asked, never tried: an insert that fails ends
-    /// the transaction.
+    /// Those of some events that were never applied. An insert that fails would end the transaction.
     async fn unknown_in<'a>(
         &self,
         session: &mut ClientSession,
@@ -83,14 +180,15 @@ impl MongoNotifications {
         &self,
         session: &mut ClientSession,
         fresh: &[&Entry],
+        remembered: &Numbering,
         now: Timestamp,
-    ) -> MongoResult<()> {
+    ) -> MongoResult<Numbering> {
         let mut arrivals: HashMap<&UserId, i64> = HashMap::new();
         for notice in fresh.iter().flat_map(|entry| &entry.notices) {
             *arrivals.entry(&notice.user_id).or_default() += 1;
         }
         // The counters first: who collides learns it before the larger part of the work.
-        let mut last = self.advance_in(session, arrivals).await?;
+        let mut last = self.advance_in(session, arrivals, remembered).await?;
         let mut documents = Vec::new();
         for entry in fresh {
             for notice in &entry.notices {
@@ -116,47 +214,66 @@ impl MongoNotifications {
             .iter()
             .map(|entry| doc! {"_id": &entry.event_id, "at": at});
         self.processed.insert_many(applied).session(session).await?;
-        Ok(())
+        let last = last.into_iter();
+        Ok(last.map(|(user, number)| (user.clone(), number)).collect())
     }
 
     /// Adds to the counter of each user who is not deleted, and returns where their numbering stood
-    /// before. Who is deleted meanwhile has another counter than the one read here: a collision.
+    /// before: as `remembered`, or as it is read. Who is deleted meanwhile has another counter than the one
+    /// read here: a collision.
     async fn advance_in<'a>(
         &self,
         session: &mut ClientSession,
         arrivals: HashMap<&'a UserId, i64>,
+        remembered: &Numbering,
     ) -> MongoResult<HashMap<&'a UserId, i64>> {
-        if arrivals.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let users: Vec<&str> = arrivals.keys().map(|user| user.as_str()).collect();
-        let mut counters = self
-            .counters
-            .find(doc! {"_id": {"$in": users}})
-            .session(&mut *session)
-            .await?;
-        let mut before: HashMap<&UserId, i64> = arrivals.keys().map(|user| (*user, 0)).collect();
-        while let Some(counter) = counters.next(session).await.transpose()? {
-            if counter.deleted_at.is_some() {
-                before.remove(&counter.id);
-            } else if let Some(sequence) = before.get_mut(&counter.id) {
-                *sequence = counter.sequence;
+        let mut before: HashMap<&UserId, i64> = arrivals
+            .keys()
+            .map(|user| (*user, remembered.get(*user).copied().unwrap_or_default()))
+            .collect();
+        let asked = arrivals
+            .keys()
+            .filter(|user| !remembered.contains_key(**user));
+        let asked: Vec<&str> = asked.map(|user| user.as_str()).collect();
+        if !asked.is_empty() {
+            let mut counters = self
+                .counters
+                .find(doc! {"_id": {"$in": asked}})
+                .session(&mut *session)
+                .await?;
+            while let Some(counter) = counters.next(session).await.transpose()? {
+                if counter.deleted_at.is_some() {
+                    before.remove(&counter.id);
+                } else if let Some(sequence) = before.get_mut(&counter.id) {
+                    *sequence = counter.sequence;
+                }
             }
         }
         let living = arrivals
             .iter()
             .filter(|(user, _)| before.contains_key(*user));
-        let updates = living.map(|(user, count)| {
-            doc! {
-                "q": {"_id": user.as_str()},
-                "u": {
-                    "$inc": {"sequence": count, "unread": count},
-                    "$setOnInsert": {"purged": 0_i64, "schema": SCHEMA},
-                },
-                "upsert": true,
-            }
-        });
-        self.update_counters(session, updates.collect()).await?;
+        let updates: Vec<_> = living
+            .map(|(user, count)| {
+                let add = doc! {"sequence": count, "unread": count};
+                let new = doc! {"purged": 0_i64, "schema": SCHEMA};
+                let user_id = user.as_str();
+                match remembered.get(*user) {
+                    Some(number) => doc! {
+                        "q": {"_id": user_id, "sequence": number, "deleted_at": null},
+                        "u": {"$inc": add},
+                    },
+                    None => doc! {
+                        "q": {"_id": user_id},
+                        "u": {"$inc": add, "$setOnInsert": new},
+                        "upsert": true,
+                    },
+                }
+            })
+            .collect();
+        let count = updates.len();
+        if self.update_counters(session, updates).await? < count {
+            return Err(Error::custom(GuessedWrong));
+        }
         Ok(before)
     }
 }

@@ -14,7 +14,7 @@ use shared::mongo::APP_NAME;
 use super::MongoNotifications;
 
 /// No transaction starts over later than this: its caller is about to give up.
-const RETRY_FOR: Duration = Duration::from_secs(4);
+pub(super) const RETRY_FOR: Duration = Duration::from_secs(4);
 
 /// How many attempts may fail before it is asked whether somebody died.
 const ATTEMPTS_PER_LOOK: u32 = 4;
@@ -72,13 +72,30 @@ impl MongoNotifications {
         C: Send + Sync,
         T: 'static,
     {
+        let give_up = Instant::now() + RETRY_FOR;
+        self.transaction_until(give_up, max_collisions, context, work)
+            .await
+    }
+
+    /// The same, and starts over no later than `give_up`.
+    pub(super) async fn transaction_until<C, T>(
+        &self,
+        give_up: Instant,
+        max_collisions: u32,
+        context: C,
+        work: Work<C, T>,
+    ) -> MongoResult<Option<T>>
+    where
+        C: Send + Sync,
+        T: 'static,
+    {
         let mut session = self.database.client().start_session().await?;
         let run = Run {
             store: self.clone(),
             context,
             attempts: 0,
             max_collisions,
-            give_up: Instant::now() + RETRY_FOR,
+            give_up,
         };
         let result = session
             .start_transaction()
