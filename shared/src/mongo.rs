@@ -201,9 +201,8 @@ pub async fn initiate_replica_set(
         .first()
         .map(ToString::to_string)
         .unwrap_or_default();
-    let admin = Client::with_options(options)
-        .context("the URI is not usable")?
-        .database("admin");
+    let client = Client::with_options(options).context("the URI is not usable")?;
+    let admin = client.database("admin");
 
     let mut said = String::new();
     let mut reason = None;
@@ -224,7 +223,11 @@ pub async fn initiate_replica_set(
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    if let Ok(result) = tokio::time::timeout(deadline, attempts).await {
+    let ended = tokio::time::timeout(deadline, attempts).await;
+    // Dropped, it would end its sessions in a task of its own, which panics where the runtime ends first
+    // (mongodb 3.9).
+    client.shutdown().await;
+    if let Ok(result) = ended {
         return result
             .with_context(|| format!("{server} cannot become the replica set {REPLICA_SET}"));
     }

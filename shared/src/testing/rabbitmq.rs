@@ -155,11 +155,10 @@ impl RabbitMq {
         self.process.sigcont();
     }
 
-    /// Waits until the names of all quorum queues are on disk; call it before a `kill` that is
-    /// about the messages.
+    /// Waits until it is on disk which files belong to which quorum queue; call it before a `kill`.
     ///
-    /// RabbitMQ 3 saves the names half a second after a queue is declared. Killed sooner, it comes
-    /// back with an empty queue that never elects a leader, although messages were confirmed.
+    /// RabbitMQ 3 saves that half a second after a queue is declared. Killed sooner, it comes back with
+    /// an empty queue that never elects a leader, although messages were confirmed.
     pub async fn settle(&self) {
         let queues = self.manage(Method::GET, "/api/queues", json!(null)).await;
         let queues = queues.as_array().cloned().unwrap_or_default();
@@ -167,24 +166,28 @@ impl RabbitMq {
         let names: Vec<String> = quorum
             .map(
                 |queue| match (queue["vhost"].as_str(), queue["name"].as_str()) {
-                    (Some("/"), Some(name)) => format!("%2F_{name}"),
+                    // %2F, without what stands in no word of a configuration.
+                    (Some("/"), Some(name)) => format!("2F_{name}"),
                     (Some(vhost), Some(name)) => format!("{vhost}_{name}"),
                     _ => panic!("a queue without a name: {queue}"),
                 },
             )
             .collect();
-        let folder = self.quorum_folder();
         eventually(Duration::from_secs(10), async || {
-            let saved = std::fs::read(folder.join("names.dets"))?;
-            let missing = names.iter().find(|name| {
-                !saved
-                    .windows(name.len())
-                    .any(|window| window == name.as_bytes())
-            });
-            match missing {
-                None => Ok(()),
-                Some(name) => Err(std::io::Error::other(format!("{name} is not on disk"))),
+            let saved = std::fs::read(self.quorum_folder().join("names.dets"))?;
+            for name in &names {
+                let folders = self.folders_of(name)?;
+                // A name may still stand for a deleted queue's files.
+                let is_saved = |folder: &PathBuf| {
+                    let id = folder.file_name().unwrap_or_default().as_encoded_bytes();
+                    saved.windows(id.len()).any(|window| window == id)
+                };
+                if folders.is_empty() || !folders.iter().all(is_saved) {
+                    let why = format!("the place of {name} is not on disk");
+                    return Err(std::io::Error::other(why));
+                }
             }
+            Ok(())
         })
         .await;
     }
@@ -199,20 +202,26 @@ impl RabbitMq {
     /// deleted queue's files). Returns the folders that were removed.
     pub fn lose_files(&mut self, queue: &str) -> std::io::Result<usize> {
         self.kill();
-        let mut removed = 0;
+        let folders = self.folders_of(&format!("_{queue}"))?;
+        folders.iter().try_for_each(std::fs::remove_dir_all)?;
+        Ok(folders.len())
+    }
+
+    /// The folders of the quorum queues whose full names (virtual host and name) end so.
+    fn folders_of(&self, name: &str) -> std::io::Result<Vec<PathBuf>> {
+        let mut folders = Vec::new();
         for entry in std::fs::read_dir(self.quorum_folder())? {
             let folder = entry?.path();
             let Ok(config) = std::fs::read_to_string(folder.join("config")) else {
                 continue;
             };
-            // The configuration is an Erlang term; a name stands in quotes only where it has to.
+            // An Erlang term; a name stands in quotes only where it has to.
             let mut words = config.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c)));
-            if words.any(|word| word.ends_with(&format!("_{queue}"))) {
-                std::fs::remove_dir_all(&folder)?;
-                removed += 1;
+            if words.any(|word| word.ends_with(name)) {
+                folders.push(folder);
             }
         }
-        Ok(removed)
+        Ok(folders)
     }
 
     fn quorum_folder(&self) -> PathBuf {

@@ -365,6 +365,29 @@ async fn a_queue_without_a_leader_is_named_and_once_deleted_it_works_again_and_i
 }
 
 #[tokio::test]
+async fn a_queue_that_was_deleted_and_made_anew_survives_kill_9_of_a_broker_that_has_settled() {
+    let mut rabbit = RabbitMq::start().await;
+    let vhost = rabbit.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    declared(&bus, "tasks").await;
+    rabbit.settle().await;
+    let path = format!("/api/queues/{}/task_created", vhost.name());
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+    bus.declare().await.unwrap();
+    let published = bus.publish(&[created(1)]).await.unwrap();
+    assert_eq!(published, [Outcome::Confirmed]);
+    rabbit.settle().await;
+    rabbit.kill();
+    rabbit.restart().await;
+    let mut subscription = eventually(Duration::from_secs(30), async || {
+        let subscribed = bus.subscribe(&TASK_QUEUES, 1).await;
+        subscribed.map_err(|error| chain(&error))
+    })
+    .await;
+    assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn connections_that_are_refused_leave_nothing_behind() {
     let bus = bus(&format!(
         "amqp://127.0.0.1:{}/%2f",

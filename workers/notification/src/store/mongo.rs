@@ -37,9 +37,6 @@ use self::document::{CounterDocument, NotificationDocument};
 use super::{Change, Counter, Expected, Filter, Hints, Key, NotificationStore, Outcome};
 use crate::domain::{Event, Notification};
 
-/// A batch that collides this often is tried again with half as much.
-const MAX_COLLISIONS: u32 = 4;
-
 #[derive(Clone)]
 pub struct MongoNotifications {
     database: Database,
@@ -83,12 +80,8 @@ impl NotificationStore for MongoNotifications {
         let mut size = events.len();
         while outcomes.len() < events.len() {
             let rest = &events[outcomes.len()..];
-            let (this, part) = (self.clone(), rest[..size.min(rest.len())].to_vec());
-            let alone = part.len() == 1;
-            let applied = mongo::run("apply", async move {
-                let max_collisions = if alone { u32::MAX } else { MAX_COLLISIONS };
-                this.apply_batch(&part, now, max_collisions).await
-            });
+            let (this, part) = (self.clone(), rest[..size.min(rest.len())].into());
+            let applied = mongo::run("apply", async move { this.apply_batch(part, now).await });
             match applied.await? {
                 Some(applied) => outcomes.extend(applied),
                 None => size = (size / 2).max(1),

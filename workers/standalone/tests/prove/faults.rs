@@ -151,9 +151,6 @@ impl Driver {
             Fault::PauseTask => self.pause(Role::Task, a_while).await,
             Fault::PauseNotification => self.pause(Role::Notification, a_while).await,
             Fault::KillRabbit => {
-                // A deleted queue's name is still on disk when the new one is declared, and `settle` cannot
-                // tell them apart: twice what RabbitMQ 3 takes to save a name.
-                sleep(Duration::from_secs(1)).await;
                 self.stack.rabbit.settle().await;
                 self.stack.rabbit.kill();
                 sleep(a_while).await;

@@ -23,6 +23,8 @@ use super::transaction::RETRY_FOR;
 use crate::domain::{Entry, Event};
 use crate::store::Outcome;
 
+/// A batch that collides this often is tried again with half as much.
+const MAX_COLLISIONS: u32 = 4;
 /// Users whose numbering is remembered; beyond that it is read again.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -76,17 +78,21 @@ fn guessed_wrong(error: &Error) -> bool {
 }
 
 impl MongoNotifications {
-    /// Applies all of a batch. `None` where it collided more often than `max_collisions`.
+    /// Applies all of a batch. `None` where it collided more often than [`MAX_COLLISIONS`]; a single event
+    /// is tried for as long as anybody waits.
     pub(super) async fn apply_batch(
         &self,
-        events: &[Event],
+        events: Arc<[Event]>,
         now: Timestamp,
-        max_collisions: u32,
     ) -> MongoResult<Option<Vec<Outcome>>> {
         let batch = |guess| Batch {
-            events: events.into(),
+            events: events.clone(),
             now,
             guess,
+        };
+        let max_collisions = match events.len() {
+            1 => u32::MAX,
+            _ => MAX_COLLISIONS,
         };
         let give_up = Instant::now() + RETRY_FOR;
         let apply_on = async |guess| {
@@ -98,7 +104,7 @@ impl MongoNotifications {
             )
             .await
         };
-        let mut applied = apply_on(Some(self.remembered.take(events))).await;
+        let mut applied = apply_on(Some(self.remembered.take(&events))).await;
         if applied.as_ref().is_err_and(guessed_wrong) {
             applied = apply_on(None).await;
         }
