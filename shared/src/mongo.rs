@@ -90,18 +90,29 @@ where
     });
     match timeout_at(end, call).await {
         Ok(Ok(Ok(value))) => Ok(value),
-        Ok(Ok(Err(error))) if is_final(&error) => Err(StoreError::corrupt(operation, error)),
-        Ok(Ok(Err(error))) => Err(StoreError::unavailable(operation, error)),
+        Ok(Ok(Err(error))) => Err(failed(operation, error)),
         Ok(Err(panic)) => Err(StoreError::corrupt(operation, panic)),
         Err(late) => Err(StoreError::unavailable(operation, late)),
     }
 }
 
+/// A driver's error as ours.
+pub fn failed(operation: &'static str, error: mongodb::error::Error) -> StoreError {
+    if is_final(&error) {
+        StoreError::corrupt(operation, error)
+    } else {
+        StoreError::unavailable(operation, error)
+    }
+}
+
+/// The server's code of a unique index that holds the key already.
+pub const DUPLICATE_KEY: i32 = 11_000;
+
 /// Whether asking again cannot help: what is stored cannot be read, or the server refuses this very
 /// write (duplicate key, failed validation, document or key too large).
 pub fn is_final(error: &mongodb::error::Error) -> bool {
     use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
-    const REFUSED: [i32; 4] = [11000, 121, 10334, 17280];
+    const REFUSED: [i32; 4] = [DUPLICATE_KEY, 121, 10334, 17280];
     if error.contains_label(TRANSIENT_TRANSACTION_ERROR) {
         return false;
     }
@@ -134,7 +145,6 @@ pub async fn insert_missing<T: serde::Serialize + Send + Sync>(
 
 /// Whether all that failed was there already.
 fn only_duplicates(error: &mongodb::error::Error) -> bool {
-    const DUPLICATE_KEY: i32 = 11000;
     let mongodb::error::ErrorKind::InsertMany(failed) = &*error.kind else {
         return false;
     };
@@ -150,8 +160,8 @@ fn only_duplicates(error: &mongodb::error::Error) -> bool {
 pub fn is_duplicate_key(error: &mongodb::error::Error) -> bool {
     use mongodb::error::{ErrorKind, WriteFailure};
     match &*error.kind {
-        ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == 11000,
-        ErrorKind::Command(command) => command.code == 11000,
+        ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == DUPLICATE_KEY,
+        ErrorKind::Command(command) => command.code == DUPLICATE_KEY,
         _ => false,
     }
 }

@@ -8,6 +8,7 @@ mod document;
 mod erasures;
 pub mod files;
 mod idempotency;
+mod inserts;
 mod list;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use tokio::sync::OnceCell;
 
 use self::document::{TaskDocument, task_fields};
 use self::erasures::ErasureDocument;
+use self::inserts::Inserts;
 use super::turns::Turns;
 use super::{Filter, Key, Sort, TaskStore, Written};
 use crate::domain::Task;
@@ -55,6 +57,7 @@ pub struct MongoTaskStore {
     events: Collection<Document>,
     erasures: Collection<ErasureDocument>,
     outbox: EmbeddedOutbox,
+    inserts: Inserts,
     /// Whether the indexes are there.
     prepared: Arc<OnceCell<()>>,
     searches: Arc<Turns>,
@@ -65,8 +68,10 @@ pub struct MongoTaskStore {
 impl MongoTaskStore {
     pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Self> {
         let database = connect(settings).await?;
+        let tasks = database.collection(TASKS);
         Ok(Self {
-            tasks: database.collection(TASKS),
+            inserts: Inserts::new(&tasks),
+            tasks,
             events: database.collection(EVENTS),
             erasures: erasures::collection(&database),
             outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
@@ -249,9 +254,9 @@ impl TaskStore for MongoTaskStore {
             if let Some(other) = self.insert_keyed(task, document, idempotency).await? {
                 return Ok(other);
             }
-        } else {
-            let tasks = self.tasks.clone();
-            run(operation, async move { tasks.insert_one(document).await }).await?;
+        } else if !self.inserts.insert(document).await? {
+            let twice = "a task that is new is there already";
+            return Err(StoreError::corrupt(operation, twice));
         }
         Ok(Once::New(vec![Pending {
             version: task.version,

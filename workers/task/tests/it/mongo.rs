@@ -287,3 +287,67 @@ async fn a_search_that_nobody_waits_for_any_more_keeps_its_turn_until_it_ends() 
     let profile = database.collection::<Document>("system.profile");
     assert_eq!(profile.count_documents(finds).await.unwrap(), 2 + 2);
 }
+
+#[tokio::test]
+async fn tasks_that_are_created_together_are_one_command_and_each_has_its_own_answer() {
+    let mongo = shared_mongodb().await;
+    let name = mongo.fresh_database();
+    let store = support::store(&mongo.url(), &name).await;
+    store.prepare().await.unwrap();
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let database = client.database(&name);
+    database.run_command(doc! {"profile": 2}).await.unwrap();
+
+    let creations = (0..100).map(|number| {
+        let (task, event) = Task::create(user("owner"), new("x"), at(number));
+        // Every other one has the same key.
+        let key = (number % 2 == 0).then(|| key("k"));
+        let store = &store;
+        async move { store.insert(&task, &event, key.as_ref()).await.unwrap() }
+    });
+    let answers = futures_util::future::join_all(creations).await;
+    let new = |answer: &Once<_, _>| matches!(answer, Once::New(_));
+    let (keyed, plain): (Vec<_>, Vec<_>) = answers.chunks(2).map(|two| (&two[0], &two[1])).unzip();
+    assert!(plain.into_iter().all(new));
+    assert_eq!(keyed.iter().filter(|answer| new(answer)).count(), 1);
+    assert!(
+        keyed
+            .iter()
+            .all(|answer| matches!(answer, Once::New(_) | Once::Before(_)))
+    );
+    let inserts = doc! {"op": "insert", "command.insert": "tasks"};
+    let profile = database.collection::<Document>("system.profile");
+    assert_eq!(profile.count_documents(inserts).await.unwrap(), 1);
+    let tasks = database.collection::<Document>("tasks");
+    assert_eq!(tasks.count_documents(doc! {}).await.unwrap(), 51);
+}
+
+#[tokio::test]
+async fn a_task_that_nobody_waits_for_any_more_is_not_sent() {
+    let mongo = shared_mongodb().await;
+    let name = mongo.fresh_database();
+    let mut network = ChaosProxy::start(mongo.address()).await;
+    let store = support::store(&mongo.url_at(network.address()), &name).await;
+    store.prepare().await.unwrap();
+    let create = |title: &str| {
+        let (task, event) = Task::create(user("owner"), new(title), at(0));
+        let store = store.clone();
+        async move { store.insert(&task, &event, None).await }
+    };
+
+    network.blackhole().await;
+    let under_way = tokio::spawn(create("under way"));
+    tokio::task::yield_now().await;
+    // As a client that hangs up while another one's command is under way.
+    assert!(create("given up").now_or_never().is_none());
+    let waits = tokio::spawn(create("waits"));
+    network.restore().await;
+    under_way.await.unwrap().unwrap();
+    waits.await.unwrap().unwrap();
+
+    let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let tasks = client.database(&name).collection::<Document>("tasks");
+    let given_up = doc! {"title": "given up"};
+    assert_eq!(tasks.count_documents(given_up).await.unwrap(), 0);
+    assert_eq!(tasks.count_documents(doc! {}).await.unwrap(), 2);
+}

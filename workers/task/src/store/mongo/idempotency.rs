@@ -14,7 +14,7 @@ use mongodb::options::IndexOptions;
 use serde::Deserialize;
 use shared::http::idempotency::{Idempotency, LIFETIME, Once};
 use shared::id::TaskId;
-use shared::mongo::{is_duplicate_key, run, to_bson};
+use shared::mongo::{run, to_bson};
 use shared::outbox::Pending;
 use shared::page::PageRequest;
 use shared::store::StoreError;
@@ -68,7 +68,7 @@ impl MongoTaskStore {
         let at = to_bson(task.created_at);
         document.insert("idempotency", doc! {"key": &key, "body": &body, "at": at});
         for _ in 0..ATTEMPTS {
-            if self.insert_unless_taken(document.clone()).await? {
+            if self.inserts.insert(document.clone()).await? {
                 return Ok(None);
             }
             if let Some(first) = self.find_keyed(task, &key).await? {
@@ -84,19 +84,6 @@ impl MongoTaskStore {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(Some(Once::InFlight))
-    }
-
-    /// False where the key has a task already.
-    async fn insert_unless_taken(&self, document: Document) -> Result<bool, StoreError> {
-        let tasks = self.tasks.clone();
-        run("insert task", async move {
-            match tasks.insert_one(document).await {
-                Ok(_) => Ok(true),
-                Err(error) if is_duplicate_key(&error) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
-        .await
     }
 
     /// Also finds what was deleted: the key stays with the tombstone.

@@ -1,0 +1,119 @@
+//! Group commit: tasks that are created at the same time are one command.
+//!
+//! A command, and the wait until a majority has what it wrote, costs the server and us more than the
+//! insert itself. So one is under way at a time, and what comes meanwhile goes together with the next:
+//! alone, nobody waits; under load each command carries more. Databases write their logs so.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bson::Document;
+use mongodb::Collection;
+use mongodb::error::{Error, ErrorKind, Result as MongoResult};
+use shared::mongo::{DEADLINE, DUPLICATE_KEY, failed, run};
+use shared::store::StoreError;
+use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+const OPERATION: &str = "insert task";
+/// Documents of one command.
+const BATCH: usize = 256;
+
+/// A document, and who waits to hear whether it is new.
+struct Waiting {
+    document: Document,
+    inserted: oneshot::Sender<MongoResult<bool>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Inserts {
+    tasks: Collection<Document>,
+    waiting: Arc<Mutex<Vec<Waiting>>>,
+    /// Whoever has it writes for all who wait.
+    turn: Arc<Turn<()>>,
+}
+
+impl Inserts {
+    pub(super) fn new(tasks: &Collection<Document>) -> Self {
+        Self {
+            tasks: tasks.clone(),
+            waiting: Arc::default(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// False where a unique index holds the document's key already. One that waits in vain for its turn,
+    /// or that nobody waits for any more, is not sent.
+    pub(super) async fn insert(&self, document: Document) -> Result<bool, StoreError> {
+        let end = Instant::now() + DEADLINE;
+        let (sender, mut inserted) = oneshot::channel();
+        self.waiting().push(Waiting {
+            document,
+            inserted: sender,
+        });
+        let outcome = async {
+            tokio::select! {
+                biased;
+                outcome = &mut inserted => return Ok(outcome),
+                _turn = self.turn.lock() => {
+                    let this = self.clone();
+                    // The turn ends with the wait, not with the command: one that hangs holds up nobody for longer.
+                    run(OPERATION, async move { this.write().await }).await?;
+                }
+            }
+            Ok(inserted.await)
+        };
+        match timeout_at(end, outcome).await {
+            Ok(Ok(Ok(outcome))) => outcome.map_err(|error| failed(OPERATION, error)),
+            Ok(Ok(Err(gone))) => Err(StoreError::unavailable(OPERATION, gone)),
+            Ok(Err(error)) => Err(error),
+            Err(late) => Err(StoreError::unavailable(OPERATION, late)),
+        }
+    }
+
+    /// Inserts what waits, and tells everybody what became of theirs.
+    async fn write(&self) -> MongoResult<()> {
+        let batch: Vec<Waiting> = {
+            let mut waiting = self.waiting();
+            waiting.retain(|one| !one.inserted.is_closed());
+            let count = waiting.len().min(BATCH);
+            waiting.drain(..count).collect()
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let documents = batch.iter().map(|one| &one.document);
+        let result = self.tasks.insert_many(documents).ordered(false).await;
+        let error = result.as_ref().err();
+        for (index, one) in batch.into_iter().enumerate() {
+            // Whoever does not wait any more has told the client that nobody knows.
+            one.inserted.send(outcome_of(index, error)).ok();
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of one document of a batch that ended in `error`, or without.
+fn outcome_of(index: usize, error: Option<&Error>) -> MongoResult<bool> {
+    let Some(error) = error else {
+        return Ok(true);
+    };
+    let ErrorKind::InsertMany(failed) = &*error.kind else {
+        return Err(error.clone());
+    };
+    let of_this = failed.write_errors.iter().flatten();
+    match of_this.into_iter().find(|one| one.index == index) {
+        Some(duplicate) if duplicate.code == DUPLICATE_KEY => Ok(false),
+        Some(_) => Err(error.clone()),
+        None => match &failed.write_concern_error {
+            // Not `error` itself, which may tell of somebody else's document.
+            Some(why) => Err(Error::custom(format!(
+                "not confirmed by a majority: {why:?}"
+            ))),
+            None => Ok(true),
+        },
+    }
+}
