@@ -51,16 +51,22 @@ impl Inserts {
             inserted: sender,
         });
         let outcome = async {
-            tokio::select! {
-                biased;
-                outcome = &mut inserted => return Ok(outcome),
-                _turn = self.turn.lock() => {
-                    let this = self.clone();
-                    // The turn ends with the wait, not with the command: one that hangs holds up nobody for longer.
-                    run(OPERATION, async move { this.write().await }).await?;
+            loop {
+                tokio::select! {
+                    biased;
+                    outcome = &mut inserted => return Ok(outcome),
+                    turn = self.turn.lock() => {
+                        let this = self.clone();
+                        let taken = run(OPERATION, async move { Ok(this.write().await) }).await?;
+                        // It ends with the wait, not with the command: one that hangs holds up nobody for longer.
+                        drop(turn);
+                        if taken == 0 {
+                            // Ours went with the command of somebody who has hung up since.
+                            return Ok((&mut inserted).await);
+                        }
+                    }
                 }
             }
-            Ok(inserted.await)
         };
         match timeout_at(end, outcome).await {
             Ok(Ok(Ok(outcome))) => outcome.map_err(|error| failed(OPERATION, error)),
@@ -70,16 +76,17 @@ impl Inserts {
         }
     }
 
-    /// Inserts what waits, and tells everybody what became of theirs.
-    async fn write(&self) -> MongoResult<()> {
+    /// Inserts what waits, at most [`BATCH`], and tells everybody what became of theirs. Returns how many.
+    async fn write(&self) -> usize {
         let batch: Vec<Waiting> = {
             let mut waiting = self.waiting();
             waiting.retain(|one| !one.inserted.is_closed());
             let count = waiting.len().min(BATCH);
             waiting.drain(..count).collect()
         };
-        if batch.is_empty() {
-            return Ok(());
+        let taken = batch.len();
+        if taken == 0 {
+            return 0;
         }
         let documents = batch.iter().map(|one| &one.document);
         let result = self.tasks.insert_many(documents).ordered(false).await;
@@ -88,7 +95,7 @@ impl Inserts {
             // Whoever does not wait any more has told the client that nobody knows.
             one.inserted.send(outcome_of(index, error)).ok();
         }
-        Ok(())
+        taken
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
