@@ -126,11 +126,16 @@ impl EmbeddedOutbox {
                 i64::try_from(*version).map_err(|why| StoreError::corrupt(OPERATION, why))?;
             versions.entry(&event.subject).or_default().push(version);
         }
-        let updates: Vec<Document> = versions
+        // Mostly they are first versions, so one statement does for all of them.
+        let mut subjects: BTreeMap<Vec<i64>, Vec<&str>> = BTreeMap::new();
+        for (subject, versions) in versions {
+            subjects.entry(versions).or_default().push(subject);
+        }
+        let updates: Vec<Document> = subjects
             .into_iter()
-            .map(|(id, versions)| {
+            .map(|(versions, subjects)| {
                 let exactly = doc! {"pending": {"version": {"$in": versions}}};
-                doc! {"q": {"_id": id}, "u": {"$pull": exactly}}
+                doc! {"q": {"_id": {"$in": subjects}}, "u": {"$pull": exactly}, "multi": true}
             })
             .collect();
         let removal = doc! {

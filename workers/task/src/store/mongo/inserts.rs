@@ -5,6 +5,7 @@
 //! alone, nobody waits; under load each command carries more. Databases write their logs so.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bson::Document;
 use mongodb::Collection;
@@ -12,11 +13,13 @@ use mongodb::error::{Error, ErrorKind, Result as MongoResult};
 use shared::mongo::{DEADLINE, DUPLICATE_KEY, failed, run};
 use shared::store::StoreError;
 use tokio::sync::{Mutex as Turn, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 const OPERATION: &str = "insert task";
 /// Documents of one command.
 const BATCH: usize = 256;
+/// Between the beginnings of two commands, where the first carried several: then more are coming.
+const PACE: Duration = Duration::from_millis(10);
 
 /// A document, and who waits to hear whether it is new.
 struct Waiting {
@@ -28,8 +31,8 @@ struct Waiting {
 pub(super) struct Inserts {
     tasks: Collection<Document>,
     waiting: Arc<Mutex<Vec<Waiting>>>,
-    /// Whoever has it writes for all who wait.
-    turn: Arc<Turn<()>>,
+    /// Whoever has it writes for all who wait, not before the time that it holds.
+    turn: Arc<Turn<Instant>>,
 }
 
 impl Inserts {
@@ -37,7 +40,7 @@ impl Inserts {
         Self {
             tasks: tasks.clone(),
             waiting: Arc::default(),
-            turn: Arc::default(),
+            turn: Arc::new(Turn::new(Instant::now())),
         }
     }
 
@@ -55,9 +58,13 @@ impl Inserts {
                 tokio::select! {
                     biased;
                     outcome = &mut inserted => return Ok(outcome),
-                    turn = self.turn.lock() => {
-                        let this = self.clone();
+                    mut turn = self.turn.lock() => {
+                        sleep_until(*turn).await;
+                        let (this, began) = (self.clone(), Instant::now());
                         let taken = run(OPERATION, async move { Ok(this.write().await) }).await?;
+                        if taken > 1 {
+                            *turn = began + PACE;
+                        }
                         // It ends with the wait, not with the command: one that hangs holds up nobody for longer.
                         drop(turn);
                         if taken == 0 {
