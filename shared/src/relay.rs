@@ -37,7 +37,7 @@ const BATCH: usize = 512;
 /// Hints that wait while the relay is busy; more are dropped, and found by the sweeper.
 const HINTS: usize = 1_024;
 /// So often under load, and so many times in a row before that.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(10);
 const IN_A_ROW: u32 = 10;
 /// Nobody waits for the marks, and each costs the store two commits: so they come seldomer, and larger.
 const MARK_PACE: Duration = Duration::from_millis(100);

@@ -31,6 +31,7 @@ macro_rules! bus_conformance {
             a_dead_letter_is_out_of_the_way
             dead_letters_go_back_to_their_queue_once_and_only_those_that_are_meant
             a_message_can_be_published_again_and_again
+            a_hint_reaches_all_who_listen_and_nobody_who_comes_later
             the_broker_answers_a_ping
         );
     };
@@ -279,6 +280,21 @@ pub async fn a_message_can_be_published_again_and_again(bus: impl Bus) {
     let mut subscription = subscribe(&bus).await;
     let received = receive(subscription.as_mut(), 3).await;
     assert_eq!(ids(&received), ["t:1", "t:1", "t:1"]);
+}
+
+pub async fn a_hint_reaches_all_who_listen_and_nobody_who_comes_later(bus: impl Bus) {
+    let hint = async |text: &'static str| bus.hint(text.into()).await.unwrap();
+    hint("nobody").await;
+    let mut one = bus.hints().await.unwrap();
+    hint("one").await;
+    let mut other = bus.hints().await.unwrap();
+    hint("both").await;
+    for (listener, heard) in [(&mut one, &["one", "both"][..]), (&mut other, &["both"])] {
+        for text in heard {
+            let next = timeout(SOON, listener.next()).await;
+            assert_eq!(next.expect("a hint within 20 s").unwrap(), text);
+        }
+    }
 }
 
 pub async fn the_broker_answers_a_ping(bus: impl Bus) {

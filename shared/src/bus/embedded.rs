@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
-use super::{Bus, BusError, Delivery, Outcome, QUEUES, Queue, Subscription};
+use super::{Bus, BusError, Delivery, Hints, Outcome, QUEUES, Queue, Subscription};
 use crate::event::Envelope;
 use crate::sqlite::{Database, OpenError, millis, rusqlite, to_json};
 use crate::store::StoreError;
@@ -40,12 +40,15 @@ const SCHEMA: &str = "
 ";
 /// Messages in all queues; beyond it nothing is confirmed, and events stay in their outbox.
 const MAX_MESSAGES: u64 = 1_000_000;
+/// Hints that a listener may be behind.
+const MAX_HINTS: usize = 1_000;
 
 /// The bus of a process. All its parts share one.
 pub struct EmbeddedBus {
     database: Database,
     max_messages: u64,
     shared: Arc<Shared>,
+    hints: broadcast::Sender<Bytes>,
 }
 
 /// What is left in the file.
@@ -80,6 +83,7 @@ impl EmbeddedBus {
             database: Database::open(path, &[SCHEMA])?,
             max_messages: MAX_MESSAGES,
             shared: Arc::default(),
+            hints: broadcast::Sender::new(MAX_HINTS),
         })
     }
 
@@ -111,6 +115,16 @@ impl EmbeddedBus {
 impl Shared {
     fn queues(&self) -> MutexGuard<'_, HashMap<&'static str, InFlight>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Listener(broadcast::Receiver<Bytes>);
+
+#[async_trait]
+impl Hints for Listener {
+    async fn next(&mut self) -> Result<Bytes, BusError> {
+        let next = self.0.recv().await;
+        next.map_err(|missed| BusError::Unavailable(missed.into()))
     }
 }
 
@@ -159,6 +173,16 @@ impl Bus for EmbeddedBus {
             prefetch: prefetch.into(),
             unacknowledged: BTreeMap::new(),
         }))
+    }
+
+    async fn hint(&self, body: Bytes) -> Result<(), BusError> {
+        // An error says that nobody listens.
+        self.hints.send(body).ok();
+        Ok(())
+    }
+
+    async fn hints(&self) -> Result<Box<dyn Hints>, BusError> {
+        Ok(Box::new(Listener(self.hints.subscribe())))
     }
 
     async fn dead_letters(&self) -> Result<u64, BusError> {

@@ -1,7 +1,8 @@
 //! The port to the message broker. Only the relay publishes; only consumers subscribe.
 //!
 //! A publish counts only when the broker confirmed that a queue holds the message. A delivery ends
-//! in exactly one named way: acknowledged, put back, or dead-lettered.
+//! in exactly one named way: acknowledged, put back, or dead-lettered. Hints are not events: they reach
+//! whoever listens now, and may be lost.
 
 #[cfg(feature = "testing")]
 pub mod conformance;
@@ -111,11 +112,24 @@ pub trait Bus: Send + Sync + 'static {
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BusError>;
 
+    /// Tells all who listen now, in every process. Nobody confirms or keeps it.
+    async fn hint(&self, body: Bytes) -> Result<(), BusError>;
+
+    /// Listens to what is hinted from now on.
+    async fn hints(&self) -> Result<Box<dyn Hints>, BusError>;
+
     /// How many dead letters there are now.
     async fn dead_letters(&self) -> Result<u64, BusError>;
 
     /// Whether the broker answers now.
     async fn ping(&self) -> Result<(), BusError>;
+}
+
+/// Hints until the connection breaks, or until some may have been missed: whoever listens again has
+/// to look for themselves what happened meanwhile.
+#[async_trait]
+pub trait Hints: Send {
+    async fn next(&mut self) -> Result<Bytes, BusError>;
 }
 
 /// One delivery of a message.

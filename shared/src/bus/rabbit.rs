@@ -1,11 +1,12 @@
 //! RabbitMQ behind the [`Bus`] port.
 //!
-//! One connection, built when first needed and rebuilt from nothing after any error on it or its
-//! channels: the driver's own recovery is off, so an unconfirmed message always counts as
-//! unpublished and an unacknowledged one is always delivered again. Publishing and consuming have
-//! channels of their own. Whoever builds a connection declares the whole topology on it.
+//! One connection (and one more for who hints), built when first needed and rebuilt from nothing after
+//! any error on it or its channels: the driver's own recovery is off, so an unconfirmed message always
+//! counts as unpublished and an unacknowledged one is always delivered again. Publishing and consuming
+//! have channels of their own. Whoever builds a connection declares the whole topology on it.
 
 mod dead_letters;
+mod hints;
 mod link;
 mod publisher;
 mod refill;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lapin::ErrorKind;
 use lapin::options::QueueDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
@@ -24,9 +26,10 @@ use lapin::uri::AMQPUri;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use self::hints::Hinter;
 use self::link::Link;
 use self::publisher::Publisher;
-use super::{Bus, BusError, DEAD_LETTER, Outcome, Queue, Subscription};
+use super::{Bus, BusError, DEAD_LETTER, Hints, Outcome, Queue, Subscription};
 use crate::env::Vars;
 use crate::event::Envelope;
 use crate::secret::Secret;
@@ -47,6 +50,7 @@ pub struct RabbitBus {
     link: Mutex<Option<Arc<Link>>>,
     /// Locked for a whole batch: batches never mix on the channel.
     publisher: Mutex<Option<Publisher>>,
+    hinter: Mutex<Option<Hinter>>,
 }
 
 impl RabbitBus {
@@ -56,6 +60,7 @@ impl RabbitBus {
             uri: parse(url.expose())?,
             link: Mutex::new(None),
             publisher: Mutex::new(None),
+            hinter: Mutex::new(None),
         })
     }
 
@@ -102,6 +107,17 @@ impl Bus for RabbitBus {
         let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
         let subscription = subscription::open(link, &names, prefetch).await?;
         Ok(Box::new(subscription))
+    }
+
+    async fn hint(&self, body: Bytes) -> Result<(), BusError> {
+        let mut slot = self.hinter.lock().await;
+        let usual = slot.take();
+        *slot = Some(Hinter::hint(usual, &self.uri, &body).await?);
+        Ok(())
+    }
+
+    async fn hints(&self) -> Result<Box<dyn Hints>, BusError> {
+        Ok(Box::new(hints::listen(self.link().await?).await?))
     }
 
     async fn dead_letters(&self) -> Result<u64, BusError> {

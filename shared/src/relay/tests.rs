@@ -1,11 +1,12 @@
 use std::sync::Mutex as StdMutex;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;
-use crate::bus::{Queue, Subscription};
+use crate::bus::{Hints, Queue, Subscription};
 use crate::event::{Envelope, EventType};
 use crate::outbox::Backlog;
 use crate::time::SystemClock;
@@ -91,6 +92,14 @@ impl Bus for Broker {
 
     async fn subscribe(&self, _: &[Queue], _: u16) -> Result<Box<dyn Subscription>, BusError> {
         Err(BusError::Refused("not here".to_owned()))
+    }
+
+    async fn hint(&self, _: Bytes) -> Result<(), BusError> {
+        unreachable!("the relay hints nobody")
+    }
+
+    async fn hints(&self) -> Result<Box<dyn Hints>, BusError> {
+        unreachable!("the relay listens to nobody")
     }
 
     async fn dead_letters(&self) -> Result<u64, BusError> {

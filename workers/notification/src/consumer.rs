@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::Registry;
-use shared::bus::{NOTIFICATION_USER_DELETED, Queue, TASK_QUEUES};
+use shared::bus::{Bus, NOTIFICATION_USER_DELETED, Queue, TASK_QUEUES};
 use shared::consumer::{Handler, Outcome};
 use shared::event::{EventType, Poison, UserDeleted};
 use shared::store::StoreError;
 use shared::time::Clock;
 
 use crate::domain::{Entry, Event, TaskEvent};
+use crate::live;
 use crate::store::NotificationStore;
 
 /// What this worker consumes.
@@ -27,16 +28,19 @@ pub type Consumer = shared::consumer::Consumer<Notifier>;
 
 pub struct Notifier {
     store: Arc<dyn NotificationStore>,
+    bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
 }
 
 pub fn new(
     store: Arc<dyn NotificationStore>,
+    bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     registry: &Registry,
 ) -> Consumer {
     let notifier = Notifier {
         store,
+        bus,
         clock: clock.clone(),
     };
     Consumer::new(notifier, clock, registry)
@@ -59,7 +63,11 @@ impl Handler for Notifier {
     }
 
     async fn apply(&self, events: &[Event]) -> Result<Vec<Outcome>, StoreError> {
-        self.store.apply(events, self.clock.now()).await
+        let outcomes = self.store.apply(events, self.clock.now()).await?;
+        // Of duplicates too, and before they are acknowledged: whoever applied them may have died before
+        // it could.
+        live::hint(self.bus.as_ref(), events).await;
+        Ok(outcomes)
     }
 }
 

@@ -82,7 +82,12 @@ pub async fn run_on(
     );
     let dead_letters = register(&registry, dead_letters);
     let hub = Hub::new(register(&registry, streams));
-    let consumer = Arc::new(consumer::new(store.clone(), clock.clone(), &registry));
+    let consumer = Arc::new(consumer::new(
+        store.clone(),
+        bus.clone(),
+        clock.clone(),
+        &registry,
+    ));
     let stopping = CancellationToken::new();
     let app = Arc::new(App {
         store: store.clone(),
@@ -112,10 +117,10 @@ pub async fn run_on(
         count_dead_letters(counted.clone(), dead_letters.clone(), end.clone())
     }));
     // Streams live through the lame duck, so what wakes them does too.
-    let (hints, end) = (store.clone(), stopping.clone());
+    let (hints, end) = (bus.clone(), stopping.clone());
     tasks.spawn(keep_running("hints", stopping.clone(), move || {
-        let (hub, store, end) = (hub.clone(), hints.clone(), end.clone());
-        async move { hub.follow(store, end).await }
+        let (hub, bus, end) = (hub.clone(), hints.clone(), end.clone());
+        async move { hub.follow(bus, end).await }
     }));
     let (old, end) = (store.clone(), shutdown.clone());
     tasks.spawn(keep_running("purge", shutdown.clone(), move || {

@@ -1,35 +1,33 @@
 //! Live streams: who is connected, who is to be woken, and what a stream sends.
 //!
 //! The store is the truth: a stream asks it for what follows the last sequence number it sent, and
-//! only when its client reads, so nothing is buffered. Hints only wake streams; one that is lost
-//! costs at most the time to the next heartbeat, never an event. To tell hints costs the store work
-//! with every write, so it is asked for them only while somebody is connected.
+//! only when its client reads, so nothing is buffered. Hints, which consumers send through the bus, only
+//! wake streams; one that is lost costs at most the time to the next heartbeat, never an event.
 
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus::IntGauge;
+use shared::bus::Bus;
 use shared::id::UserId;
+use shared::store::chain;
 use shared::supervise::CancellationToken;
 use tokio::sync::watch;
 
-use crate::store::NotificationStore;
+use crate::domain::Event;
 
 pub use stream::{HEARTBEAT, Stream};
 
 /// Streams of one user on one replica.
 pub const MAX_STREAMS_PER_USER: usize = 8;
-/// Hints are asked for until nobody has been connected for so long: clients come again.
-const LINGER: Duration = Duration::from_secs(30);
 
 /// Everybody who is connected to this replica.
 pub struct Hub {
     users: Mutex<HashMap<UserId, Connected>>,
     /// Streams that are open.
-    open: watch::Sender<usize>,
     streams: IntGauge,
 }
 
@@ -50,7 +48,6 @@ impl Hub {
     pub fn new(streams: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             users: Mutex::new(HashMap::new()),
-            open: watch::Sender::new(0),
             streams,
         })
     }
@@ -66,7 +63,7 @@ impl Hub {
             return None;
         }
         connected.streams += 1;
-        self.count(|open| open + 1);
+        self.streams.inc();
         Some(Ticket {
             hub: self.clone(),
             user: user.clone(),
@@ -74,52 +71,26 @@ impl Hub {
         })
     }
 
-    /// Passes the store's hints on, while somebody is connected, until it fails or `shutdown`.
+    /// Wakes those who are hinted at, until the bus fails or `shutdown`.
     pub async fn follow(
         &self,
-        store: Arc<dyn NotificationStore>,
+        bus: Arc<dyn Bus>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
+        let mut hints = bus.hints().await?;
+        // What came before the hints began.
+        self.wake_all();
         loop {
-            tokio::select! {
+            let hint = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                () = self.until_open(|open| open > 0) => {}
-            }
-            let mut hints = store.hints().await?;
-            // What came before the hints began.
-            self.wake_all();
-            let mut deserted = std::pin::pin!(self.deserted());
-            loop {
-                tokio::select! {
-                    () = shutdown.cancelled() => return Ok(()),
-                    hint = hints.next() => self.wake(&hint?),
-                    () = &mut deserted => break,
-                }
+                hint = hints.next() => hint?,
+            };
+            match serde_json::from_slice::<Vec<UserId>>(&hint) {
+                Ok(users) => users.iter().for_each(|user| self.wake(user)),
+                // Another version's.
+                Err(_) => self.wake_all(),
             }
         }
-    }
-
-    /// Waits until nobody has been connected for [`LINGER`].
-    async fn deserted(&self) {
-        loop {
-            self.until_open(|open| open == 0).await;
-            let back = self.until_open(|open| open > 0);
-            if tokio::time::timeout(LINGER, back).await.is_err() {
-                return;
-            }
-        }
-    }
-
-    async fn until_open(&self, so: fn(usize) -> bool) {
-        // The sender is ours: it is not dropped meanwhile.
-        self.open.subscribe().wait_for(|open| so(*open)).await.ok();
-    }
-
-    fn count(&self, change: fn(usize) -> usize) {
-        self.open.send_modify(|open| {
-            *open = change(*open);
-            self.streams.set(i64::try_from(*open).unwrap_or(i64::MAX));
-        });
     }
 
     fn wake(&self, user: &UserId) {
@@ -142,7 +113,7 @@ impl Hub {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.hub.count(|open| open - 1);
+        self.hub.streams.dec();
         let mut users = self.hub.users();
         if let Some(connected) = users.get_mut(&self.user) {
             connected.streams -= 1;
@@ -153,10 +124,25 @@ impl Drop for Ticket {
     }
 }
 
+/// Hints at everybody who is told something by `events`, or is gone with them. Failing costs no more
+/// than a hint that is lost.
+pub async fn hint(bus: &dyn Bus, events: &[Event]) {
+    let users: BTreeSet<&UserId> = events
+        .iter()
+        .flat_map(|event| match event {
+            Event::Task(entry) => entry.notices.iter().map(|notice| &notice.user_id).collect(),
+            Event::UserDeleted(user) => vec![user],
+        })
+        .collect();
+    // Writing ids to memory cannot fail.
+    let body = serde_json::to_vec(&users).unwrap_or_default();
+    if let Err(error) = bus.hint(Bytes::from(body)).await {
+        tracing::debug!(error = chain(&error), "streams were not woken");
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::time::timeout;
-
     use super::*;
 
     #[test]
@@ -173,22 +159,5 @@ mod tests {
         tickets.clear();
         assert_eq!(hub.streams.get(), 0);
         assert!(hub.users().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn hints_are_asked_for_until_nobody_has_been_connected_for_a_while() {
-        let hub = Hub::new(IntGauge::new("streams", "…").unwrap());
-        let somebody = hub.until_open(|open| open > 0);
-        assert!(timeout(LINGER, somebody).await.is_err());
-        let mut deserted = std::pin::pin!(hub.deserted());
-        for _ in 0..2 {
-            let ticket = hub.open(&UserId::new());
-            hub.until_open(|open| open > 0).await;
-            assert!(timeout(LINGER * 2, &mut deserted).await.is_err());
-            drop(ticket);
-            let nearly = LINGER - Duration::from_secs(1);
-            assert!(timeout(nearly, &mut deserted).await.is_err());
-        }
-        timeout(Duration::from_secs(1), deserted).await.unwrap();
     }
 }

@@ -1,5 +1,5 @@
 //! The port behind which notifications are kept. The consumer writes them, the HTTP side reads and
-//! marks them, the live streams are woken by its hints.
+//! marks them, the live streams read what is new.
 //!
 //! Invariants of every adapter, which the conformance suite checks: an event is applied once however
 //! often and wherever in parallel it comes; a user's `unread` is exactly the number of their unread
@@ -147,9 +147,6 @@ pub trait NotificationStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Notification>, StoreError>;
 
-    /// Starts to tell who got something new or is gone, whichever replica applied it.
-    async fn hints(&self) -> Result<Box<dyn Hints>, StoreError>;
-
     /// Removes what is beyond its retention, with its counts; at most `limit` at a time. Returns how
     /// many.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
@@ -157,10 +154,4 @@ pub trait NotificationStore: Send + Sync + 'static {
     /// Removes notifications of one deleted user, at most `limit`. Whether there was such a user:
     /// call it again.
     async fn forget(&self, limit: usize) -> Result<bool, StoreError>;
-}
-
-/// Who got something new, or is gone. A hint may be late, doubled or missing: the store is the truth.
-#[async_trait]
-pub trait Hints: Send {
-    async fn next(&mut self) -> Result<UserId, StoreError>;
 }

@@ -62,6 +62,11 @@ impl Link {
         !self.dead.is_cancelled() && self.connection.status().connected()
     }
 
+    /// Whether the broker is short of memory or disk, and takes nothing.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
     pub(super) async fn channel(&self) -> Result<Channel, BusError> {
         self.call(self.connection.create_channel()).await
     }

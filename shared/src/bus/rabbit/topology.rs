@@ -138,7 +138,7 @@ impl Asking<'_> {
     }
 }
 
-async fn exchange(
+pub(super) async fn exchange(
     link: &Link,
     channel: &Channel,
     name: &str,

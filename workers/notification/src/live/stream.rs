@@ -32,6 +32,8 @@ pub struct Stream {
     ticket: Ticket,
     /// The last sequence number the client has.
     sent: u64,
+    /// Whether the store may have more than that.
+    behind: bool,
     /// What goes out before anything else.
     greeting: Option<Bytes>,
     ends: Instant,
@@ -72,6 +74,7 @@ impl Stream {
             store,
             ticket,
             sent,
+            behind: true,
             greeting: Some(greeting.into()),
             ends,
             stopping,
@@ -85,13 +88,16 @@ impl Stream {
         }
         let heartbeat = Instant::now() + HEARTBEAT;
         while !self.stopping.is_cancelled() && Instant::now() < self.ends {
-            // Before the store is asked: a hint that comes meanwhile asks again.
-            self.ticket.wake.mark_unchanged();
-            match self.news().await {
-                News::Events(events) => return Some(events),
-                News::Over => return None,
-                News::Nothing => {}
+            if self.behind {
+                // Before the store is asked: a hint that comes meanwhile asks again.
+                self.ticket.wake.mark_unchanged();
+                match self.news().await {
+                    News::Events(events) => return Some(events),
+                    News::Over => return None,
+                    News::Nothing => {}
+                }
             }
+            self.behind = true;
             tokio::select! {
                 () = self.stopping.cancelled() => return None,
                 () = tokio::time::sleep_until(self.ends) => return None,
@@ -118,6 +124,7 @@ impl Stream {
         let found = self.store.since(user, self.sent, PAGE).await?;
         if let Some(last) = found.last() {
             self.sent = last.sequence;
+            self.behind = found.len() == PAGE;
             return Ok(News::Events(render(&found)));
         }
         Ok(match self.store.counter(user).await?.deleted {

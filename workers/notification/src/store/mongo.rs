@@ -11,7 +11,6 @@ mod answers;
 mod apply;
 mod document;
 mod forget;
-mod hints;
 #[cfg(feature = "embedded")]
 mod import;
 mod indexes;
@@ -34,7 +33,7 @@ use shared::store::StoreError;
 
 use self::answers::AnswersDocument;
 use self::document::{CounterDocument, NotificationDocument};
-use super::{Change, Counter, Expected, Filter, Hints, Key, NotificationStore, Outcome};
+use super::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
 use crate::domain::{Event, Notification};
 
 #[derive(Clone)]
@@ -177,10 +176,6 @@ impl NotificationStore for MongoNotifications {
         let after = i64::try_from(sequence).unwrap_or(i64::MAX);
         let query = doc! {"user_id": user.as_str(), "sequence": {"$gt": after}};
         self.find("since", query, doc! {"sequence": 1}, limit).await
-    }
-
-    async fn hints(&self) -> Result<Box<dyn Hints>, StoreError> {
-        hints::watch(&self.counters).await
     }
 
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

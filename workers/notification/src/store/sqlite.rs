@@ -17,18 +17,14 @@ use shared::id::{NotificationId, UserId};
 use shared::page::PageRequest;
 use shared::sqlite::{Database, OpenError};
 use shared::store::StoreError;
-use tokio::sync::broadcast;
 
-use super::{Change, Counter, Expected, Filter, Hints, Key, NotificationStore, Outcome};
+use super::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
 use crate::domain::{Event, Notification};
 
 const MIGRATIONS: [&str; 1] = [include_str!("sqlite/schema.sql")];
-/// Hints that whoever follows them may be behind.
-const HINTS: usize = 4_096;
 
 pub struct SqliteNotifications {
     database: Database,
-    hints: broadcast::Sender<UserId>,
 }
 
 impl SqliteNotifications {
@@ -36,7 +32,6 @@ impl SqliteNotifications {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Ok(Self {
             database: Database::open(path, &MIGRATIONS)?,
-            hints: broadcast::Sender::new(HINTS),
         })
     }
 }
@@ -58,15 +53,11 @@ impl NotificationStore for SqliteNotifications {
 
     async fn apply(&self, events: &[Event], now: Timestamp) -> Result<Vec<Outcome>, StoreError> {
         let events = events.to_vec();
-        let applied = self.database.write("apply", move |connection| {
-            apply::apply(connection, &events, now)
-        });
-        let (outcomes, told) = applied.await?;
-        for user in told {
-            // Nobody follows when nobody is connected.
-            self.hints.send(user).ok();
-        }
-        Ok(outcomes)
+        self.database
+            .write("apply", move |connection| {
+                apply::apply(connection, &events, now)
+            })
+            .await
     }
 
     async fn list(
@@ -158,10 +149,6 @@ impl NotificationStore for SqliteNotifications {
             .await
     }
 
-    async fn hints(&self) -> Result<Box<dyn Hints>, StoreError> {
-        Ok(Box::new(Told(self.hints.subscribe())))
-    }
-
     /// Also forgets events and keys whose time is over.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.database
@@ -185,16 +172,5 @@ impl NotificationStore for SqliteNotifications {
             })
             .await?;
         Ok(true)
-    }
-}
-
-struct Told(broadcast::Receiver<UserId>);
-
-#[async_trait]
-impl Hints for Told {
-    /// Whoever was too slow for all hints is told so: they begin anew, and look at everybody.
-    async fn next(&mut self) -> Result<UserId, StoreError> {
-        let next = self.0.recv().await;
-        next.map_err(|missed| StoreError::unavailable("hints", missed))
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use notification_worker::domain::Event;
 use notification_worker::live::{HEARTBEAT, Hub, Stream};
 use serde_json::json;
+use shared::bus::Bus;
 use shared::id::UserId;
 use shared::identity::TOKEN_EXPIRES;
 use shared::supervise::CancellationToken;
@@ -92,6 +93,35 @@ async fn a_stream_resumes_on_another_replica_without_gap_or_duplicate() {
     };
     let ((), seen) = tokio::join!(publishing, following);
     assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_a_worker_applied_and_died_before_it_told_is_told_when_it_comes_again() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let task = Task::new();
+    let user = worker.http.as_user(task.owner.as_str());
+    let mut stream = resume(&user, 0).await;
+    let store = stage.store().await;
+    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    stage.publish(&[task.event(1)]).await;
+    // Long before the next heartbeat.
+    let event = stream.next_within(HEARTBEAT / 2).await.unwrap();
+    assert_eq!(event.id.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_hint_that_nobody_can_read_wakes_everybody() {
+    let stage = Stage::new().await;
+    let worker = stage.worker().await;
+    let task = Task::new();
+    let user = worker.http.as_user(task.owner.as_str());
+    let mut stream = resume(&user, 0).await;
+    let store = stage.store().await;
+    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    stage.bus().hint("of another version".into()).await.unwrap();
+    let event = stream.next_within(HEARTBEAT / 2).await.unwrap();
+    assert_eq!(event.id.as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -190,7 +190,8 @@ impl Stage {
 
     pub(crate) async fn consumer(&self) -> Consumer {
         let registry = prometheus::Registry::new();
-        consumer::new(self.store().await, Arc::new(SystemClock), &registry)
+        let bus = Arc::new(self.bus());
+        consumer::new(self.store().await, bus, Arc::new(SystemClock), &registry)
     }
 
     /// What a worker of this stage finds in its environment.

@@ -39,7 +39,6 @@ macro_rules! conformance {
             parallel_writers_lose_no_count
             a_reader_of_the_sequence_never_skips_one
             retention_removes_notifications_with_their_counts
-            a_hint_tells_who_got_something_new_or_is_gone
             a_change_happens_in_an_expected_state_only
             of_many_who_expect_it_unread_one_marks_it
             whatever_happens_at_once_unread_is_what_is_there
@@ -485,26 +484,4 @@ async fn retention_removes_notifications_with_their_counts(store: Store) {
     );
     // Delivered again, it stays away.
     assert_eq!(apply(&store, &old, &[1]).await, [Outcome::Duplicate]);
-}
-
-async fn a_hint_tells_who_got_something_new_or_is_gone(store: Store) {
-    let (task, other) = (Task::new(), Task::new());
-    apply(&store, &task, &[1]).await;
-    let mut hints = store.hints().await.expect("the store is there");
-    apply(&store, &other, &[1]).await;
-    apply(&store, &task, &[2]).await;
-    let mut next = async || {
-        let next = tokio::time::timeout(SOON, hints.next()).await;
-        next.expect("a hint within 30 s")
-            .expect("the store is there")
-    };
-    assert_eq!(next().await, other.owner);
-    assert_eq!(next().await, task.owner);
-    // Marking brings nothing new.
-    store
-        .set_all_read(&other.owner, None, task.born)
-        .await
-        .expect("the store is there");
-    bury(&store, &task.owner).await;
-    assert_eq!(next().await, task.owner);
 }

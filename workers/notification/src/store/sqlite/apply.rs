@@ -1,9 +1,6 @@
 //! Applies a batch of events: what each tells, its id, and every count that follows from it.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
-use shared::id::UserId;
 use shared::sqlite::rusqlite::{self, Connection, OptionalExtension, named_params, params};
 use shared::sqlite::{millis, unreadable};
 
@@ -11,13 +8,12 @@ use super::forget::bury;
 use crate::domain::{Entry, Event, MEMORY, Notice, RETENTION};
 use crate::store::Outcome;
 
-/// One outcome for each event, and who is to be woken.
+/// One outcome for each event.
 pub(super) fn apply(
     connection: &Connection,
     events: &[Event],
     now: Timestamp,
-) -> rusqlite::Result<(Vec<Outcome>, BTreeSet<UserId>)> {
-    let mut told = BTreeSet::new();
+) -> rusqlite::Result<Vec<Outcome>> {
     let mut outcomes = vec![Outcome::Duplicate; events.len()];
     // The tombstones first, so that the tasks see them: of what is in one batch, it does not matter
     // which came first.
@@ -26,7 +22,6 @@ pub(super) fn apply(
             && bury(connection, user, now)?
         {
             *outcome = Outcome::Applied;
-            told.insert(user.clone());
         }
     }
     for (event, outcome) in events.iter().zip(&mut outcomes) {
@@ -35,13 +30,11 @@ pub(super) fn apply(
         {
             *outcome = Outcome::Applied;
             for notice in &entry.notices {
-                if tell(connection, notice)? {
-                    told.insert(notice.user_id.clone());
-                }
+                tell(connection, notice)?;
             }
         }
     }
-    Ok((outcomes, told))
+    Ok(outcomes)
 }
 
 /// Notes that the event is applied. False where it was before.
@@ -53,7 +46,7 @@ fn remember(connection: &Connection, entry: &Entry, now: Timestamp) -> rusqlite:
 }
 
 /// Adds a notification, with the next number of its user. False where that user is gone.
-fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<bool> {
+fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<()> {
     let sequence: Option<i64> = connection
         .prepare_cached(
             "INSERT INTO counters (user_id, sequence, unread) VALUES (?1, 1, 1)
@@ -64,7 +57,7 @@ fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<bool> {
         .query_row([notice.user_id.as_str()], |row| row.get(0))
         .optional()?;
     let Some(sequence) = sequence else {
-        return Ok(false);
+        return Ok(());
     };
     // Out of range only at the end of time.
     let expires_at = notice.created_at.checked_add(RETENTION);
@@ -86,7 +79,7 @@ fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<bool> {
             ":created_at": millis(notice.created_at),
             ":expires_at": millis(expires_at.unwrap_or(Timestamp::MAX)),
         })?;
-    Ok(true)
+    Ok(())
 }
 
 /// Forgets events that are too old to tell anybody anything, should they come again.
