@@ -1,9 +1,9 @@
 //! RabbitMQ behind the [`Bus`] port.
 //!
-//! One connection (and one more for who hints), built when first needed and rebuilt from nothing after
-//! any error on it or its channels: the driver's own recovery is off, so an unconfirmed message always
-//! counts as unpublished and an unacknowledged one is always delivered again. Publishing and consuming
-//! have channels of their own. Whoever builds a connection declares the whole topology on it.
+//! One connection, built when first needed and rebuilt from nothing after any error on it or its
+//! channels: the driver's own recovery is off, so an unconfirmed message always counts as
+//! unpublished and an unacknowledged one is always delivered again. Publishing and consuming have
+//! channels of their own. Whoever builds it declares the whole topology on it. Who hints has another.
 
 mod dead_letters;
 mod hints;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::Method;
 use jiff::Timestamp;
@@ -87,6 +88,16 @@ async fn only_the_unroutable_one_of_a_batch_counts_as_failed_and_its_queue_is_ma
     }
     let again = [event(EventType::TaskUpdated, "t", 50)];
     assert_eq!(bus.publish(&again).await.unwrap(), [Outcome::Confirmed]);
+}
+
+#[tokio::test]
+async fn all_who_find_nothing_at_the_same_time_declare_it() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let publish = async || bus(&vhost.url()).publish(&[created(1)]).await;
+    let published = join_all((0..8).map(|_| publish())).await;
+    for outcomes in published {
+        assert_eq!(outcomes.unwrap(), [Outcome::Confirmed]);
+    }
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ impl Hinter {
     }
 
     async fn open(uri: &AMQPUri) -> Result<Self, BusError> {
-        let link = Link::open(uri).await?;
+        let link = Link::connect(uri).await?;
         let channel = channel(&link).await?;
         Ok(Self { link, channel })
     }

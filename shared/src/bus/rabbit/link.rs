@@ -27,7 +27,7 @@ pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a connection may take until the broker has let us in.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A connection on which the topology is declared.
+/// A connection.
 pub(super) struct Link {
     connection: Connection,
     socket: Socket,
@@ -35,7 +35,16 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// With the topology declared on it.
     pub(super) async fn open(uri: &AMQPUri) -> Result<Self, BusError> {
+        let link = Self::connect(uri).await?;
+        topology::declare(&link).await?;
+        topology::check(&link).await?;
+        Ok(link)
+    }
+
+    /// With nothing declared on it.
+    pub(super) async fn connect(uri: &AMQPUri) -> Result<Self, BusError> {
         // Where this fails or is dropped, the socket goes with it and takes the connection along.
         let socket = Socket::default();
         let connection = timeout(CONNECT_DEADLINE, connect(uri.clone(), socket.0.clone()))
@@ -48,14 +57,11 @@ impl Link {
             connection.events_listener(),
             dead.clone(),
         ));
-        let link = Self {
+        Ok(Self {
             connection,
             socket,
             dead,
-        };
-        topology::declare(&link).await?;
-        topology::check(&link).await?;
-        Ok(link)
+        })
     }
 
     pub(super) fn is_alive(&self) -> bool {

@@ -3,6 +3,8 @@
 //! All queues are durable quorum queues with arguments that RabbitMQ 3.10 to 4.x understand alike.
 //! Arguments cannot be changed later: a queue that was declared with others is a clear error.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
@@ -10,6 +12,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
+use tokio::time::{Instant, sleep};
 
 use super::link::Link;
 use super::publisher;
@@ -22,6 +25,9 @@ const DELIVERY_LIMIT: i32 = 1_000;
 /// Nothing catches what the dead-letter queue drops: in effect no limit (RabbitMQ 4 has one of 20
 /// where none is given).
 const DEAD_LETTER_DELIVERY_LIMIT: i32 = 1_000_000;
+/// A queue that somebody else is just declaring is there before it takes anything; not for longer than this.
+const IN_THE_MAKING: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Declares everything. A queue that is not there is told as lost before it is made, and one that is
 /// there is only bound: so none is made unknown to its refiller. Channels of its own, for a refusal
@@ -90,12 +96,19 @@ async fn tell(link: &Link, losses: &str, lost: Queue) -> Result<(), BusError> {
         ..Default::default()
     };
     let body = Loss::of(lost, Timestamp::now()).to_json();
-    let persistent = publisher::persistent();
-    let told = channel.basic_publish("".into(), losses.into(), mandatory, &body, persistent);
-    let told = link.call(async { told.await?.await }).await?;
-    if !told.is_ack() || told.take_message().is_some() {
-        let why = format!("the queue `{losses}` takes nothing");
-        return Err(BusError::Unavailable(why.into()));
+    let until = Instant::now() + IN_THE_MAKING;
+    loop {
+        let persistent = publisher::persistent();
+        let told = channel.basic_publish("".into(), losses.into(), mandatory, &body, persistent);
+        let told = link.call(async { told.await?.await }).await?;
+        if told.is_ack() && told.take_message().is_none() {
+            break;
+        }
+        if Instant::now() > until {
+            let why = format!("the queue `{losses}` takes nothing");
+            return Err(BusError::Unavailable(why.into()));
+        }
+        sleep(PAUSE).await;
     }
     link.call(channel.close(200, "done".into())).await
 }
