@@ -125,8 +125,8 @@ pub trait Bus: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), BusError>;
 }
 
-/// Hints until the connection breaks, or until some may have been missed: whoever listens again has
-/// to look for themselves what happened meanwhile.
+/// Hints until the connection breaks; whoever listens again looks for themselves what happened
+/// meanwhile. A listener that does not keep up may miss some without a word.
 #[async_trait]
 pub trait Hints: Send {
     async fn next(&mut self) -> Result<Bytes, BusError>;

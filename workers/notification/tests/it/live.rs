@@ -95,8 +95,9 @@ async fn a_stream_resumes_on_another_replica_without_gap_or_duplicate() {
     assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
 }
 
-#[tokio::test]
-async fn what_a_worker_applied_and_died_before_it_told_is_told_when_it_comes_again() {
+/// A task's first event, applied by somebody who died before anybody was told of it. `tell` has to be
+/// heard long before the next heartbeat.
+async fn is_woken_by(tell: impl AsyncFnOnce(&Stage, &Task)) {
     let stage = Stage::new().await;
     let worker = stage.worker().await;
     let task = Task::new();
@@ -104,24 +105,23 @@ async fn what_a_worker_applied_and_died_before_it_told_is_told_when_it_comes_aga
     let mut stream = resume(&user, 0).await;
     let store = stage.store().await;
     store.apply(&[task.entry(1)], task.born).await.unwrap();
-    stage.publish(&[task.event(1)]).await;
-    // Long before the next heartbeat.
+    tell(&stage, &task).await;
     let event = stream.next_within(HEARTBEAT / 2).await.unwrap();
     assert_eq!(event.id.as_deref(), Some("1"));
 }
 
 #[tokio::test]
+async fn what_a_worker_applied_and_died_before_it_told_is_told_when_it_comes_again() {
+    is_woken_by(async |stage, task| stage.publish(&[task.event(1)]).await).await;
+}
+
+#[tokio::test]
 async fn a_hint_that_nobody_can_read_wakes_everybody() {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
-    let task = Task::new();
-    let user = worker.http.as_user(task.owner.as_str());
-    let mut stream = resume(&user, 0).await;
-    let store = stage.store().await;
-    store.apply(&[task.entry(1)], task.born).await.unwrap();
-    stage.bus().hint("of another version".into()).await.unwrap();
-    let event = stream.next_within(HEARTBEAT / 2).await.unwrap();
-    assert_eq!(event.id.as_deref(), Some("1"));
+    is_woken_by(async |stage, _| {
+        let other_version = "of another version".into();
+        stage.bus().hint(other_version).await.unwrap();
+    })
+    .await;
 }
 
 #[tokio::test]

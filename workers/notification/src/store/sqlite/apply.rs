@@ -45,7 +45,7 @@ fn remember(connection: &Connection, entry: &Entry, now: Timestamp) -> rusqlite:
     Ok(noted > 0)
 }
 
-/// Adds a notification, with the next number of its user. False where that user is gone.
+/// Adds a notification, with the next number of its user; none where that user is gone.
 fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<()> {
     let sequence: Option<i64> = connection
         .prepare_cached(
