@@ -104,9 +104,15 @@ async fn is_woken_by(tell: impl AsyncFnOnce(&Stage, &Task)) {
     let user = worker.http.as_user(task.owner.as_str());
     let mut stream = resume(&user, 0).await;
     let store = stage.store().await;
-    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    store
+        .apply(&[task.entry(1)], task.born)
+        .await
+        .expect("applied");
     tell(&stage, &task).await;
-    let event = stream.next_within(HEARTBEAT / 2).await.unwrap();
+    let event = stream
+        .next_within(HEARTBEAT / 2)
+        .await
+        .expect("told before the heartbeat");
     assert_eq!(event.id.as_deref(), Some("1"));
 }
 
