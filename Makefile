@@ -1,7 +1,7 @@
 # One command per target; the work is in infra/native, and in infra/docker for containers.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run up down status logs restart clean build check test demo load drill redrive prove-events prove-limits compose-up compose-down compose-logs compose-clean
+.PHONY: help run up down status logs restart clean build check test demo load drill redrive prove-events prove-limits prove-outage compose-up compose-down compose-logs compose-clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 15
@@ -44,6 +44,9 @@ prove-events: ## shows that no event is lost or doubled, through every kind of f
 
 prove-limits: ## shows that no window of time holds more than its limit, whatever Redis does: make prove-limits SECONDS_EACH= OUTAGE= KEYS= OUT= SVG=
 	@infra/native/prove-limits.sh
+
+prove-outage: ## kills RabbitMQ under load for a while: what piles up, and how fast it drains: make prove-outage OUTAGE= RATE= PENDING= OUT=
+	@infra/native/prove-outage.sh
 
 redrive: ## brings dead letters back to the queues they came from: make redrive ARGS="--dry-run --limit 10"
 	@infra/native/redrive.sh $(ARGS)

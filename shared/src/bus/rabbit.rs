@@ -1,9 +1,11 @@
 //! RabbitMQ behind the [`Bus`] port.
 //!
-//! One connection, built when first needed and rebuilt from nothing after any error on it or its
-//! channels: the driver's own recovery is off, so an unconfirmed message always counts as
-//! unpublished and an unacknowledged one is always delivered again. Publishing and consuming have
-//! channels of their own. Whoever builds it declares the whole topology on it. Who hints has another.
+//! A connection for what is consumed and asked, one for what is published, and one for hints: a broker
+//! that is short of memory or disk space reads nothing more from whoever publishes, and must go on
+//! reading acknowledgements, or its queues never empty. Each is built when first needed and rebuilt from
+//! nothing after any error on it or its channels: the driver's own recovery is off, so an unconfirmed
+//! message always counts as unpublished and an unacknowledged one is always delivered again. Whoever
+//! builds one of the first two declares the whole topology on it.
 
 mod dead_letters;
 mod hints;
@@ -46,8 +48,8 @@ pub fn url(vars: &mut Vars<'_>) -> Option<Secret> {
 
 /// RabbitMQ, of any version from 3.10.
 pub struct RabbitBus {
-    uri: AMQPUri,
-    link: Mutex<Option<Arc<Link>>>,
+    consuming: Line,
+    publishing: Arc<Line>,
     /// Locked for a whole batch: batches never mix on the channel.
     publisher: Mutex<Option<Publisher>>,
     hinter: Mutex<Option<Hinter>>,
@@ -56,12 +58,33 @@ pub struct RabbitBus {
 impl RabbitBus {
     /// Connects to nothing yet. The error is one line without the password.
     pub fn new(url: &Secret) -> Result<Self, String> {
+        let uri = parse(url.expose())?;
         Ok(Self {
-            uri: parse(url.expose())?,
-            link: Mutex::new(None),
+            consuming: Line::new(uri.clone()),
+            publishing: Arc::new(Line::new(uri)),
             publisher: Mutex::new(None),
             hinter: Mutex::new(None),
         })
+    }
+
+    /// The connection for everything but publishing.
+    async fn link(&self) -> Result<Arc<Link>, BusError> {
+        self.consuming.link().await
+    }
+}
+
+/// One connection, made when first needed, and anew when it broke.
+struct Line {
+    uri: AMQPUri,
+    link: Mutex<Option<Arc<Link>>>,
+}
+
+impl Line {
+    fn new(uri: AMQPUri) -> Self {
+        Self {
+            uri,
+            link: Mutex::new(None),
+        }
     }
 
     /// The living connection, or a new one with everything declared on it.
@@ -91,7 +114,7 @@ impl Bus for RabbitBus {
         // Taken out: when this future is dropped half-way, its channel is never used again.
         let publisher = match slot.take().filter(Publisher::is_usable) {
             Some(publisher) => publisher,
-            None => Publisher::open(self.link().await?).await?,
+            None => Publisher::open(self.publishing.link().await?).await?,
         };
         let outcomes = publisher.publish(batch).await?;
         *slot = Some(publisher);
@@ -105,14 +128,15 @@ impl Bus for RabbitBus {
     ) -> Result<Box<dyn Subscription>, BusError> {
         let link = self.link().await?;
         let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
-        let subscription = subscription::open(link, &names, prefetch).await?;
+        let subscription =
+            subscription::open(link, self.publishing.clone(), &names, prefetch).await?;
         Ok(Box::new(subscription))
     }
 
     async fn hint(&self, body: Bytes) -> Result<(), BusError> {
         let mut slot = self.hinter.lock().await;
         let usual = slot.take();
-        *slot = Some(Hinter::hint(usual, &self.uri, &body).await?);
+        *slot = Some(Hinter::hint(usual, &self.publishing.uri, &body).await?);
         Ok(())
     }
 
@@ -131,7 +155,8 @@ impl Bus for RabbitBus {
     }
 
     async fn ping(&self) -> Result<(), BusError> {
-        // A new channel is something that only a broker that is well gives us.
+        // A new channel is something that only a broker that is well gives us. One that is short of memory
+        // gives it too, to who consumes: what waits to be published is told by the outbox's own figures.
         let ping = async { self.link().await?.channel().await.map(drop) };
         timeout(PING_DEADLINE, ping)
             .await

@@ -1,5 +1,6 @@
 //! A real rabbitmq-server with its management API, on one node with an epmd of its own.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -234,6 +235,17 @@ impl RabbitMq {
     pub async fn restart(&mut self) {
         self.process.start_again();
         self.ready().await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Restarts it with less memory than it has taken already: it keeps what it has and takes no message.
+    pub async fn starve(&mut self) {
+        let config = self.process.folder().join("rabbitmq.conf");
+        let starve = || -> std::io::Result<()> {
+            let mut file = std::fs::File::options().append(true).open(config)?;
+            file.write_all(b"vm_memory_high_watermark.absolute = 1MB\n")
+        };
+        starve().unwrap_or_else(|error| panic!("failed to configure RabbitMQ: {error}"));
+        self.restart().await;
     }
 
     async fn ready(&mut self) -> Result<(), StartError> {

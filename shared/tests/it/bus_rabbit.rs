@@ -17,6 +17,7 @@ use shared::event::{Envelope, EventType};
 use shared::secret::Secret;
 use shared::store::{StoreError, chain};
 use shared::testing::{ChaosProxy, RabbitMq, Vhost, eventually, shared_rabbitmq};
+use tokio::time::timeout;
 
 fn bus(url: &str) -> RabbitBus {
     RabbitBus::new(&Secret::new(url)).unwrap()
@@ -285,6 +286,45 @@ async fn a_broker_that_falls_silent_is_noticed_by_publisher_subscriber_and_ping(
 }
 
 static EVENT: std::sync::LazyLock<Envelope> = std::sync::LazyLock::new(|| created(1));
+
+#[tokio::test]
+async fn a_broker_short_of_memory_says_so_to_who_publishes_and_goes_on_with_who_consumes() {
+    let mut rabbit = RabbitMq::start().await;
+    let both = [created(1), created(2)];
+    bus(&rabbit.url()).publish(&both).await.unwrap();
+    rabbit.settle().await;
+    rabbit.starve().await;
+
+    let bus = bus(&rabbit.url());
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let mut received = Vec::new();
+    while received.len() < both.len() {
+        received.extend(subscription.next_batch(10).await.unwrap());
+    }
+    let is_told = |error: BusError| {
+        let why = chain(&error);
+        assert!(why.contains("short of memory"), "{why}");
+    };
+    is_told(bus.publish(&[created(3)]).await.unwrap_err());
+    // From now on it is known, and nobody waits.
+    let again = timeout(Duration::from_secs(1), async {
+        is_told(bus.publish(&[created(3)]).await.unwrap_err());
+        let put_aside = subscription.dead_letter(&received[0], "unreadable");
+        is_told(put_aside.await.unwrap_err());
+    });
+    again.await.unwrap();
+    // Nor for a hint, neither for the one that meets the alarm nor for those after it.
+    for _ in 0..2 {
+        bus.hint("look".into()).await.unwrap();
+    }
+
+    subscription.ack(&received[1..]).await.unwrap();
+    drop(subscription);
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let left = subscription.next_batch(10).await.unwrap();
+    let bodies: Vec<_> = left.iter().map(|delivery| &delivery.body).collect();
+    assert_eq!(bodies, [&received[0].body]);
+}
 
 #[tokio::test]
 async fn a_broken_connection_is_rebuilt_by_the_next_call() {

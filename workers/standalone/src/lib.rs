@@ -13,3 +13,4 @@ pub mod transfer;
 
 pub mod demo;
 pub mod load;
+mod stream;

@@ -25,7 +25,7 @@ impl DeadLetters for RabbitBus {
     ) -> Result<Redriven, BusError> {
         let link = self.link().await?;
         topology::declare(&link).await?;
-        let publisher = Publisher::open(link.clone()).await?;
+        let publisher = Publisher::open(self.publishing.link().await?).await?;
         // What is taken and not acknowledged on it goes back when it closes.
         let channel = link.channel().await?;
         let mut done = Redriven::default();

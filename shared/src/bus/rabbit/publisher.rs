@@ -38,6 +38,9 @@ pub(super) struct Message {
 
 impl Publisher {
     pub(super) async fn open(link: Arc<Link>) -> Result<Self, BusError> {
+        if link.is_blocked() {
+            return Err(blocked());
+        }
         let channel = link.channel().await?;
         link.call(channel.confirm_select(ConfirmSelectOptions::default()))
             .await?;
@@ -46,6 +49,14 @@ impl Publisher {
 
     pub(super) fn is_usable(&self) -> bool {
         self.link.is_alive() && self.channel.status().connected()
+    }
+
+    /// Ends the connection for all who publish, after an error on it. One that is blocked stays: its broker
+    /// would not even read that it was closed, and tells it when there is room again.
+    pub(super) fn give_up(&self) {
+        if !self.link.is_blocked() {
+            self.link.kill();
+        }
     }
 
     pub(super) async fn close(self) -> Result<(), BusError> {
@@ -70,7 +81,7 @@ impl Publisher {
         match broken {
             None => Ok(outcomes),
             Some(error) => {
-                self.link.kill();
+                self.give_up();
                 match outcomes.contains(&Outcome::Confirmed) {
                     true => Ok(outcomes),
                     false => Err(error),
@@ -110,8 +121,14 @@ impl Publisher {
                 };
                 confirm.map_err(bus_error)?.await.map_err(bus_error)
             };
-            let confirm = timeout_at(deadline, self.link.while_alive(confirm)).await;
-            confirmations.push(confirm.unwrap_or_else(|_| Err(late("a publish", ANSWER_DEADLINE))));
+            confirmations.push(
+                match timeout_at(deadline, self.link.while_alive(confirm)).await {
+                    Ok(Ok(confirmation)) => Ok(confirmation),
+                    _ if self.link.is_blocked() => Err(blocked()),
+                    Ok(error) => error,
+                    Err(_) => Err(late("a publish", ANSWER_DEADLINE)),
+                },
+            );
         }
         self.outcomes(messages, confirmations).await
     }
@@ -166,6 +183,13 @@ impl Publisher {
         })
         .collect()
     }
+}
+
+/// `connection.blocked`: an alarm of the broker's, which ends by itself when there is room again.
+fn blocked() -> BusError {
+    let why =
+        "the broker is short of memory or disk space and takes nothing; its log says of which";
+    BusError::Unavailable(why.into())
 }
 
 fn message(envelope: &Envelope) -> Result<Message, BusError> {

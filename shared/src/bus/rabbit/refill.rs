@@ -24,7 +24,8 @@ impl Refillable for RabbitBus {
                 "nobody tells of losses of the exchange `{exchange}`"
             ))
         })?;
-        let subscription = subscription::open(self.link().await?, &[queue], PREFETCH).await?;
+        let (link, publishing) = (self.link().await?, self.publishing.clone());
+        let subscription = subscription::open(link, publishing, &[queue], PREFETCH).await?;
         Ok(Box::new(subscription))
     }
 
@@ -32,7 +33,7 @@ impl Refillable for RabbitBus {
         let into = |event| publisher::into(queue.name, event);
         let messages: Vec<Message> = events.iter().map(into).collect::<Result<_, _>>()?;
         // A channel of its own: the relay's is busy with what is new.
-        let publisher = Publisher::open(self.link().await?).await?;
+        let publisher = Publisher::open(self.publishing.link().await?).await?;
         for outcome in publisher.send(&messages).await {
             if let Outcome::Failed(why) = outcome? {
                 return Err(BusError::Unavailable(why.into()));

@@ -14,7 +14,7 @@ use lapin::{BasicProperties, Channel, ErrorKind};
 
 use super::link::Link;
 use super::publisher::{Publisher, parked};
-use super::{bus_error, topology};
+use super::{Line, bus_error, topology};
 use crate::bus::{BusError, Delivery, Outcome, Subscription};
 
 /// How much of a reason goes into a header.
@@ -29,6 +29,7 @@ type Deliveries = SelectAll<Pin<Box<dyn Stream<Item = Item> + Send>>>;
 
 struct RabbitSubscription {
     link: Arc<Link>,
+    publishing: Arc<Line>,
     channel: Channel,
     deliveries: Deliveries,
     /// What came with each message that is neither acknowledged nor put aside.
@@ -40,6 +41,7 @@ struct RabbitSubscription {
 
 pub(super) async fn open(
     link: Arc<Link>,
+    publishing: Arc<Line>,
     queues: &[&'static str],
     prefetch: u16,
 ) -> Result<impl Subscription + use<>, BusError> {
@@ -67,6 +69,7 @@ pub(super) async fn open(
     }
     Ok(RabbitSubscription {
         link,
+        publishing,
         channel,
         deliveries: select_all(streams),
         open: HashMap::new(),
@@ -159,16 +162,16 @@ impl Subscription for RabbitSubscription {
         let headers = headers(reason, delivery.queue, event_id);
         let message = parked(delivery.body.to_vec(), properties, headers);
 
-        let publisher = match self.dead_letters.take() {
+        let publisher = match self.dead_letters.take().filter(Publisher::is_usable) {
             Some(publisher) => publisher,
-            None => Publisher::open(self.link.clone()).await?,
+            None => Publisher::open(self.publishing.link().await?).await?,
         };
         let outcome = publisher.send(&[message]).await.remove(0);
         match outcome {
             Ok(Outcome::Confirmed) => self.dead_letters = Some(publisher),
             Ok(Outcome::Failed(why)) => return Err(BusError::Unavailable(why.into())),
             Err(error) => {
-                self.link.kill();
+                publisher.give_up();
                 return Err(error);
             }
         }

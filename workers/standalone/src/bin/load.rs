@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use standalone::load::outage::{self, Outage};
 use standalone::load::{self, Settings};
 
 /// Loads a running platform with oha and checks every answer.
@@ -21,6 +22,33 @@ struct Arguments {
 enum Command {
     /// Prints a fresh access token of the first user's.
     Token,
+    /// Takes RabbitMQ away while tasks are created, and measures what piles up and how it drains.
+    Outage(OutageOptions),
+}
+
+#[derive(Args)]
+struct OutageOptions {
+    /// A shell command that takes RabbitMQ away.
+    #[arg(long)]
+    away: String,
+    /// A shell command that brings it back.
+    #[arg(long)]
+    back: String,
+    /// For how long it is away at least.
+    #[arg(long, default_value = "60s", value_parser = shared::env::parse_duration)]
+    length: Duration,
+    /// It stays away until so many tasks wait to be told.
+    #[arg(long, default_value_t = 0)]
+    pending: u64,
+    /// Tasks a second; 0 is as fast as answers come while it is away, and none afterwards.
+    #[arg(long, default_value_t = 800.0)]
+    rate: f64,
+    /// The file NAME.pid of a process whose memory is measured; any number of times.
+    #[arg(long)]
+    process: Vec<PathBuf>,
+    /// Where the result is written.
+    #[arg(long)]
+    json: PathBuf,
 }
 
 #[derive(Args)]
@@ -79,6 +107,18 @@ async fn main() -> ExitCode {
     let work = async {
         match command {
             None => load::run(&settings, &mut stdout()).await,
+            Some(Command::Outage(options)) => {
+                let outage = Outage {
+                    away: options.away,
+                    back: options.back,
+                    length: options.length,
+                    pending: options.pending,
+                    rate: (options.rate > 0.0).then_some(options.rate),
+                    processes: options.process,
+                    json: options.json,
+                };
+                outage::run(&settings, &outage, &mut stdout()).await
+            }
             Some(Command::Token) => {
                 let token = load::token(&settings).await?;
                 Ok(writeln!(stdout(), "{token}")?)

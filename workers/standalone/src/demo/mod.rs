@@ -8,7 +8,6 @@ mod contract;
 mod exchange;
 mod screen;
 mod story;
-mod stream;
 
 use std::io::Write;
 use std::time::Instant;

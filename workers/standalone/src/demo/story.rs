@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::contract::{self, NOTIFICATION, TASK, TOKENS, USER};
 use super::exchange::{Answer, Call, Http};
 use super::screen::Screen;
-use super::stream::Stream;
+use crate::stream::Stream;
 
 /// How long a notification may take before the story gives it up.
 const PATIENCE: Duration = Duration::from_secs(15);

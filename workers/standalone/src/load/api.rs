@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde_json::Value;
-use shared::http::client::Client;
+use shared::http::client::{Client, ClientError};
 use tokio::process::Command;
 
 use super::limits::Limits;
+use crate::stream::Stream;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 const MAX_BODY: usize = 4 << 20;
@@ -82,6 +83,7 @@ impl Answer {
 }
 
 /// The platform at one address.
+#[derive(Clone)]
 pub(super) struct Api {
     base: String,
     client: Client,
@@ -112,9 +114,8 @@ impl Api {
         format!("{}{}", self.base, ask.path)
     }
 
-    /// One call, whatever it answers.
-    pub(super) async fn call(&self, ask: &Ask, token: Option<&str>) -> anyhow::Result<Answer> {
-        let mut request = http::Request::builder()
+    fn request(&self, ask: &Ask, token: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder()
             .method(&ask.method)
             .uri(self.url(ask))
             .body(Full::from(ask.body.clone().unwrap_or_default()))?;
@@ -126,14 +127,36 @@ impl Api {
             let bearer = HeaderValue::try_from(format!("Bearer {token}"))?;
             request.headers_mut().insert(header::AUTHORIZATION, bearer);
         }
-        let answer = self.client.call(request, DEADLINE, MAX_BODY).await;
-        let answer = answer.map_err(|error| match error.is_connect() {
+        Ok(request)
+    }
+
+    fn explain(&self, ask: &Ask, error: ClientError) -> anyhow::Error {
+        match error.is_connect() {
             true => anyhow::anyhow!(
                 "nothing listens at {}; start it with `make run` or `make up`",
                 self.base
             ),
             false => anyhow::Error::new(error).context(format!("{ask} gave no whole answer")),
-        })?;
+        }
+    }
+
+    /// The user's event stream, open.
+    pub(super) async fn listen(&self, token: Option<&str>) -> anyhow::Result<Stream> {
+        let ask = Ask::get("/api/notifications/stream");
+        let request = self.request(&ask, token)?;
+        let answer = self.client.send(request, DEADLINE).await;
+        let answer = answer.map_err(|error| self.explain(&ask, error))?;
+        match answer.status() {
+            StatusCode::OK => Ok(Stream::read(answer.into_body())),
+            status => bail!("{ask} answered {status}"),
+        }
+    }
+
+    /// One call, whatever it answers.
+    pub(super) async fn call(&self, ask: &Ask, token: Option<&str>) -> anyhow::Result<Answer> {
+        let request = self.request(ask, token)?;
+        let answer = self.client.call(request, DEADLINE, MAX_BODY).await;
+        let answer = answer.map_err(|error| self.explain(ask, error))?;
         let limits = Limits::read(&answer.headers);
         Ok(Answer {
             status: answer.status.as_u16(),

@@ -17,8 +17,11 @@ use super::ledger;
 use super::mix::{Group, Mix, Push, Who};
 use super::oha::{Latency, Oha, Report, Run};
 use super::record::{MixRecord, Row, RowSettings, milliseconds};
+use super::told::Listeners;
 
 const WARM_UP: Duration = Duration::from_secs(2);
+/// What is half as fast as it could be has to know how fast that is, once the backlogs behind it are in step.
+const SATURATION: Duration = Duration::from_secs(10);
 /// Between two single calls beside the load: they take tokens too.
 const PAUSE: Duration = Duration::from_millis(250);
 /// Buckets that fill slower than this are not waited for.
@@ -26,9 +29,9 @@ const LONGEST_REFILL: f64 = 30.0;
 /// What the warm-up, the refill and the calls around the load take at most: tokens must outlive it.
 pub(super) const OVERHEAD: Duration = Duration::from_secs(90);
 /// So much of what is wrong with one process is told.
-const MOST_WRONG: usize = 5;
+pub(super) const MOST_WRONG: usize = 5;
 /// A pace that is not held to this share is told.
-const HELD: f64 = 0.95;
+pub(super) const HELD: f64 = 0.95;
 
 pub(super) struct Measure<'a> {
     pub(super) api: &'a Api,
@@ -46,17 +49,23 @@ pub(super) struct Measured {
 }
 
 impl Measure<'_> {
-    /// Runs `mix`; `actors` are the groups', in their order.
+    /// Runs `mix`; `actors` are the groups', in their order, `listeners` wait beside it for what they are told.
     pub(super) async fn run(
         &self,
         mix: &Mix,
         actors: Vec<Vec<Actor>>,
+        listeners: Vec<Actor>,
         tell: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<Measured> {
         let mut lanes = self.lanes(mix, actors).await?;
-        let warm_up = WARM_UP.min(self.duration);
-        self.warm_up(&mut lanes, warm_up).await?;
+        let mut listeners = Listeners::open(self.api, listeners).await?;
+        let warm_up = match mix.told {
+            true => SATURATION,
+            false => WARM_UP,
+        };
+        self.warm_up(&mut lanes, warm_up.min(self.duration)).await?;
         self.refill(&mut lanes).await?;
+        let unsettled = listeners.settle().await;
         tell(&format!(
             "measuring for {:?}: {}",
             self.duration,
@@ -70,7 +79,9 @@ impl Measure<'_> {
             ended.cancel();
             reports
         };
-        let (reports, calls) = tokio::join!(load, self.beside(&lanes, &ended));
+        let beside = self.beside(&lanes, &ended);
+        let (reports, calls, mut told) = tokio::join!(load, beside, listeners.watch(&ended));
+        let cleaned = listeners.clean().await;
         let reports = reports?;
         let failures = self.redis_failures().await.saturating_sub(failures);
         for (place, answer) in calls {
@@ -85,9 +96,14 @@ impl Measure<'_> {
             let last = self.api.patiently(ask, lane.token(), &mut |_| ()).await;
             lane.judge(last);
         }
+        told.wrong.extend(unsettled);
+        told.wrong
+            .extend(cleaned.err().map(|error| format!("{error:#}")));
+        let mut record = self.record(mix, &lanes, &reports, failures);
+        listeners.record(told, self.duration.as_secs_f64(), &mut record);
         Ok(Measured {
             right: lanes.iter().map(|lane| lane.right).sum(),
-            record: self.record(mix, &lanes, &reports, failures),
+            record,
         })
     }
 

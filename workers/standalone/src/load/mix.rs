@@ -31,7 +31,7 @@ pub(super) enum Who {
 pub(super) enum Push {
     /// As fast as the answers come, or 80 % of the limit where that is less: nothing may be refused.
     Within,
-    /// Well below the limit: 40 % of it.
+    /// Well below what is possible: 40 % of the limit, or half of what the warm-up reached.
     Gently,
     /// As fast as the answers come: 429 is expected.
     Over,
@@ -66,6 +66,14 @@ pub(super) struct Group {
 pub(super) struct Mix {
     pub(super) name: String,
     pub(super) groups: Vec<Group>,
+    /// Whether the users listen beside it for what they are told of tasks of their own.
+    pub(super) told: bool,
+}
+
+impl Mix {
+    pub(super) fn writes(&self) -> bool {
+        self.groups.iter().any(|group| group.who == Who::Writer)
+    }
 }
 
 const JWKS: &str = "/.well-known/jwks.json";
@@ -85,6 +93,7 @@ pub(super) fn shipped() -> Vec<Mix> {
     let alone = |name: &str, ask, status, who, push| Mix {
         name: name.to_owned(),
         groups: vec![group(name, ask, status, who, push)],
+        told: false,
     };
     let task = json!({"title": "Carry water", "priority": "high", "tags": ["load"]});
     let write = Ask::json(Method::POST, TASKS, &task);
@@ -96,11 +105,17 @@ pub(super) fn shipped() -> Vec<Mix> {
         alone("anonymous", Ask::get(JWKS), 200, Who::Nobody, Push::Within),
         alone("refused", Ask::get(TASKS), 401, Who::Nobody, Push::Within),
         alone("read", Ask::get(TASKS), 200, Who::User, Push::Within),
-        alone("write", write, 201, Who::Writer, Push::Within),
+        alone("write", write.clone(), 201, Who::Writer, Push::Within),
+        Mix {
+            name: "told".to_owned(),
+            groups: vec![group("write", write, 201, Who::Writer, Push::Gently)],
+            told: true,
+        },
         alone("limit", Ask::get(TASKS), 200, Who::Hot, Push::Over),
         Mix {
             name: "crowd".to_owned(),
             groups: crowd,
+            told: false,
         },
     ]
 }
@@ -186,6 +201,7 @@ fn parse(text: &str) -> anyhow::Result<Mix> {
     Ok(Mix {
         name: scenario.name,
         groups: vec![group],
+        told: false,
     })
 }
 
@@ -201,7 +217,7 @@ mod tests {
     fn mixes_are_chosen_by_name() {
         let some = ["write".to_owned(), "read".to_owned()];
         assert_eq!(names(&chosen(shipped(), &some).unwrap()), ["read", "write"]);
-        assert_eq!(chosen(shipped(), &[]).unwrap().len(), 6);
+        assert_eq!(chosen(shipped(), &[]).unwrap().len(), 7);
         let error = chosen(shipped(), &["raed".to_owned()]).unwrap_err();
         assert!(error.to_string().contains("`raed`"), "{error}");
     }

@@ -12,10 +12,12 @@ mod limits;
 mod measure;
 mod mix;
 mod oha;
+pub mod outage;
 mod plot;
 mod record;
 mod table;
 mod tasks;
+mod told;
 
 use std::fs::File;
 use std::io::Write;
@@ -33,6 +35,7 @@ use self::measure::{Measure, Measured, OVERHEAD};
 use self::mix::{Mix, Who};
 use self::oha::Oha;
 use self::record::{MixRecord, Record, Row};
+use self::tasks::{LONGEST_PATIENCE, Witnessed};
 
 const MIN_DURATION: Duration = Duration::from_secs(1);
 /// An access token lives for ten minutes.
@@ -40,6 +43,8 @@ const MAX_DURATION: Duration = Duration::from_secs(8 * 60);
 const MAX_USERS: usize = 64;
 const WRITER: &str = "writer";
 const HOT: &str = "hot";
+/// The first of the users.
+const WITNESS: &str = "user-1";
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
@@ -99,6 +104,10 @@ pub async fn run(settings: &Settings, out: &mut (dyn Write + Send)) -> anyhow::R
     for mix in &mixes {
         // What was measured before is not lost because of this one.
         let measured = load.mix(mix).await;
+        if measured.is_err() {
+            // The next writer is to begin with nothing.
+            load.accounts.delete(WRITER).await?;
+        }
         let failed = |error| MixRecord::failed(&mix.name, format!("{error:#}"));
         record.mixes.push(measured.unwrap_or_else(failed));
     }
@@ -193,6 +202,12 @@ impl Load<'_> {
         self.accounts.delete(WRITER).await?;
         let groups = || mixes.iter().flat_map(|mix| &mix.groups);
         let mut names: Vec<String> = groups().flat_map(|group| self.names(group.who)).collect();
+        if mixes.iter().any(Mix::writes) {
+            names.push(WITNESS.to_owned());
+        }
+        if mixes.iter().any(|mix| mix.told) {
+            names.extend(self.names(Who::Everybody));
+        }
         names.sort_unstable();
         names.dedup();
         for name in &names {
@@ -217,29 +232,43 @@ impl Load<'_> {
     }
 
     async fn token(&mut self, name: &str) -> anyhow::Result<String> {
-        let needed = self.measure.duration + OVERHEAD;
+        let needed = self.measure.duration.max(LONGEST_PATIENCE) + OVERHEAD;
         let mut tell = |text: &str| progress(self.out, text);
         self.accounts.token(name, needed, &mut tell).await
     }
 
+    async fn actors(&mut self, who: Who) -> anyhow::Result<Vec<Actor>> {
+        let mut actors = Vec::new();
+        for name in self.names(who) {
+            let token = Some(self.token(&name).await?);
+            actors.push(Actor { name, token });
+        }
+        Ok(actors)
+    }
+
     async fn mix(&mut self, mix: &Mix) -> anyhow::Result<MixRecord> {
+        let listeners = match mix.told {
+            true => self.actors(Who::Everybody).await?,
+            false => Vec::new(),
+        };
         let mut actors = Vec::new();
         for group in &mix.groups {
-            let mut own = Vec::new();
-            for name in self.names(group.who) {
-                let token = Some(self.token(&name).await?);
-                own.push(Actor { name, token });
-            }
+            let mut own = self.actors(group.who).await?;
             if own.is_empty() {
                 let (name, token) = (group.name.clone(), None);
                 own.push(Actor { name, token });
             }
             actors.push(own);
         }
+        let first = match mix.writes() {
+            true => Some(self.first_task().await?),
+            false => None,
+        };
         let mut tell = |text: &str| progress(self.out, &format!("{}: {text}", mix.name));
-        let Measured { mut record, right } = self.measure.run(mix, actors, &mut tell).await?;
-        if mix.groups.iter().any(|group| group.who == Who::Writer) {
-            self.count(&mut record, right).await?;
+        let Measured { mut record, right } =
+            self.measure.run(mix, actors, listeners, &mut tell).await?;
+        if let Some(first) = first {
+            self.count(&mut record, right, &first).await?;
         }
         let verdict = match record.verified {
             true => "every answer was right",
@@ -258,17 +287,34 @@ impl Load<'_> {
         Ok(record)
     }
 
+    async fn first_task(&mut self) -> anyhow::Result<Witnessed> {
+        let writer = self.token(WRITER).await?;
+        let witness = self.token(WITNESS).await?;
+        Witnessed::create(self.measure.api, &writer, &witness).await
+    }
+
     /// Holds the writes against what the platform has of them, then deletes it all.
-    async fn count(&mut self, record: &mut MixRecord, created: u64) -> anyhow::Result<()> {
-        self.line(&format!("  {}: counting {created} tasks", record.name))?;
+    async fn count(
+        &mut self,
+        record: &mut MixRecord,
+        created: u64,
+        first: &Witnessed,
+    ) -> anyhow::Result<()> {
+        self.line(&format!(
+            "  {}: counting {created} tasks, then deleting them",
+            record.name
+        ))?;
+        let api = self.measure.api;
         let token = self.token(WRITER).await?;
-        match tasks::count(self.measure.api, &token, created).await? {
+        match tasks::count(api, &token, created, 1).await? {
             Ok(fact) => record.facts.push(fact),
-            Err(wrong) => {
-                record.verified = false;
-                record.wrong.push(wrong);
-            }
+            Err(wrong) => record.is_wrong(wrong),
         }
-        self.accounts.delete(WRITER).await
+        self.accounts.delete(WRITER).await?;
+        let witness = self.token(WITNESS).await?;
+        if let Err(wrong) = first.gone(api, &witness, created).await? {
+            record.is_wrong(wrong);
+        }
+        Ok(())
     }
 }

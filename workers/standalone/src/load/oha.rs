@@ -118,6 +118,13 @@ impl Oha {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Latency(Vec<(f64, f64)>);
 
+impl FromIterator<(f64, f64)> for Latency {
+    /// Percentiles and seconds, rising.
+    fn from_iter<I: IntoIterator<Item = (f64, f64)>>(points: I) -> Self {
+        Self(points.into_iter().collect())
+    }
+}
+
 impl Latency {
     pub(super) fn points(&self) -> &[(f64, f64)] {
         &self.0

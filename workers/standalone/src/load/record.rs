@@ -49,6 +49,11 @@ impl MixRecord {
         }
     }
 
+    pub(super) fn is_wrong(&mut self, why: String) {
+        self.verified = false;
+        self.wrong.push(why);
+    }
+
     /// One that came to no result.
     pub(super) fn failed(name: &str, why: String) -> Self {
         Self {

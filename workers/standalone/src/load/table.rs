@@ -24,7 +24,7 @@ pub(super) fn text(record: &Record, earlier: &[Record]) -> String {
         let row = |row| cells(row, mix.verified, before(row, earlier));
         lines.extend(mix.rows.iter().map(row));
     }
-    let mut text = aligned(&lines);
+    let mut text = aligned(&lines, &WORDS);
     let rows = record.mixes.iter().flat_map(|mix| &mix.rows);
     if rows.clone().any(|row| row.upper_bounds) {
         text += "≤ several processes of oha together: the percentile of the slowest, which that of all cannot exceed\n";
@@ -91,7 +91,7 @@ pub(super) fn figure(value: f64) -> String {
     }
 }
 
-fn grouped(number: u64) -> String {
+pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -103,7 +103,8 @@ fn grouped(number: u64) -> String {
     text
 }
 
-fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+/// `words` are columns of words; all others are figures.
+pub(super) fn aligned<const N: usize>(lines: &[[String; N]], words: &[usize]) -> String {
     let mut text = String::new();
     for line in lines {
         let mut out = String::new();
@@ -111,7 +112,7 @@ fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
             let width = lines.iter().map(|l| l[column].chars().count()).max();
             let pad = " ".repeat(width.unwrap_or(0) - cell.chars().count());
             let gap = if column == 0 { "" } else { "  " };
-            out += &match WORDS.contains(&column) {
+            out += &match words.contains(&column) {
                 true => format!("{gap}{cell}{pad}"),
                 false => format!("{gap}{pad}{cell}"),
             };

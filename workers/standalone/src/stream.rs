@@ -1,4 +1,4 @@
-//! The user's notifications as they arrive: the event stream is read beside the story, so that each
+//! A user's notifications as they arrive: the event stream is read beside everything else, so that each
 //! event carries the moment at which it came.
 
 use std::time::{Duration, Instant};
@@ -12,21 +12,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// One notification from the stream.
-pub(super) struct Arrival {
-    pub(super) at: Instant,
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
     /// The user's own sequence.
-    pub(super) sequence: u64,
-    pub(super) notification: Value,
+    pub(crate) sequence: u64,
+    pub(crate) notification: Value,
 }
 
-pub(super) struct Stream {
+pub(crate) struct Stream {
     events: mpsc::Receiver<(Instant, Event)>,
     /// Ends the reader, and with it the connection, when the stream is dropped.
     _reader: JoinSet<()>,
 }
 
 impl Stream {
-    pub(super) fn read(body: Incoming) -> Self {
+    pub(crate) fn read(body: Incoming) -> Self {
         let (sender, events) = mpsc::channel(64);
         let mut reader = JoinSet::new();
         reader.spawn(read(body, sender));
@@ -37,10 +37,16 @@ impl Stream {
     }
 
     /// The next notification, or `None` when none comes in time.
-    pub(super) async fn next_within(&mut self, wait: Duration) -> anyhow::Result<Option<Arrival>> {
-        let Ok(next) = tokio::time::timeout(wait, self.events.recv()).await else {
-            return Ok(None);
-        };
+    pub(crate) async fn next_within(&mut self, wait: Duration) -> anyhow::Result<Option<Arrival>> {
+        match tokio::time::timeout(wait, self.next()).await {
+            Ok(arrival) => arrival.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The next notification. Nothing is lost when this is dropped.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Arrival> {
+        let next = self.events.recv().await;
         let (at, event) = next.context("the event stream ended before its time")?;
         let sequence = event.id.as_deref().and_then(|id| id.parse().ok());
         let Some(sequence) = sequence else {
@@ -48,11 +54,11 @@ impl Stream {
         };
         let notification = serde_json::from_str(&event.data)
             .with_context(|| format!("an event's data is not JSON: {event:?}"))?;
-        Ok(Some(Arrival {
+        Ok(Arrival {
             at,
             sequence,
             notification,
-        }))
+        })
     }
 }
 
