@@ -290,6 +290,7 @@ fn launch(program: &Path, amqp: u16, management: u16, user: &str) -> Process {
              default_user = {user}\n\
              default_pass = {user}\n\
              disk_free_limit.absolute = 50MB\n\
+             raft.wal_max_size_bytes = 64000000\n\
              log.console = true\n\
              log.console.level = info\n\
              log.file = false\n"
