@@ -45,4 +45,4 @@ for name in $(managed); do [[ $name == nginx ]] || processes+=(--process "$RUN/p
 trap '"$NATIVE/prove-outage.sh" back' EXIT
 "${CARGO_TARGET_DIR:-$ROOT/target}/release/load" --url "$(url nginx)" --folder "$RUN/load" --oha oha --connections "${CONNECTIONS:-64}" outage \
   --away "'$NATIVE/prove-outage.sh' away" --back "'$NATIVE/prove-outage.sh' back" \
-  --length "${OUTAGE:-60s}" --rate "${RATE:-800}" --pending "${PENDING:-0}" "${processes[@]}" --json "$out"
+  --length="${OUTAGE:-60s}" --rate="${RATE:-800}" --pending="${PENDING:-0}" "${processes[@]}" --json "$out"

@@ -41,7 +41,7 @@ struct OutageOptions {
     #[arg(long, default_value_t = 0)]
     pending: u64,
     /// Tasks a second; 0 is as fast as answers come while it is away, and none afterwards.
-    #[arg(long, default_value_t = 800.0)]
+    #[arg(long, default_value = "800", value_parser = rate)]
     rate: f64,
     /// The file NAME.pid of a process whose memory is measured; any number of times.
     #[arg(long)]
@@ -49,6 +49,14 @@ struct OutageOptions {
     /// Where the result is written.
     #[arg(long)]
     json: PathBuf,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text
+        .parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate >= 0.0);
+    rate.ok_or_else(|| "it is tasks a second, 0 or more".to_owned())
 }
 
 #[derive(Args)]

@@ -43,8 +43,6 @@ const MAX_DURATION: Duration = Duration::from_secs(8 * 60);
 const MAX_USERS: usize = 64;
 const WRITER: &str = "writer";
 const HOT: &str = "hot";
-/// The first of the users.
-const WITNESS: &str = "user-1";
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
@@ -203,7 +201,7 @@ impl Load<'_> {
         let groups = || mixes.iter().flat_map(|mix| &mix.groups);
         let mut names: Vec<String> = groups().flat_map(|group| self.names(group.who)).collect();
         if mixes.iter().any(Mix::writes) {
-            names.push(WITNESS.to_owned());
+            names.push(user(1));
         }
         if mixes.iter().any(|mix| mix.told) {
             names.extend(self.names(Who::Everybody));
@@ -289,7 +287,7 @@ impl Load<'_> {
 
     async fn first_task(&mut self) -> anyhow::Result<Witnessed> {
         let writer = self.token(WRITER).await?;
-        let witness = self.token(WITNESS).await?;
+        let witness = self.token(&user(1)).await?;
         Witnessed::create(self.measure.api, &writer, &witness).await
     }
 
@@ -311,7 +309,7 @@ impl Load<'_> {
             Err(wrong) => record.is_wrong(wrong),
         }
         self.accounts.delete(WRITER).await?;
-        let witness = self.token(WITNESS).await?;
+        let witness = self.token(&user(1)).await?;
         if let Err(wrong) = first.gone(api, &witness, created).await? {
             record.is_wrong(wrong);
         }

@@ -1,20 +1,23 @@
 //! `make prove-outage`: tasks are created while RabbitMQ is away. What they are answered, what piles up,
 //! what that takes in memory, and how soon all of it is told once RabbitMQ is back.
 
+mod memory;
 mod outcome;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use http::Method;
 use serde_json::json;
+use shared::time::{Clock, SystemClock, rfc3339};
 use tokio::process::Command;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::memory::resident_mib;
 use self::outcome::{Drain, Outcome, Phase, Seen};
 use super::accounts::Accounts;
 use super::api::{Api, Ask};
@@ -114,8 +117,7 @@ struct Story<'a> {
 
 impl Story<'_> {
     async fn tell(&mut self) -> anyhow::Result<Outcome> {
-        let started_at =
-            shared::time::rfc3339(shared::time::Clock::now(&shared::time::SystemClock));
+        let started_at = rfc3339(SystemClock.now());
         let outage = self.outage;
         self.may_be_so_fast().await?;
         let mut phases = Vec::new();
@@ -308,7 +310,7 @@ impl Story<'_> {
         let wanted = self.outage.rate.unwrap_or(5000.0);
         if wanted > 0.8 * most {
             bail!(
-                "one user may make {} requests; raise the limits first: infra/native/load.sh limits says how",
+                "the limit is too low for this ({}); raise it first: infra/native/load.sh limits says how",
                 answer.limits
             );
         }
@@ -371,34 +373,5 @@ async fn command(text: &str) -> anyhow::Result<()> {
     match status.success() {
         true => Ok(()),
         false => bail!("`{text}` failed ({status})"),
-    }
-}
-
-/// `None`: it does not run.
-fn resident_mib(pid_file: &Path) -> Option<u64> {
-    let pid: u32 = std::fs::read_to_string(pid_file)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_memory_of_a_process_is_read_and_of_none_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("own.pid");
-        assert_eq!(resident_mib(&file), None);
-        std::fs::write(&file, format!("{}\n", std::process::id())).unwrap();
-        assert!(resident_mib(&file).is_some_and(|mib| mib > 0));
     }
 }

@@ -27,7 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Users who follow their own notifications.
-#[derive(Default)]
 pub(super) struct Listeners(Vec<Listener>);
 
 struct Listener {
@@ -40,7 +39,7 @@ struct Listener {
 }
 
 /// What the listeners saw.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Default)]
 pub(super) struct Told {
     /// Of each task, from its whole 201 to the notification.
     pub(super) lags: Vec<Duration>,
