@@ -70,7 +70,7 @@ impl AccessLog {
         let admitted = ctx.admitted.as_ref();
         let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
         let line = Line {
-            time: shared::time::rfc3339(jiff::Timestamp::now()),
+            time: contract::time::rfc3339(jiff::Timestamp::now()),
             request_id: &ctx.request_id,
             client: admitted.map(|admitted| admitted.client().to_string()),
             user_id: admitted

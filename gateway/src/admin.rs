@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::Method;
+use bytes::Bytes;
+use contract::problem::{Kind, MEDIA_TYPE, Problem};
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use jiff::Timestamp;
+use runtime::operations::{Operations, json_response};
+use runtime::readiness::{Dependency, Readiness};
+use runtime::serve::Service;
 use serde_json::{Value, json};
-use shared::http::serve::{Dependency, Readiness};
-use shared::http::{Anybody, Reply, Request, Routes, Service};
-use shared::problem::Problem;
 
 use crate::auth::{Revocations, Verifier};
 use crate::ctx::Lifecycle;
@@ -32,13 +36,57 @@ pub struct Admin {
 }
 
 /// Everything that the admin listener serves.
-pub fn service(admin: Arc<Admin>, registry: prometheus::Registry) -> Service<Admin> {
-    let routes = Routes::new().anybody(Method::GET, "/status", status);
+pub fn service(admin: Arc<Admin>, registry: prometheus::Registry) -> impl Service {
     let ready = Ready {
         admin: admin.clone(),
         listening: AtomicBool::new(false),
     };
-    Service::internal(routes, admin, ready, registry)
+    AdminService {
+        admin,
+        operations: Operations::new(ready, registry),
+    }
+}
+
+struct AdminService {
+    admin: Arc<Admin>,
+    operations: Operations,
+}
+
+impl Service for AdminService {
+    type Body = Full<Bytes>;
+
+    async fn answer(&self, request: http::Request<Incoming>) -> Response<Full<Bytes>> {
+        const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
+        let path = request.uri().path();
+        let refusal = match (path, request.method()) {
+            ("/status", &Method::GET | &Method::HEAD) => {
+                return json_response(StatusCode::OK, &status(&self.admin));
+            }
+            ("/status", &Method::OPTIONS) => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response.headers_mut().insert(header::ALLOW, ALLOW);
+                return response;
+            }
+            ("/status", method) => {
+                let detail = format!("{method} is not allowed here; GET, HEAD, OPTIONS is.");
+                Problem::new(Kind::MethodNotAllowed, detail).with_header(header::ALLOW, ALLOW)
+            }
+            _ => Problem::not_found("resource"),
+        };
+        let mut response = Response::new(Full::new(refusal.body(path, "")));
+        *response.status_mut() = refusal.status();
+        for (name, value) in refusal.headers() {
+            response.headers_mut().insert(name, value.clone());
+        }
+        let kind = HeaderValue::from_static(MEDIA_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    fn operations(&self) -> &Operations {
+        &self.operations
+    }
 }
 
 struct Ready {
@@ -99,7 +147,7 @@ impl Readiness for Ready {
     }
 }
 
-async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem> {
+fn status(admin: &Admin) -> Value {
     let limiter = admin.limiter.status();
     let tallies = admin.tallies.snapshot();
     let admitted: u64 = tallies.iter().map(|(_, tally)| tally.admitted).sum();
@@ -115,10 +163,10 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
         json!({"sequence": followed.learnt, "age_ms": age})
     });
-    Ok(Reply::ok(&json!({
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "started_at": shared::time::rfc3339(admin.started_at),
-        "config": {"version": 1, "loaded_at": shared::time::rfc3339(admin.started_at), "last_error": null},
+        "started_at": contract::time::rfc3339(admin.started_at),
+        "config": {"version": 1, "loaded_at": contract::time::rfc3339(admin.started_at), "last_error": null},
         "services": admin.clusters.iter().map(|c| (c.service().name.clone(), cluster(c))).collect::<serde_json::Map<_, _>>(),
         "limiter": {
             "mode": limiter.mode.as_str(),
@@ -133,7 +181,7 @@ async fn status(admin: Arc<Admin>, _: Request<Anybody>) -> Result<Reply, Problem
         "keys": keys.collect::<Vec<Value>>(),
         "revocation": revocation,
         "draining": admin.lifecycle.is_draining(),
-    })))
+    })
 }
 
 fn cluster(cluster: &Arc<Cluster>) -> Value {
@@ -142,7 +190,7 @@ fn cluster(cluster: &Arc<Cluster>) -> Value {
         let ejected_until = cluster
             .ejected_for(replica)
             .and_then(|left| Timestamp::now().checked_add(left).ok())
-            .map(shared::time::rfc3339);
+            .map(contract::time::rfc3339);
         json!({
             "address": replica.address.to_string(),
             "healthy": replica.is_healthy(),

@@ -21,7 +21,7 @@ use crate::rate_limit::{
 use crate::refusal::Refusal;
 use crate::route::{Access, Route, Table};
 
-const FORWARDED_FOR: HeaderName = shared::identity::FORWARDED_FOR;
+const FORWARDED_FOR: HeaderName = contract::identity::FORWARDED_FOR;
 
 /// What admission decides on.
 pub struct Head<'a> {

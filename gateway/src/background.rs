@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contract::identity::SigningKeys;
 use futures_util::future::join_all;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use shared::http::client::Client;
-use shared::http::{Limits, serve};
-use shared::identity::SigningKeys;
-use shared::supervise::{CancellationToken, keep_running};
+use runtime::client::Client;
+use runtime::serve::{Limits, serve};
+use runtime::supervise::{CancellationToken, keep_running};
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
@@ -113,6 +113,8 @@ impl Background {
         };
         let limits = Limits {
             max_connections: 256,
+            // Health and metrics are answered from the first moment on.
+            settle: Duration::ZERO,
             lame_duck: Duration::ZERO,
             grace: LAST_WORDS / 2,
         };

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use shared::supervise::CancellationToken;
+use runtime::supervise::CancellationToken;
 use tokio::time::Instant;
 
 use crate::ctx::Lifecycle;

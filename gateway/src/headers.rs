@@ -1,13 +1,13 @@
 //! Headers that only the gateway may write: the identity family towards workers, the request id and
 //! the limits towards clients. Each is stripped or set, never "set if present".
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
-use shared::identity::{
+use contract::identity::{
     CLIENT_ADDRESS, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, GATEWAY_SIGNATURE,
     GATEWAY_TIME, REQUEST_ID, SESSION_ID, SigningKeys, TOKEN_EXPIRES, USER_ID,
 };
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::Result;
+use pingora::http::{RequestHeader, ResponseHeader};
 use uuid::Uuid;
 
 use crate::admission::Admitted;

@@ -44,7 +44,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 use pingora_proxy::http_proxy;
-use shared::http::client::Client;
+use runtime::client::Client;
 
 use crate::access_log::AccessLog;
 use crate::admin::Admin;
@@ -96,7 +96,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let access_log = Arc::new(AccessLog::new(config.access_log.sample));
     let admin = Arc::new(Admin {
         started_at: jiff::Timestamp::now(),
-        own_address: shared::worker::reachable(config.listen.http),
+        own_address: runtime::process::reachable(config.listen.http),
         lifecycle: lifecycle.clone(),
         clusters: clusters.clone(),
         verifier: verifier.clone(),

@@ -36,12 +36,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    shared::worker::exit(run(Arguments::parse()))
+    runtime::process::exit(run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(Command::Healthcheck { url }) = &arguments.command {
-        return tokio::runtime::Runtime::new()?.block_on(shared::worker::healthcheck(url));
+        return tokio::runtime::Runtime::new()?.block_on(runtime::process::healthcheck(url));
     }
     let env = |name: &str| std::env::var(name).ok();
     if let Some(file) = &arguments.check {
@@ -59,7 +59,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     // Pingora logs each client that breaks off as an error; the access log has them.
     let filter =
         env("LOG").unwrap_or_else(|| "info,pingora_proxy=off,pingora_core=warn".to_owned());
-    shared::telemetry::init(&filter).map_err(anyhow::Error::msg)?;
+    runtime::telemetry::init(&filter).map_err(anyhow::Error::msg)?;
     // Two providers are linked; a `rediss://` connection needs one of them chosen.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

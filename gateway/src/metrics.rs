@@ -9,7 +9,7 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
-use shared::telemetry::register;
+use runtime::telemetry::register;
 
 use crate::access_log::{AccessLog, status};
 use crate::auth::Revocations;

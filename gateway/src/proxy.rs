@@ -10,12 +10,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use contract::identity::{REQUEST_ID, SigningKeys};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use shared::identity::{REQUEST_ID, SigningKeys};
 
 use crate::access_log::AccessLog;
 use crate::admission::{Admission, Admitted, Head};

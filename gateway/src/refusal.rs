@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
+use contract::identity::REQUEST_ID;
+use contract::problem::{Kind, MEDIA_TYPE, Problem};
 use http::{HeaderValue, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
-use shared::identity::REQUEST_ID;
-use shared::problem::{Kind, MEDIA_TYPE, Problem};
 use tokio::time::timeout;
 
 use crate::auth::AuthError;

@@ -1,8 +1,8 @@
 use std::path::Path;
 
+use contract::problem::Kind;
 use http::HeaderValue;
 use serde_json::json;
-use shared::problem::Kind;
 
 use super::*;
 use crate::auth::HttpJwks;
@@ -47,7 +47,7 @@ services:
         key = "11".repeat(32)
     );
     let config = Config::parse(Path::new("test.yaml"), &config, &|_| None).unwrap();
-    let jwks = HttpJwks::new(shared::http::client::Client::new());
+    let jwks = HttpJwks::new(runtime::client::Client::new());
     let verifier = Verifier::new(&config.auth, Arc::new(jwks)).unwrap();
     let limiter = Arc::new(LocalLimiter::default());
     Admission::new(&config, verifier, limiter, &Tallies::default()).unwrap()

@@ -1,6 +1,6 @@
 //! The sessions that have ended, followed from the user workers.
 //!
-//! Every [`EVERY`] one of them is asked for what is new ([`shared::revocation`]). What is known is kept
+//! Every [`EVERY`] one of them is asked for what is new ([`contract::revocation`]). What is known is kept
 //! for as long as a token of that session could still be good, and looked at on every request: two
 //! look-ups in maps that nobody locks. A feed that answers nothing for [`STALE`] is stale, and the
 //! configuration says what that means.
@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use contract::identity::{GATEWAY_SIGNATURE, GATEWAY_TIME, SigningKeys};
+use contract::revocation::{AT_ONCE, Ended, Ends, OVERLAP, PATH};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
-use shared::http::client::{Client, ClientError};
-use shared::identity::{GATEWAY_SIGNATURE, GATEWAY_TIME, SigningKeys};
-use shared::revocation::{AT_ONCE, Ended, Ends, OVERLAP, PATH};
+use runtime::client::{Client, ClientError};
 
 use super::{AuthError, Identity, Revoked};
 use crate::config::WhenStale;
@@ -132,7 +132,7 @@ impl Revocations {
                     turn += 1;
                     self.failed.fetch_add(1, Relaxed);
                     tracing::debug!(
-                        error = shared::store::chain(&error),
+                        error = runtime::error::chain(&error),
                         "the feed of ended sessions did not answer"
                     );
                 }

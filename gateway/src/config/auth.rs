@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
-use shared::secret::Secret;
+use runtime::secret::Secret;
 
 use super::model::{Algorithm, Auth, Issuer, KeySource};
 use super::scalars::{duration_or_zero, one_of};

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::identity::SigningKeys;
 use http::{HeaderName, Method, Uri};
 use ipnet::IpNet;
-use shared::identity::SigningKeys;
-use shared::secret::Secret;
+use runtime::secret::Secret;
 
 /// The whole file.
 #[derive(Debug, Clone)]

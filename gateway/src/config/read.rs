@@ -7,8 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use shared::identity::SigningKeys;
-use shared::secret::Secret;
+use contract::identity::SigningKeys;
+use runtime::secret::Secret;
 
 use super::auth::auth;
 use super::limits::Policies;
@@ -33,7 +33,7 @@ pub(super) fn config(root: &Value<'_>) -> Option<Config> {
             .optional("trusted_proxies", |v| v.list(|v| v.parse(address_block)))
             .unwrap_or_default();
         let signing_keys = required_secret(keys, "signing_keys", |text| {
-            SigningKeys::parse(&Secret::new(text))
+            SigningKeys::parse(text)
         });
         let auth = keys.required("auth", auth);
         let redis = keys.optional("redis", redis);

@@ -26,7 +26,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// As [`duration`], or zero.
 pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
-    let duration = shared::env::parse_duration(text)?;
+    let duration = runtime::env::parse_duration(text)?;
     match duration <= MAX_DURATION {
         true => Ok(duration),
         false => Err(format!("`{text}` is too long; the most is 168h")),

@@ -1,7 +1,7 @@
+use contract::problem::Kind;
 use futures_util::FutureExt;
 use http::Method;
 use proptest::prelude::*;
-use shared::problem::Kind;
 use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, sleep};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use shared::http::client::Client;
+use runtime::client::Client;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Cluster, Replica};

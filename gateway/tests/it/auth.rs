@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use contract::problem::Kind;
 use serde_json::json;
-use shared::problem::Kind;
-use shared::testing::eventually;
+use testkit::eventually;
 
 use crate::gateway::{Gateway, Setup, start, token};
 use crate::upstream::{Manner, Upstream, nobody};

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use shared::problem::Kind;
-use shared::testing::eventually;
+use contract::problem::Kind;
+use testkit::eventually;
 
 use crate::gateway::start;
 use crate::upstream::{Manner, Upstream};

@@ -30,7 +30,7 @@ fn every_error_of_a_configuration_is_reported_with_its_place() {
 
 #[test]
 fn a_gateway_that_does_not_run_is_not_healthy() {
-    let port = shared::testing::free_port();
+    let port = testkit::free_port();
     let output = gateway(&["healthcheck", &format!("http://127.0.0.1:{port}/readyz")]);
     assert_eq!(output.status.code(), Some(1));
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::Value;
-use shared::testing::{Client, Nginx, raw};
+use testkit::{Client, Nginx, raw};
 
 use crate::upstream::{Manner, Upstream, nobody};
 

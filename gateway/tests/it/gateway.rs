@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::testing::{Client, Process, eventually, free_port};
+use testkit::{Client, Process, eventually, free_port};
 
 /// The secret of the issuer, and the key towards the workers.
 pub(crate) const SECRET: &str = "1111111111111111111111111111111111111111111111111111111111111111";

@@ -1,8 +1,7 @@
 //! Who workers are told is calling: the gateway's word, and nobody else's.
 
+use contract::identity::{SigningKeys, USER_ID};
 use serde_json::json;
-use shared::identity::{SigningKeys, USER_ID};
-use shared::secret::Secret;
 
 use crate::gateway::{SECRET, start, token};
 use crate::upstream::{Manner, Upstream};
@@ -47,7 +46,7 @@ fn verified(forwarded: &str) -> Option<String> {
         let name: http::HeaderName = name.parse().unwrap();
         headers.append(name, value.parse().unwrap());
     }
-    let keys = SigningKeys::parse(&Secret::new(format!("k1:{SECRET}"))).unwrap();
+    let keys = SigningKeys::parse(&format!("k1:{SECRET}")).unwrap();
     let now = jiff::Timestamp::now().as_millisecond();
     let caller = keys.verify(method, target, &headers, now).unwrap();
     caller.map(|caller| caller.user_id.to_string())

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use runtime::supervise::CancellationToken;
 use serde_json::{Value, json};
-use shared::supervise::CancellationToken;
-use shared::testing::{ChaosProxy, Client, eventually};
+use testkit::{ChaosProxy, Client, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

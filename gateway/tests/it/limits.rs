@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use contract::problem::Kind;
 use serde_json::json;
-use shared::problem::Kind;
-use shared::testing::{Redis, eventually, shared_redis, unique};
+use testkit::{Redis, eventually, shared_redis, unique};
 
 use crate::gateway::{Gateway, Setup, token};
 use crate::upstream::{Manner, Upstream, nobody};

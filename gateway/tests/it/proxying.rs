@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use contract::problem::Kind;
 use serde_json::Value;
-use shared::problem::Kind;
-use shared::testing::eventually;
+use testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use shared::problem::Kind;
-use shared::testing::{Nginx, raw};
+use contract::problem::Kind;
+use testkit::{Nginx, raw};
 
 use crate::gateway::{Setup, start};
 use crate::upstream::{Manner, Upstream};

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use shared::testing::free_port;
+use testkit::free_port;
 
 use crate::gateway::{Gateway, Setup, token};
 use crate::upstream::{Manner, Upstream};

@@ -81,7 +81,7 @@ impl Upstream {
 
 /// An address at which nobody listens.
 pub(crate) async fn nobody() -> SocketAddr {
-    let port = shared::testing::free_port();
+    let port = testkit::free_port();
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use contract::problem::{Kind, MEDIA_TYPE};
 use http::HeaderMap;
 use serde_json::Value;
-use shared::problem::{Kind, MEDIA_TYPE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gateway::config::{FailureMode, Policy, PolicyKey, Rate};
 use gateway::rate_limit::{Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies};
-use shared::testing::Redis;
+use testkit::Redis;
 use tokio::task::JoinSet;
 
 use crate::scenarios::{Proof, fire};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::testing::eventually;
+use testkit::eventually;
 
 use crate::stack::{Limit, Stack};
 

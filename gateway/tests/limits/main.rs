@@ -24,7 +24,7 @@ use std::time::Duration;
 use faults::Fault;
 use scenarios::{Line, Proof, plans};
 use serde_json::json;
-use shared::testing::setting;
+use testkit::setting;
 
 /// A debug build beside other tests shows that nothing is broken; how good it is, a long proof shows.
 const LONG: bool = !cfg!(debug_assertions);

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use shared::secret::Secret;
+use runtime::secret::Secret;
 
 /// A folder that belongs to this process until it ends.
 pub struct Home {
@@ -134,7 +134,7 @@ mod tests {
         let key = home.key("token-keys", "t1").unwrap();
         assert_eq!(home.key("token-keys", "t1").unwrap(), key);
         assert_ne!(home.key("other-keys", "t1").unwrap(), key);
-        let parsed = shared::identity::parse_keys(&key).unwrap();
+        let parsed = contract::identity::parse_keys(key.expose()).unwrap();
         assert_eq!((parsed[0].0.as_str(), parsed[0].1.len()), ("t1", 32));
         for path in ["", "token-keys", "lock"] {
             let mode = std::fs::metadata(home.folder().join(path))

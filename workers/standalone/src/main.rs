@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use notification_worker::redrive;
-use shared::worker;
+use notifications::redrive;
+use runtime::process;
 use standalone::home::Home;
 use standalone::platform::Embedded;
 use standalone::single::{self, Options, Single};
@@ -67,7 +67,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    worker::exit(match cli.command {
+    process::exit(match cli.command {
         Some(Command::PrintConfig) => {
             print(single::config());
             Ok(())
@@ -85,8 +85,8 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(options: Options) -> anyhow::Result<()> {
-    shared::telemetry::init(&options.log).map_err(anyhow::Error::msg)?;
-    let shutdown = worker::shutdown_on_signals()?;
+    runtime::telemetry::init(&options.log).map_err(anyhow::Error::msg)?;
+    let shutdown = process::shutdown_on_signals()?;
     let single = Single::start(options).await?;
     print(&single.banner());
     single.serve(shutdown).await
@@ -107,9 +107,9 @@ async fn export(data: &Path) -> anyhow::Result<()> {
 
 #[cfg(feature = "servers")]
 async fn import(uri: String, database: String, resume: bool) -> anyhow::Result<()> {
-    worker::choose_tls();
-    let mongo = shared::mongo::MongoSettings {
-        uri: shared::secret::Secret::new(uri),
+    process::choose_tls();
+    let mongo = mongo::MongoSettings {
+        uri: runtime::secret::Secret::new(uri),
         database,
     };
     let mut input = std::io::stdin().lock();

@@ -15,15 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use gateway::drain::Stop;
-use shared::env::{Strings, Vars};
-use shared::http::client::Client;
-use shared::secret::Secret;
-use shared::worker::Settings as WorkerSettings;
+use runtime::client::Client;
+use runtime::env::{Strings, Vars};
+use runtime::process::Settings as WorkerSettings;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use user_worker::Credentials;
-use user_worker::tokens::{TokenKeys, Tokens};
+use users::Credentials;
+use users::tokens::{TokenKeys, Tokens};
 
 /// How a platform is to be composed.
 pub struct Settings {
@@ -38,7 +37,7 @@ pub struct Settings {
     pub gateway_config: String,
     pub gateways: Vec<GatewayAddresses>,
     /// What passwords cost.
-    pub hashing: user_worker::Hashing,
+    pub hashing: users::Hashing,
 }
 
 /// Where a gateway listens.
@@ -67,10 +66,8 @@ impl Settings {
     fn workers(&self) -> anyhow::Result<(WorkerSettings, Credentials, u64)> {
         let mut vars = Vars::new(&self.variables);
         let settings = WorkerSettings::read(&mut vars, 0);
-        let keys = vars.required("TOKEN_SIGNING_KEYS", |text| {
-            TokenKeys::parse(&Secret::new(text))
-        });
-        let max_file_bytes = task_worker::attachments::max_file_bytes(&mut vars);
+        let keys = vars.required("TOKEN_SIGNING_KEYS", TokenKeys::parse);
+        let max_file_bytes = tasks::attachments::max_file_bytes(&mut vars);
         let hashing = self.hashing.clone();
         Ok(vars.finish(|| {
             let tokens = Tokens::new(keys?, "sluice".to_owned(), "sluice-api".to_owned());
@@ -123,13 +120,12 @@ impl Platform {
         let stop = || self.stop_workers.clone();
 
         let (listener, address) = free_port().await?;
-        let user =
-            user_worker::run_on(listener, worker.clone(), credentials, adapters.user, stop());
+        let user = users::run(listener, worker.clone(), credentials, adapters.user, stop());
         self.workers.spawn(user);
         self.user_workers.push(address);
 
         let (listener, address) = free_port().await?;
-        let task = task_worker::run_on(
+        let task = tasks::run(
             listener,
             worker.clone(),
             max_file_bytes,
@@ -140,8 +136,7 @@ impl Platform {
         self.task_workers.push(address);
 
         let (listener, address) = free_port().await?;
-        let notification =
-            notification_worker::run_on(listener, worker, adapters.notification, stop());
+        let notification = notifications::run(listener, worker, adapters.notification, stop());
         self.workers.spawn(notification);
         self.notification_workers.push(address);
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use shared::supervise::CancellationToken;
+use runtime::supervise::CancellationToken;
 
 use crate::home::Home;
 use crate::platform::{Backend, Embedded, GatewayAddresses, Platform, Settings};
@@ -104,7 +104,7 @@ impl Single {
                 http: options.listen,
                 admin: options.admin,
             }],
-            hashing: user_worker::Hashing::default(),
+            hashing: users::Hashing::default(),
         };
         let platform = Platform::start(settings, PATIENCE).await?;
         Ok(Self {
@@ -117,7 +117,7 @@ impl Single {
 
     /// What a newcomer wants to know, with something to paste.
     pub fn banner(&self) -> String {
-        let url = |address| format!("http://{}", shared::worker::reachable(address));
+        let url = |address| format!("http://{}", runtime::process::reachable(address));
         let (edge, admin) = (url(self.options.listen), url(self.options.admin));
         format!(
             "Sluice is ready ({:.2} s).

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::Value;
-use shared::http::sse::{Event, Parser};
+use testkit::sse::{Event, Parser};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -11,14 +11,14 @@ pub use export::export;
 #[cfg(feature = "servers")]
 pub use import::import;
 
-use notification_worker::store::transfer::{Applied, Count, Told};
+use contract::id::{AttachmentId, TaskId};
+use notifications::store::transfer::{Applied, Count, Told};
 use serde::{Deserialize, Serialize};
-use shared::id::{AttachmentId, TaskId};
-use task_worker::domain::Erasure;
+use tasks::domain::Erasure;
 #[cfg(feature = "servers")]
-use task_worker::store::files::FileRef;
-use task_worker::store::transfer::Moved;
-use user_worker::store::transfer::Account;
+use tasks::store::files::FileRef;
+use tasks::store::transfer::Moved;
+use users::store::transfer::Account;
 
 /// The version of these lines.
 const FORMAT: u32 = 1;

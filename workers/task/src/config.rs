@@ -1,12 +1,7 @@
 //! The worker's configuration: read from the environment once, every complaint at once.
 
-use shared::bus::rabbit;
-use shared::env::{EnvErrors, Strings, Vars};
-use shared::mongo::MongoSettings;
-use shared::secret::Secret;
-use shared::worker::Settings;
-
-use crate::attachments::max_file_bytes;
+use runtime::env::{EnvErrors, Strings, Vars};
+use tasks::attachments::max_file_bytes;
 
 /// Where the first of these workers listens unless told.
 pub const DEFAULT_PORT: u16 = 4002;
@@ -14,25 +9,19 @@ pub const DEFAULT_PORT: u16 = 4002;
 /// Everything that can be chosen from outside.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub settings: Settings,
-    pub mongo: MongoSettings,
-    pub amqp_url: Secret,
+    pub worker: process::Config,
     pub max_file_bytes: u64,
 }
 
 impl Config {
-    /// Reads the variables of every worker, of the store and of the broker, and `MAX_FILE_BYTES`.
+    /// Reads the variables of every worker, and `MAX_FILE_BYTES`.
     pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
-        let settings = Settings::read(&mut vars, DEFAULT_PORT);
-        let mongo = MongoSettings::read(&mut vars);
-        let amqp_url = rabbit::url(&mut vars);
+        let worker = process::Config::read(&mut vars, DEFAULT_PORT);
         let max_file_bytes = max_file_bytes(&mut vars);
         vars.finish(|| {
             Some(Self {
-                settings: settings?,
-                mongo: mongo?,
-                amqp_url: amqp_url?,
+                worker: worker?,
                 max_file_bytes,
             })
         })

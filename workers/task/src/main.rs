@@ -1,48 +1,48 @@
-//! The task worker as a process.
+//! The task worker's binary.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use shared::env::ProcessEnv;
-use shared::worker;
+use process::{Nothing, Worker};
+use runtime::env::{EnvErrors, Strings};
+use runtime::process::Settings;
+use runtime::supervise::CancellationToken;
 use task_worker::Config;
+use tokio::net::TcpListener;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Tasks, and the relay of their events. Configured by environment variables.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
+struct TaskWorker;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Serves until SIGTERM (the default).
-    Serve,
-    /// Exits with 0 when the worker is ready, and prints what it says.
-    Healthcheck {
-        /// Its /readyz, if not that of LISTEN.
-        url: Option<String>,
-    },
+impl Worker for TaskWorker {
+    const NAME: &'static str = "task-worker";
+    const ABOUT: &'static str = "Tasks, and the relay of their events.";
+    const DEFAULT_PORT: u16 = task_worker::DEFAULT_PORT;
+    type Config = Config;
+    type Extra = Nothing;
+
+    fn read(source: &dyn Strings) -> Result<Config, EnvErrors> {
+        Config::read(source)
+    }
+
+    fn settings(config: &Config) -> &Settings {
+        &config.worker.settings
+    }
+
+    async fn run(
+        listener: TcpListener,
+        config: Config,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        task_worker::run(listener, config, shutdown).await
+    }
+
+    async fn extra(nothing: Nothing) -> anyhow::Result<()> {
+        match nothing {}
+    }
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    worker::exit(match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Serve => serve().await,
-        Command::Healthcheck { url } => {
-            let url =
-                url.unwrap_or_else(|| worker::own_readyz(&ProcessEnv, task_worker::DEFAULT_PORT));
-            worker::healthcheck(&url).await
-        }
-    })
-}
-
-async fn serve() -> anyhow::Result<()> {
-    let config = Config::read(&ProcessEnv)?;
-    let started = worker::start("task", &config.settings).await?;
-    task_worker::run(started.listener, config, started.shutdown).await
+    process::main::<TaskWorker>().await
 }

@@ -1,14 +1,8 @@
 //! The worker's configuration: read from the environment once, every complaint at once.
 
-use shared::bus::rabbit;
-use shared::env::{EnvErrors, Strings, Vars};
-use shared::mongo::MongoSettings;
-use shared::secret::Secret;
-use shared::worker::Settings;
-
-use crate::Credentials;
-use crate::passwords::Hashing;
-use crate::tokens::{TokenKeys, Tokens};
+use runtime::env::{EnvErrors, Strings, Vars};
+use users::tokens::{TokenKeys, Tokens};
+use users::{Credentials, Hashing};
 
 /// Where the first of these workers listens unless told.
 pub const DEFAULT_PORT: u16 = 4001;
@@ -16,30 +10,22 @@ pub const DEFAULT_PORT: u16 = 4001;
 /// Everything that can be chosen from outside.
 #[derive(Debug)]
 pub struct Config {
-    pub settings: Settings,
-    pub mongo: MongoSettings,
-    pub amqp_url: Secret,
+    pub worker: process::Config,
     pub credentials: Credentials,
 }
 
 impl Config {
-    /// Reads the variables of every worker, of the store and of the broker, `TOKEN_SIGNING_KEYS`,
-    /// `TOKEN_ISSUER` and `TOKEN_AUDIENCE`.
+    /// Reads the variables of every worker, and `TOKEN_SIGNING_KEYS`, `TOKEN_ISSUER` and
+    /// `TOKEN_AUDIENCE`.
     pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
-        let settings = Settings::read(&mut vars, DEFAULT_PORT);
-        let mongo = MongoSettings::read(&mut vars);
-        let amqp_url = rabbit::url(&mut vars);
-        let keys = vars.required("TOKEN_SIGNING_KEYS", |text| {
-            TokenKeys::parse(&Secret::new(text))
-        });
+        let worker = process::Config::read(&mut vars, DEFAULT_PORT);
+        let keys = vars.required("TOKEN_SIGNING_KEYS", TokenKeys::parse);
         let issuer = vars.or("TOKEN_ISSUER", "sluice".to_owned());
         let audience = vars.or("TOKEN_AUDIENCE", "sluice-api".to_owned());
         vars.finish(|| {
             Some(Self {
-                settings: settings?,
-                mongo: mongo?,
-                amqp_url: amqp_url?,
+                worker: worker?,
                 credentials: Credentials {
                     tokens: Tokens::new(keys?, issuer, audience),
                     hashing: Hashing::default(),

@@ -1,94 +1,20 @@
-//! The user worker: accounts, logins, sessions, the public keys of access tokens, and the relay of
-//! what others must know of accounts.
-//!
-//! `http` parses, `domain` decides, `passwords` and `tokens` do the cryptography, `store` keeps.
-//! What it must never do: answer a request that the gateway did not sign (public keys, health and
-//! metrics excepted), store a secret that it could read back, log who a person is, or publish from a
-//! handler. `main` and the composition root call [`run`].
+//! The user worker as a process of its own, on MongoDB and RabbitMQ. What it does is the crate `users`.
 
-mod http;
-
-pub mod domain;
-
-mod flights;
-pub mod passwords;
-pub mod tokens;
-
-pub mod store;
-
-#[cfg(feature = "servers")]
 mod config;
-#[cfg(feature = "servers")]
-pub use config::{Config, DEFAULT_PORT};
 
-pub use passwords::Hashing;
+pub use config::{Config, DEFAULT_PORT};
+pub use users::Hashing;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context;
-use async_trait::async_trait;
-use shared::bus::Bus;
-#[cfg(feature = "servers")]
-use shared::bus::refill::Refiller;
-use shared::http::Service;
-use shared::http::idempotency::Digest;
-use shared::http::serve::{Dependency, Readiness, serve};
-use shared::problem::Problem;
-use shared::relay::{Relay, RelayHandle};
-use shared::store::chain;
-use shared::supervise::{CancellationToken, TaskTracker, keep_running};
-use shared::time::Clock;
-#[cfg(feature = "servers")]
-use shared::time::SystemClock;
-use shared::worker::{Settings, dependency};
+use events::bus::refill::Refiller;
+use runtime::supervise::CancellationToken;
+use runtime::time::{Clock, SystemClock};
 use tokio::net::TcpListener;
+use users::Adapters;
+use users_mongo::MongoUserStore;
 
-use domain::{EmailKey, User};
-use flights::Flights;
-use passwords::{Argon2Hasher, Passwords};
-use store::UserStore;
-use tokens::Tokens;
-
-/// How long a deleted account's tombstone is kept after all that follows from it is done. The
-/// history keeps its event as long: a lost queue is refilled with that of the last 24 hours.
-const TOMBSTONE_GRACE: Duration = Duration::from_secs(25 * 3600);
-const PURGE_EVERY: Duration = Duration::from_secs(60);
-/// How soon a session that died with a password or an account is marked, when whoever ended it died too.
-const MARK_EVERY: Duration = Duration::from_millis(500);
-/// Accounts whose sessions are looked after in one go.
-const ACCOUNTS_AT_ONCE: usize = 100;
-
-/// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
-struct App {
-    store: Arc<dyn UserStore>,
-    relay: RelayHandle,
-    passwords: Passwords,
-    tokens: Tokens,
-    registrations: Registrations,
-    clock: Arc<dyn Clock>,
-}
-
-/// Registrations with an `Idempotency-Key`, by address, key and body.
-type Registrations = Flights<(EmailKey, Digest, Digest), Result<(User, bool), Problem>>;
-
-/// What the worker stands on.
-pub struct Adapters {
-    pub store: Arc<dyn UserStore>,
-    pub bus: Arc<dyn Bus>,
-    pub clock: Arc<dyn Clock>,
-}
-
-/// What makes and proves who somebody is.
-#[derive(Debug)]
-pub struct Credentials {
-    pub tokens: Tokens,
-    /// Fixed by the product; tests make it cheap.
-    pub hashing: Hashing,
-}
-
-/// Serves with the servers that `config` names. See [`run_on`].
-#[cfg(feature = "servers")]
+/// Serves with the servers that `config` names, until `shutdown`.
 pub async fn run(
     listener: TcpListener,
     config: Config,
@@ -98,142 +24,23 @@ pub async fn run(
 }
 
 /// The same by another clock.
-#[cfg(feature = "servers")]
 pub async fn run_at(
     listener: TcpListener,
-    config: Config,
+    Config {
+        worker,
+        credentials,
+    }: Config,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let bus = shared::bus::rabbit::RabbitBus::new(&config.amqp_url).map_err(anyhow::Error::msg)?;
-    let bus = Arc::new(bus);
-    let store = store::mongo::MongoUserStore::connect(&config.mongo).await?;
+    let bus = Arc::new(worker.bus()?);
+    let store = MongoUserStore::connect(&worker.mongo).await?;
     let refiller = Refiller::new(bus.clone(), Arc::new(store.outbox()), "users");
     let adapters = Adapters {
         store: Arc::new(store),
         bus,
         clock,
     };
-    let serving = run_on(
-        listener,
-        config.settings,
-        config.credentials,
-        adapters,
-        shutdown,
-    );
+    let serving = users::run(listener, worker.settings, credentials, adapters, shutdown);
     refiller.beside(serving).await
-}
-
-/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
-/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
-pub async fn run_on(
-    listener: TcpListener,
-    settings: Settings,
-    Credentials { tokens, hashing }: Credentials,
-    Adapters { store, bus, clock }: Adapters,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let registry = prometheus::Registry::new();
-    let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
-    let hasher = Argon2Hasher::new(&hashing).context("the Argon2 parameters are not usable")?;
-    let app = App {
-        store: store.clone(),
-        relay: handle,
-        passwords: Passwords::new(hasher, &hashing),
-        tokens,
-        registrations: Flights::new(),
-        clock: clock.clone(),
-    };
-    let service = Service::new(
-        "user",
-        http::routes(),
-        Arc::new(app),
-        settings.signing_keys,
-        Dependencies {
-            store: store.clone(),
-            bus,
-        },
-        registry,
-    );
-
-    // The relay outlives the last request, whose event it is to publish.
-    let served = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    let token = served.clone();
-    tasks.spawn(keep_running("relay", served.clone(), move || {
-        relay.clone().run(token.clone())
-    }));
-    let token = served.clone();
-    tasks.spawn(keep_running(
-        "keep the store in order",
-        served.clone(),
-        move || keep_in_order(store.clone(), clock.clone(), token.clone()),
-    ));
-    serve(
-        listener,
-        service,
-        settings.limits,
-        shutdown,
-        CancellationToken::new(),
-    )
-    .await;
-    served.cancel();
-    tasks.close();
-    tasks.wait().await;
-    Ok(())
-}
-
-/// Makes the store's indexes, whenever it can be reached, and then finishes what a crash left undone
-/// and purges what was deleted long ago.
-async fn keep_in_order(
-    store: Arc<dyn UserStore>,
-    clock: Arc<dyn Clock>,
-    ended: CancellationToken,
-) -> anyhow::Result<()> {
-    let work = async {
-        store.prepare().await?;
-        let mark = async {
-            loop {
-                for user in store.with_dead_sessions(ACCOUNTS_AT_ONCE).await? {
-                    // One account that cannot be marked must not hold up the others.
-                    if let Err(error) = store.end_dead_sessions(&user, clock.now()).await {
-                        let error = chain(&error);
-                        tracing::warn!(user.id = %user, error, "dead sessions are marked later");
-                    }
-                }
-                tokio::time::sleep(MARK_EVERY).await;
-            }
-        };
-        let purge = async {
-            loop {
-                store.purge(clock.now() - TOMBSTONE_GRACE).await?;
-                tokio::time::sleep(PURGE_EVERY).await;
-            }
-        };
-        tokio::select! {
-            failed = mark => failed,
-            failed = purge => failed,
-        }
-    };
-    tokio::select! {
-        () = ended.cancelled() => Ok(()),
-        failed = work => failed,
-    }
-}
-
-struct Dependencies {
-    store: Arc<dyn UserStore>,
-    bus: Arc<dyn Bus>,
-}
-
-#[async_trait]
-impl Readiness for Dependencies {
-    async fn dependencies(&self) -> Vec<Dependency> {
-        let (store, bus) = tokio::join!(
-            dependency(self.store.name(), true, self.store.ready()),
-            // Without the broker every request is answered, and the events wait.
-            dependency(self.bus.name(), false, self.bus.ping()),
-        );
-        vec![store, bus]
-    }
 }

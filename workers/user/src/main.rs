@@ -1,12 +1,15 @@
-//! The user worker as a process.
+//! The user worker's binary.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use shared::env::ProcessEnv;
-use shared::secret::Secret;
-use shared::{mongo, worker};
+use clap::Subcommand;
+use process::Worker;
+use runtime::env::{EnvErrors, Strings};
+use runtime::process::Settings;
+use runtime::secret::Secret;
+use runtime::supervise::CancellationToken;
+use tokio::net::TcpListener;
 use user_worker::Config;
 
 #[global_allocator]
@@ -14,23 +17,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const INITIATION_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Accounts, logins, sessions and public keys. Configured by environment variables.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
+struct UserWorker;
 
 #[derive(Subcommand)]
-enum Command {
-    /// Serves until SIGTERM (the default).
-    Serve,
-    /// Exits with 0 when the worker is ready, and prints what it says.
-    Healthcheck {
-        /// Its /readyz, if not that of LISTEN.
-        url: Option<String>,
-    },
+enum Extra {
     /// Makes a mongod the only member of the replica set rs0, and waits until it takes writes.
     PrepareMongo {
         #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
@@ -41,25 +31,36 @@ enum Command {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    worker::exit(match Cli::parse().command.unwrap_or(Command::Serve) {
-        Command::Serve => serve().await,
-        Command::Healthcheck { url } => {
-            let url =
-                url.unwrap_or_else(|| worker::own_readyz(&ProcessEnv, user_worker::DEFAULT_PORT));
-            worker::healthcheck(&url).await
-        }
-        Command::PrepareMongo { uri, host } => {
-            let progress = |line: &str| eprintln!("{line}");
-            mongo::initiate_replica_set(&Secret::new(uri), &host, INITIATION_DEADLINE, progress)
-                .await
-        }
-    })
+impl Worker for UserWorker {
+    const NAME: &'static str = "user-worker";
+    const ABOUT: &'static str = "Accounts, logins, sessions and public keys.";
+    const DEFAULT_PORT: u16 = user_worker::DEFAULT_PORT;
+    type Config = Config;
+    type Extra = Extra;
+
+    fn read(source: &dyn Strings) -> Result<Config, EnvErrors> {
+        Config::read(source)
+    }
+
+    fn settings(config: &Config) -> &Settings {
+        &config.worker.settings
+    }
+
+    async fn run(
+        listener: TcpListener,
+        config: Config,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        user_worker::run(listener, config, shutdown).await
+    }
+
+    async fn extra(Extra::PrepareMongo { uri, host }: Extra) -> anyhow::Result<()> {
+        let progress = |line: &str| eprintln!("{line}");
+        mongo::initiate_replica_set(&Secret::new(uri), &host, INITIATION_DEADLINE, progress).await
+    }
 }
 
-async fn serve() -> anyhow::Result<()> {
-    let config = Config::read(&ProcessEnv)?;
-    let started = worker::start("user", &config.settings).await?;
-    user_worker::run(started.listener, config, started.shutdown).await
+#[tokio::main]
+async fn main() -> ExitCode {
+    process::main::<UserWorker>().await
 }

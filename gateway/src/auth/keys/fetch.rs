@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{StatusCode, Uri};
-use shared::http::client::Client;
+use runtime::client::Client;
 
 const DEADLINE: Duration = Duration::from_secs(2);
 pub(super) const MAX_BYTES: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-use shared::id::SessionId;
+use contract::id::SessionId;
 
 use super::*;
 

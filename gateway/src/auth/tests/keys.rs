@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::Uri;
+use runtime::client::Client;
 use serde_json::json;
-use shared::http::client::Client;
-use shared::testing::eventually;
+use testkit::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -17,8 +17,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Uri;
+use runtime::secret::Secret;
 use serde_json::{Value, json};
-use shared::secret::Secret;
 use tokio::sync::Notify;
 
 use crate::auth::{AuthError, FetchJwks, Identity, KeySetError, Verifier};

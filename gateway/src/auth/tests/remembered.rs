@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use contract::problem::Kind;
 use serde_json::json;
-use shared::problem::Kind;
 
 use super::kit::*;
 use crate::auth::cache::Verified;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use contract::problem::Kind;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
-use shared::problem::Kind;
 
 use super::kit::*;
 use crate::auth::{AuthError, Reason, Verifier};

@@ -1,7 +1,7 @@
 //! Strict leases, in a model of everything around them; then with the real script.
 
 use proptest::prelude::*;
-use shared::testing::shared_redis;
+use testkit::shared_redis;
 
 use super::model::{Model, Store, Weather, World};
 use super::{MINUTE, SECOND};

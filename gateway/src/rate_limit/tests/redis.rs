@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use shared::testing::{ChaosProxy, Redis, eventually, shared_redis};
+use testkit::{ChaosProxy, Redis, eventually, shared_redis};
 use tokio::time::sleep;
 
 use super::conformance::{Subject, conformance};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::testing::{Redis, eventually};
+use testkit::{Redis, eventually};
 
 use super::{MINUTE, allowed, limited, quota};
 use crate::rate_limit::server::Server;

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use notification_worker::domain::{Entry, Event, TaskEvent};
-use notification_worker::store::{Filter, NotificationStore, Outcome};
+use contract::event::EventType;
+use contract::id::UserId;
+use contract::page::PageRequest;
+use notifications::domain::{Entry, Event, TaskEvent};
+use notifications::store::{Filter, NotificationStore, Outcome};
+use runtime::supervise::CancellationToken;
 use serde_json::json;
-use shared::event::EventType;
-use shared::id::UserId;
-use shared::page::PageRequest;
-use shared::supervise::CancellationToken;
-use shared::testing::{MongoDb, eventually};
+use testkit::{MongoDb, eventually};
 
 use crate::stage::{SOON, Stage, Task, deleted, drain, events, left};
 

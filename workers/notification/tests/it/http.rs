@@ -1,7 +1,7 @@
 //! The HTTP side, as the gateway calls it.
 
 use serde_json::{Value, json};
-use shared::testing::Signed;
+use testkit::Signed;
 
 use crate::stage::{Stage, Task, Worker};
 
@@ -312,7 +312,7 @@ async fn every_path_says_which_methods_it_has() {
         &one,
     ] {
         let (get, head) = (user.get(path).send().await, user.head(path).send().await);
-        let told = |reply: &shared::testing::Reply| {
+        let told = |reply: &testkit::Reply| {
             ["content-type", "content-length", "etag"]
                 .map(|name| reply.header(name).map(str::to_owned))
         };

@@ -1,6 +1,6 @@
 //! The worker's process, when MongoDB and RabbitMQ are away.
 
-use shared::testing::lifecycle::{self, Worker};
+use testkit::lifecycle::{self, Worker};
 
 const WORKER: Worker<'static> = Worker {
     program: env!("CARGO_BIN_EXE_notification-worker"),

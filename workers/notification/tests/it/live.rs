@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use contract::id::UserId;
+use contract::identity::TOKEN_EXPIRES;
+use events::bus::Bus;
 use jiff::Timestamp;
-use notification_worker::domain::Event;
-use notification_worker::live::{HEARTBEAT, Hub, Stream};
+use notifications::domain::Event;
+use notifications::live::{HEARTBEAT, Hub, Stream};
+use runtime::supervise::CancellationToken;
 use serde_json::json;
-use shared::bus::Bus;
-use shared::id::UserId;
-use shared::identity::TOKEN_EXPIRES;
-use shared::supervise::CancellationToken;
-use shared::testing::{EventStream, NoEvent, Signed, eventually, free_port};
+use testkit::{EventStream, NoEvent, Signed, eventually, free_port};
 
 use crate::stage::{SOON, Stage, Task, deleted, events};
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
+use contract::id::UserId;
+use contract::page::PageRequest;
 use futures_util::TryStreamExt;
 use mongodb::{ClientSession, Database};
-use notification_worker::domain::{Event, Kind};
-use notification_worker::store::{Expected, Filter, Key, NotificationStore, Outcome};
-use shared::id::UserId;
-use shared::page::PageRequest;
-use shared::testing::eventually;
+use notifications::domain::{Event, Kind};
+use notifications::store::{Expected, Filter, Key, NotificationStore, Outcome};
+use testkit::eventually;
 
 use crate::stage::{SOON, Stage, Task};
 

@@ -1,9 +1,9 @@
 //! Dead letters are brought back by a command, as often as one likes.
 
-use notification_worker::store::Expected;
-use shared::bus::Bus;
-use shared::event::EventType;
-use shared::testing::{Process, eventually};
+use contract::event::EventType;
+use events::bus::Bus;
+use notifications::store::Expected;
+use testkit::{Process, eventually};
 
 use crate::stage::{SOON, Stage, Task, drain};
 

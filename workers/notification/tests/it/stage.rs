@@ -7,24 +7,26 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bson::{Document, doc};
+use contract::event::{Envelope, EventType, UserDeleted};
+use contract::id::{NotificationId, TaskId, UserId};
+use events::bus::{Bus, DEAD_LETTER, Outcome, Subscription};
+use events::consumer::Step;
 use jiff::{SignedDuration, Timestamp};
-use notification_worker::consumer::{self, Consumer, QUEUES};
-use notification_worker::domain::{Entry, Event, TaskEvent};
-use notification_worker::store::{NotificationStore, mongo::MongoNotifications};
-use notification_worker::{Config, run};
+use mongo::MongoSettings;
+use notification_worker::{DEFAULT_PORT, run};
+use notifications::consumer::{self, Consumer, QUEUES};
+use notifications::domain::{Entry, Event, TaskEvent};
+use notifications::store::NotificationStore;
+use notifications_mongo::MongoNotifications;
+use process::Config;
+use rabbitmq::RabbitBus;
+use runtime::secret::Secret;
+use runtime::supervise::CancellationToken;
+use runtime::time::SystemClock;
 use serde_json::{Value, json};
-use shared::bus::rabbit::RabbitBus;
-use shared::bus::{Bus, DEAD_LETTER, Outcome, Subscription};
-use shared::consumer::Step;
-use shared::event::{Envelope, EventType, UserDeleted};
-use shared::id::{NotificationId, TaskId, UserId};
-use shared::mongo::MongoSettings;
-use shared::secret::Secret;
-use shared::supervise::CancellationToken;
-use shared::testing::{
+use testkit::{
     GATEWAY_KEYS, Process, Signed, Vhost, free_port, shared_mongodb, shared_rabbitmq, unique,
 };
-use shared::time::SystemClock;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -53,7 +55,11 @@ impl Stage {
     }
 
     pub(crate) fn bus(&self) -> RabbitBus {
-        RabbitBus::new(&Secret::new(self.vhost.url())).expect("a URL")
+        RabbitBus::new(
+            &Secret::new(self.vhost.url()),
+            events::bus::conformance::topology(),
+        )
+        .expect("a URL")
     }
 
     pub(crate) fn amqp_url(&self) -> String {
@@ -116,9 +122,7 @@ impl Stage {
 
     /// The database, to look where no store does. Its connections are its own.
     pub(crate) async fn database(&self) -> mongodb::Database {
-        shared::mongo::connect(&self.settings())
-            .await
-            .expect("a URL")
+        mongo::connect(&self.settings()).await.expect("a URL")
     }
 
     /// A store with connections of its own, as another process has it.
@@ -229,7 +233,7 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let shutdown = CancellationToken::new();
-        let config = Config::read(&self.variables()).expect("all are set");
+        let config = Config::only(&self.variables(), DEFAULT_PORT).expect("all are set");
         Worker {
             http: Signed::new(format!("http://{address}")),
             task: tokio::spawn(run(listener, config, shutdown.clone())),
@@ -296,7 +300,7 @@ impl Task {
             owner: owner.clone(),
             assignee: None,
             actor: owner.clone(),
-            born: shared::time::whole_millis(Timestamp::now()),
+            born: contract::time::whole_millis(Timestamp::now()),
         }
     }
 
@@ -335,7 +339,7 @@ impl Task {
 pub(crate) fn deleted(user: &UserId) -> Envelope {
     let deleted = UserDeleted {
         user_id: user.clone(),
-        at: shared::time::whole_millis(Timestamp::now()),
+        at: contract::time::whole_millis(Timestamp::now()),
     };
     deleted.event("/test", 3)
 }

@@ -7,12 +7,12 @@ mod read_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use contract::id::UserId;
+use contract::page::PageRequest;
 use jiff::{SignedDuration, Timestamp};
-use notification_worker::domain::{Event, Kind, Notification, RETENTION};
-use notification_worker::store::{Change, Counter, Expected, Filter, Key};
-use notification_worker::store::{NotificationStore, Outcome};
-use shared::id::UserId;
-use shared::page::PageRequest;
+use notifications::domain::{Event, Kind, Notification, RETENTION};
+use notifications::store::{Change, Counter, Expected, Filter, Key};
+use notifications::store::{NotificationStore, Outcome};
 use tokio::task::JoinSet;
 
 use crate::stage::{SOON, Stage, Task};
@@ -73,7 +73,7 @@ mod mongodb {
 }
 
 mod sqlite {
-    use notification_worker::store::sqlite::SqliteNotifications;
+    use notifications_sqlite::SqliteNotifications;
     use tempfile::TempDir;
 
     use super::*;

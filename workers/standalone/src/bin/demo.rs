@@ -22,5 +22,5 @@ async fn main() -> ExitCode {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = !arguments.no_color && !unwanted && stdout().is_terminal();
     let told = standalone::demo::run(&arguments.url, colour, &mut stdout()).await;
-    shared::worker::exit(told)
+    runtime::process::exit(told)
 }

@@ -35,7 +35,7 @@ struct OutageOptions {
     #[arg(long)]
     back: String,
     /// For how long it is away at least.
-    #[arg(long, default_value = "60s", value_parser = shared::env::parse_duration)]
+    #[arg(long, default_value = "60s", value_parser = runtime::env::parse_duration)]
     length: Duration,
     /// It stays away until so many tasks wait to be told.
     #[arg(long, default_value_t = 0)]
@@ -65,7 +65,7 @@ struct Options {
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// How long each mix is measured.
-    #[arg(long, default_value = "10s", value_parser = shared::env::parse_duration)]
+    #[arg(long, default_value = "10s", value_parser = runtime::env::parse_duration)]
     duration: Duration,
     /// How many connections each mix has.
     #[arg(long, default_value_t = 64)]
@@ -138,12 +138,12 @@ async fn main() -> ExitCode {
         result = work => result,
         signal = interrupted() => signal.and_then(|()| Err(anyhow::anyhow!("interrupted"))),
     };
-    shared::worker::exit(ended)
+    runtime::process::exit(ended)
 }
 
 /// Ends with the first SIGINT or SIGTERM.
 async fn interrupted() -> anyhow::Result<()> {
-    let shutdown = shared::worker::shutdown_on_signals()?;
+    let shutdown = runtime::process::shutdown_on_signals()?;
     shutdown.cancelled().await;
     Ok(())
 }

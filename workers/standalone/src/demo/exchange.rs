@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use runtime::client::{Client, ClientError};
 use serde_json::Value;
-use shared::http::client::{Client, ClientError};
 
 use super::contract;
 use super::screen::Screen;

@@ -67,7 +67,7 @@ impl<'a> Story<'a> {
 
     pub(super) async fn registers(&mut self) -> anyhow::Result<Account> {
         self.screen.step("A client registers")?;
-        let email = format!("{}@example.com", shared::id::UserId::new());
+        let email = format!("{}@example.com", ::contract::id::UserId::new());
         let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
         let call = Call::new(Method::POST, "/api/users/register", 201).json(body);
         let mut answer = self.exchange(call).await?;
@@ -348,7 +348,7 @@ impl<'a> Story<'a> {
 
     pub(super) async fn cannot_be_somebody_else(&mut self, login: &Login) -> anyhow::Result<()> {
         self.screen.step("A forged x-user-id changes nothing")?;
-        let somebody = shared::id::UserId::new();
+        let somebody = ::contract::id::UserId::new();
         let call = Call::get("/api/users/me", 200)
             .bearer(&login.token)?
             .header(HeaderName::from_static("x-user-id"), somebody.as_str())?;

@@ -122,8 +122,8 @@ impl<'a> Accounts<'a> {
         tell: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<()> {
         let account = Account {
-            email: format!("load-{}@example.com", shared::id::UserId::new()),
-            password: format!("load {}", shared::id::SessionId::new()),
+            email: format!("load-{}@example.com", contract::id::UserId::new()),
+            password: format!("load {}", contract::id::SessionId::new()),
             refresh_token: String::new(),
         };
         let body = json!({"email": account.email, "password": account.password,

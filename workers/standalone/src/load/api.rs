@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
+use runtime::client::{Client, ClientError};
 use serde_json::Value;
-use shared::http::client::{Client, ClientError};
 use tokio::process::Command;
 
 use super::limits::Limits;

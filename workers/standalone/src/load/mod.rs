@@ -26,7 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use shared::time::{Clock, SystemClock, rfc3339};
+use contract::time::rfc3339;
+use runtime::time::{Clock, SystemClock};
 
 use self::accounts::Accounts;
 use self::api::Api;

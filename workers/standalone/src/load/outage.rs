@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use contract::time::rfc3339;
 use http::Method;
+use runtime::time::{Clock, SystemClock};
 use serde_json::json;
-use shared::time::{Clock, SystemClock, rfc3339};
 use tokio::process::Command;
 use tokio::time::{MissedTickBehavior, interval};
 

@@ -4,15 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use events::bus::Topology;
+use events::outbox::Outbox;
 use jiff::Timestamp;
-use notification_worker::store::sqlite::SqliteNotifications;
-use shared::bus::embedded::EmbeddedBus;
-use shared::outbox::Outbox;
-use shared::store::StoreError;
-use shared::time::{Clock, SystemClock};
-use task_worker::store::disk::DiskFiles;
-use task_worker::store::sqlite::SqliteTaskStore;
-use user_worker::store::sqlite::SqliteUserStore;
+use notifications_sqlite::SqliteNotifications;
+use runtime::time::{Clock, SystemClock};
+use sqlite::bus::EmbeddedBus;
+use stores::StoreError;
+use tasks_sqlite::SqliteTaskStore;
+use tasks_sqlite::disk::DiskFiles;
+use users_sqlite::SqliteUserStore;
 
 /// Chosen once; every replica of a worker gets its adapters from it.
 #[derive(Clone)]
@@ -21,9 +22,14 @@ pub enum Backend {
     /// MongoDB and RabbitMQ, by the variables that the workers' own binaries read.
     #[cfg(feature = "servers")]
     Servers {
-        mongo: shared::mongo::MongoSettings,
-        amqp_url: shared::secret::Secret,
+        mongo: mongo::MongoSettings,
+        amqp_url: runtime::secret::Secret,
     },
+}
+
+/// Every queue of the platform.
+fn topology() -> Topology {
+    Topology::of(&[&tasks::consumer::QUEUES, &notifications::consumer::QUEUES])
 }
 
 /// One SQLite file for each worker, one for the events between them, and a folder of attachments.
@@ -44,7 +50,7 @@ impl Embedded {
             tasks: Arc::new(SqliteTaskStore::open(&folder.join("tasks.db"))?),
             files: Arc::new(open_files(&folder.join("attachments"))?),
             notifications: Arc::new(SqliteNotifications::open(&folder.join("notifications.db"))?),
-            bus: Arc::new(EmbeddedBus::open(&folder.join("events.db"))?),
+            bus: Arc::new(EmbeddedBus::open(&folder.join("events.db"), topology())?),
         })
     }
 }
@@ -68,9 +74,9 @@ impl Embedded {
 
 /// For one replica of each worker.
 pub(super) struct Adapters {
-    pub(super) user: user_worker::Adapters,
-    pub(super) task: task_worker::Adapters,
-    pub(super) notification: notification_worker::Adapters,
+    pub(super) user: users::Adapters,
+    pub(super) task: tasks::Adapters,
+    pub(super) notification: notifications::Adapters,
 }
 
 impl Backend {
@@ -78,17 +84,17 @@ impl Backend {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         match self {
             Self::Embedded(embedded) => Ok(Adapters {
-                user: user_worker::Adapters {
+                user: users::Adapters {
                     store: embedded.users.clone(),
                     bus: embedded.bus.clone(),
                     clock,
                 },
-                task: task_worker::Adapters {
+                task: tasks::Adapters {
                     store: embedded.tasks.clone(),
                     files: embedded.files.clone(),
                     bus: embedded.bus.clone(),
                 },
-                notification: notification_worker::Adapters {
+                notification: notifications::Adapters {
                     store: embedded.notifications.clone(),
                     bus: embedded.bus.clone(),
                 },
@@ -101,14 +107,13 @@ impl Backend {
 
 #[cfg(feature = "servers")]
 mod servers {
-    use notification_worker::store::mongo::MongoNotifications;
-    use shared::bus::Bus;
-    use shared::bus::rabbit::RabbitBus;
-    use shared::mongo::MongoSettings;
-    use shared::secret::Secret;
-    use task_worker::store::mongo::MongoTaskStore;
-    use task_worker::store::mongo::files::GridFsFiles;
-    use user_worker::store::mongo::MongoUserStore;
+    use events::bus::Bus;
+    use mongo::MongoSettings;
+    use notifications_mongo::MongoNotifications;
+    use runtime::secret::Secret;
+    use tasks_mongo::MongoTaskStore;
+    use tasks_mongo::files::GridFsFiles;
+    use users_mongo::MongoUserStore;
 
     use super::*;
 
@@ -118,24 +123,20 @@ mod servers {
         amqp_url: &Secret,
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Adapters> {
-        let bus = || -> anyhow::Result<Arc<dyn Bus>> {
-            Ok(Arc::new(
-                RabbitBus::new(amqp_url).map_err(anyhow::Error::msg)?,
-            ))
-        };
-        let notifications = MongoNotifications::new(shared::mongo::connect(mongo).await?);
+        let bus = || -> anyhow::Result<Arc<dyn Bus>> { Ok(Arc::new(process::bus(amqp_url)?)) };
+        let notifications = MongoNotifications::new(mongo::connect(mongo).await?);
         Ok(Adapters {
-            user: user_worker::Adapters {
+            user: users::Adapters {
                 store: Arc::new(MongoUserStore::connect(mongo).await?),
                 bus: bus()?,
                 clock,
             },
-            task: task_worker::Adapters {
+            task: tasks::Adapters {
                 store: Arc::new(MongoTaskStore::connect(mongo).await?),
                 files: Arc::new(GridFsFiles::connect(mongo).await?),
                 bus: bus()?,
             },
-            notification: notification_worker::Adapters {
+            notification: notifications::Adapters {
                 store: Arc::new(notifications),
                 bus: bus()?,
             },

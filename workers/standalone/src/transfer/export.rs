@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use shared::id::TaskId;
-use shared::store::StoreError;
-use task_worker::domain::Attachment;
-use task_worker::store::files::{FileRef, FileStore};
+use contract::id::TaskId;
+use stores::StoreError;
+use tasks::domain::Attachment;
+use tasks::store::files::{FileRef, FileStore};
 
 use super::{AT_ONCE, Chunk, FORMAT, Line, Totals};
 use crate::home::Home;
@@ -173,7 +173,7 @@ async fn come_to_rest(home: &Home, embedded: &Arc<Embedded>) -> anyhow::Result<(
         replicas: 1,
         gateway_config: String::new(),
         gateways: Vec::new(),
-        hashing: user_worker::Hashing::default(),
+        hashing: users::Hashing::default(),
     };
     let platform = Platform::start(settings, PATIENCE).await?;
     let end = Instant::now() + PATIENCE;

@@ -7,16 +7,16 @@ use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
-use notification_worker::store::NotificationStore;
-use notification_worker::store::mongo::MongoNotifications;
-use shared::mongo::MongoSettings;
-use task_worker::store::files::{FileRef, FileStore};
-use task_worker::store::mongo::MongoTaskStore;
-use task_worker::store::mongo::files::GridFsFiles;
-use task_worker::store::transfer::Moved;
-use task_worker::store::{Erasures, TaskStore};
-use user_worker::store::mongo::MongoUserStore;
-use user_worker::store::{SaveUserError, UserStore};
+use mongo::MongoSettings;
+use notifications::store::NotificationStore;
+use notifications_mongo::MongoNotifications;
+use tasks::store::files::{FileRef, FileStore};
+use tasks::store::transfer::Moved;
+use tasks::store::{Erasures, TaskStore};
+use tasks_mongo::MongoTaskStore;
+use tasks_mongo::files::GridFsFiles;
+use users::store::{SaveUserError, UserStore};
+use users_mongo::MongoUserStore;
 
 use super::{AT_ONCE, Chunk, FORMAT, Line, Totals};
 
@@ -97,7 +97,7 @@ impl Stores {
             users: MongoUserStore::connect(mongo).await?,
             tasks: MongoTaskStore::connect(mongo).await?,
             files: GridFsFiles::connect(mongo).await?,
-            notifications: MongoNotifications::new(shared::mongo::connect(mongo).await?),
+            notifications: MongoNotifications::new(mongo::connect(mongo).await?),
         };
         stores.users.prepare().await?;
         stores.tasks.prepare().await?;
@@ -180,7 +180,7 @@ impl Stores {
         Ok(())
     }
 
-    async fn keep_user(&self, user: user_worker::domain::User) -> anyhow::Result<()> {
+    async fn keep_user(&self, user: users::domain::User) -> anyhow::Result<()> {
         match self.users.create_user(&user).await {
             Ok(()) => Ok(()),
             Err(SaveUserError::EmailTaken) => {

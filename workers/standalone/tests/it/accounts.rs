@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use shared::testing::{Client, Signed, eventually};
+use testkit::{Client, Signed, eventually};
 
 use crate::world::{PASSWORD, SOON, User, World};
 

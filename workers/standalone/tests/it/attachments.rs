@@ -1,7 +1,7 @@
 //! Files of tasks through the whole platform.
 
 use serde_json::{Value, json};
-use shared::testing::{Client, Reply};
+use testkit::{Client, Reply};
 
 use crate::world::World;
 

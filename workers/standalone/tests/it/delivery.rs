@@ -1,7 +1,7 @@
 //! Every change that was answered is told once to each recipient.
 
 use serde_json::{Value, json};
-use shared::testing::Client;
+use testkit::Client;
 
 use crate::world::{User, World};
 

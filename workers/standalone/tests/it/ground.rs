@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::testing::eventually;
 use standalone::platform::{Backend, Embedded};
 use tempfile::TempDir;
+use testkit::eventually;
 
 /// For a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

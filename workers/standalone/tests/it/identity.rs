@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use shared::testing::{Client, Signed, raw};
+use testkit::{Client, Signed, raw};
 
 use crate::echo::IDENTITY;
 use crate::world::World;

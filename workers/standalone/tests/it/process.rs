@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::future::join_all;
+use runtime::time::Clock;
 use serde_json::{Value, json};
-use shared::testing::{Client, Process, eventually, free_port, unique};
-use shared::time::Clock;
 use standalone::platform::Embedded;
-use task_worker::attachments::Attachments;
-use task_worker::store::files::FileStore;
+use tasks::attachments::Attachments;
+use tasks::store::files::FileStore;
+use testkit::{Client, Process, eventually, free_port, unique};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;

@@ -4,7 +4,7 @@
 use http::{Method, Request};
 use http_body_util::Full;
 use serde_json::Value;
-use shared::testing::raw;
+use testkit::raw;
 
 use crate::connection::Connection;
 use crate::world::World;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use shared::testing::{Client, Reply};
+use testkit::{Client, Reply};
 
 use crate::world::{PASSWORD, User, World};
 

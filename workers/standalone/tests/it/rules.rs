@@ -163,7 +163,7 @@ fn handlers_hold_no_bus() {
     for worker in ["workers/user", "workers/task", "workers/notification"] {
         for (path, text) in sources(worker) {
             if path.starts_with("http") {
-                for word in ["shared::bus", "dyn Bus", ".publish("] {
+                for word in ["events::bus", "dyn Bus", ".publish("] {
                     assert!(
                         !text.contains(word),
                         "{worker}/{path} holds a bus: `{word}`"

@@ -21,7 +21,7 @@ async fn the_story_holds_at_a_gateway() {
 
 #[tokio::test]
 async fn a_demo_without_a_platform_says_what_to_do() {
-    let url = format!("http://127.0.0.1:{}", shared::testing::free_port());
+    let url = format!("http://127.0.0.1:{}", testkit::free_port());
     let told = demo::run(&url, false, &mut Vec::new()).await;
     let error = told.expect_err("nothing listens").to_string();
     assert!(

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::testing::{Client, GATEWAY_KEYS, free_port};
 use standalone::platform::{GatewayAddresses, Platform, Settings};
-use user_worker::Hashing;
+use testkit::{Client, GATEWAY_KEYS, free_port};
+use users::Hashing;
 
 use crate::echo::Echo;
 use crate::ground::Ground;
@@ -110,7 +110,7 @@ impl World {
     }
 
     pub(crate) async fn user(&self) -> User {
-        let email = format!("{}@example.com", shared::testing::unique("user"));
+        let email = format!("{}@example.com", testkit::unique("user"));
         let credentials = json!({"email": email, "password": PASSWORD});
         let mut account = credentials.clone();
         account["name"] = json!("Ada");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
-use shared::testing::{Client, Reply, unique};
+use testkit::{Client, Reply, unique};
 use tokio::time::sleep;
 
 const PASSWORD: &str = "a river runs through it";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::bus::TASK_QUEUES;
+use events::bus::conformance::TASK_QUEUES;
 use tokio::time::sleep;
 
 use crate::stack::{Role, Stack};
@@ -214,7 +214,7 @@ impl Driver {
         let before = processes.lock().await[one].pid();
         processes.lock().await[one].sigterm();
         let replaced = async || processes.lock().await[one].pid() != before;
-        shared::testing::eventually(Duration::from_secs(30), replaced).await;
+        testkit::eventually(Duration::from_secs(30), replaced).await;
     }
 
     async fn pause(&mut self, role: Role, a_while: Duration) {
@@ -229,7 +229,7 @@ impl Driver {
         let order = self.stack.fail_points.join(point);
         std::fs::write(&order, "").expect("a file can be written");
         let obeyed = async || !order.exists();
-        shared::testing::eventually(Duration::from_secs(60), obeyed).await;
+        testkit::eventually(Duration::from_secs(60), obeyed).await;
     }
 }
 

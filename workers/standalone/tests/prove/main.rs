@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use clients::Ledger;
 use faults::{Driver, Fault};
-use shared::testing::setting;
 use stack::Stack;
+use testkit::setting;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answered_change_is_told_exactly_once_through_every_kind_of_fault() {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use events::bus::Bus;
 use http::Method;
+use rabbitmq::RabbitBus;
+use runtime::secret::Secret;
 use serde_json::json;
-use shared::bus::Bus;
-use shared::bus::rabbit::RabbitBus;
-use shared::secret::Secret;
-use shared::testing::{
+use testkit::{
     ChaosProxy, Client, GATEWAY_KEYS, MongoDb, Process, RabbitMq, Redis, Vhost, binary, eventually,
     free_port,
 };
@@ -162,7 +162,11 @@ impl Stack {
     }
 
     pub(crate) async fn dead_letters(&self) -> u64 {
-        let bus = RabbitBus::new(&Secret::new(self.vhost.url())).expect("a URL");
+        let bus = RabbitBus::new(
+            &Secret::new(self.vhost.url()),
+            events::bus::conformance::topology(),
+        )
+        .expect("a URL");
         bus.dead_letters().await.expect("the broker answers")
     }
 

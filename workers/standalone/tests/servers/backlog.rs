@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use events::bus::DEAD_LETTER;
 use futures_util::TryStreamExt;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use mongodb::options::{DatabaseOptions, ReadConcern};
 use mongodb::{Client, Database};
-use shared::bus::DEAD_LETTER;
-use shared::testing::eventually;
+use testkit::eventually;
 
 /// Every queue, the dead letters last.
 fn queues() -> Vec<&'static str> {
-    let queues = shared::bus::QUEUES.iter().map(|queue| queue.name);
+    let topology = process::topology();
+    let queues = topology.queues().iter().map(|queue| queue.name);
     queues.chain([DEAD_LETTER]).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use shared::testing::{Client, RabbitMq, eventually};
+use testkit::{Client, RabbitMq, eventually};
 
 use crate::changes::Changes;
 use crate::ground::Ground;

@@ -1,6 +1,6 @@
 //! The demo's story holds behind the edge, too.
 
-use shared::testing::Nginx;
+use testkit::Nginx;
 
 use crate::story::tell;
 use crate::world::World;

@@ -1,9 +1,9 @@
 //! What the platforms of this binary stand on: real servers.
 
-use shared::mongo::MongoSettings;
-use shared::secret::Secret;
-use shared::testing::{Redis, shared_mongodb, shared_rabbitmq};
+use mongo::MongoSettings;
+use runtime::secret::Secret;
 use standalone::platform::Backend;
+use testkit::{Redis, shared_mongodb, shared_rabbitmq};
 
 use crate::backlog::Backlog;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use shared::testing::Client;
+use testkit::Client;
 
 use crate::ground::Ground;
 use crate::world::{GATEWAY_CONFIG, World};

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use runtime::supervise::CancellationToken;
 use serde_json::{Value, json};
-use shared::supervise::CancellationToken;
-use shared::testing::{Client, eventually, free_port};
 use standalone::single::{Options, Single};
 use standalone::transfer::{Totals, export, import};
 use tempfile::TempDir;
+use testkit::{Client, eventually, free_port};
 
 use crate::attachments::{file_part, file_path, task_part, upload};
 use crate::ground::Ground;

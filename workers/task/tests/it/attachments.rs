@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use bytes::Bytes;
+use contract::id::{AttachmentId, TaskId};
 use serde_json::{Value, json};
-use shared::id::{AttachmentId, TaskId};
-use shared::store::StoreError;
-use shared::testing::{Reply, Signed, eventually, shared_mongodb};
-use task_worker::attachments::Attachments;
-use task_worker::domain::{Attachment, Task};
-use task_worker::store::TaskStore;
-use task_worker::store::disk::DiskFiles;
-use task_worker::store::files::{CHUNK, FileRef, FileStore};
-use task_worker::store::mongo::files::GridFsFiles;
-use task_worker::store::sqlite::SqliteTaskStore;
+use stores::StoreError;
+use tasks::attachments::Attachments;
+use tasks::domain::{Attachment, Task};
+use tasks::store::TaskStore;
+use tasks::store::files::{CHUNK, FileRef, FileStore};
+use tasks_mongo::files::GridFsFiles;
+use tasks_sqlite::SqliteTaskStore;
+use tasks_sqlite::disk::DiskFiles;
 use tempfile::TempDir;
+use testkit::{Reply, Signed, eventually, shared_mongodb};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -582,9 +582,8 @@ async fn a_file_goes_alone_or_with_its_task_or_with_its_owner() {
 
     send(&ann, None, &parts).await.expect(201);
     stage.files_are(3).await;
-    let bus =
-        shared::bus::rabbit::RabbitBus::new(&shared::secret::Secret::new(&stage.worker.amqp_url));
-    shared::bus::Bus::publish(&bus.unwrap(), &[crate::erasure::deleted("ann")])
+    let bus = crate::support::bus(&stage.worker.amqp_url);
+    events::bus::Bus::publish(&bus, &[crate::erasure::deleted("ann")])
         .await
         .unwrap();
     stage.files_are(0).await;

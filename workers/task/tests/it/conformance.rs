@@ -11,14 +11,14 @@ pub(crate) use self::lists::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use contract::event::Envelope;
+use contract::id::UserId;
+use contract::page::{PageRequest, decode};
+use events::outbox::{Backlog, Pending};
 use jiff::Timestamp;
-use shared::event::Envelope;
-use shared::http::Once;
-use shared::id::UserId;
-use shared::outbox::{Backlog, Pending};
-use shared::page::{PageRequest, decode};
-use task_worker::domain::{Change, NewTask, Priority, Status, Task};
-use task_worker::store::{Filter, Sort, TaskStore, Written};
+use stores::Once;
+use tasks::domain::{Change, NewTask, Priority, Status, Task};
+use tasks::store::{Filter, Sort, TaskStore, Written};
 
 /// Turns the facts into tests of `$fresh`, an `async fn() -> impl TaskStore` with nothing in it.
 macro_rules! task_store_conformance {
@@ -343,5 +343,5 @@ pub(crate) async fn only_tombstones_without_events_are_purged(store: impl TaskSt
 pub(crate) async fn preparing_twice_is_harmless(store: impl TaskStore) {
     store.prepare().await.unwrap();
     store.prepare().await.unwrap();
-    store.ready().await.unwrap();
+    store.ping().await.unwrap();
 }

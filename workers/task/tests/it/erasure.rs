@@ -3,22 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::event::{Envelope, EventType, UserDeleted};
+use contract::id::{TaskId, UserId};
+use contract::page::PageRequest;
+use events::bus::Bus;
+use events::relay::Relay;
 use jiff::Timestamp;
 use serde_json::json;
-use shared::bus::Bus;
-use shared::bus::rabbit::RabbitBus;
-use shared::event::{Envelope, EventType, UserDeleted};
-use shared::id::{TaskId, UserId};
-use shared::page::PageRequest;
-use shared::relay::Relay;
-use shared::secret::Secret;
-use shared::testing::{Signed, eventually, free_port, shared_mongodb};
-use task_worker::attachments::Attachments;
-use task_worker::domain::{Erasure, NewTask, Task};
-use task_worker::erasure::{Eraser, Look};
-use task_worker::store::disk::DiskFiles;
-use task_worker::store::mongo::MongoTaskStore;
-use task_worker::store::{Erasures, Filter, Sort, TaskStore};
+use tasks::attachments::Attachments;
+use tasks::domain::{Erasure, NewTask, Task};
+use tasks::erasure::{Eraser, Look};
+use tasks::store::{Erasures, Filter, Sort, TaskStore};
+use tasks_mongo::MongoTaskStore;
+use tasks_sqlite::disk::DiskFiles;
+use testkit::{Signed, eventually, free_port, shared_mongodb};
 use tokio::sync::Notify;
 
 use crate::conformance::{at, insert, new, retitled, user};
@@ -80,12 +78,9 @@ impl Stage {
 
 fn eraser(store: &Arc<MongoTaskStore>, clock: &Arc<ByHand>) -> Eraser {
     // Nothing is published: what the outbox holds is looked at there.
-    let bus = RabbitBus::new(&Secret::new(format!(
-        "amqp://127.0.0.1:{}/%2f",
-        free_port()
-    )));
+    let bus = support::bus(&format!("amqp://127.0.0.1:{}/%2f", free_port()));
     let registry = prometheus::Registry::new();
-    let bus = Arc::new(bus.unwrap());
+    let bus = Arc::new(bus);
     let (_, relay) = Relay::new(store.clone(), bus, clock.clone(), &registry);
     let folder = tempfile::TempDir::new().unwrap();
     let files = Arc::new(DiskFiles::open(folder.path()).unwrap());
@@ -213,7 +208,7 @@ async fn a_task_that_takes_no_more_events_is_tried_until_it_does() {
     let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
     let stage = Stage::on(store.with_max_document_bytes(6_000)).await;
     let mut task = insert(stage.store.as_ref(), "ann", new("x"), 0).await;
-    use task_worker::store::Written;
+    use tasks::store::Written;
     loop {
         let (next, event) = retitled(&task, &task.version.to_string(), 1);
         match stage.store.update(&next, &event).await.unwrap() {
@@ -229,7 +224,7 @@ async fn a_task_that_takes_no_more_events_is_tried_until_it_does() {
     let minute = Duration::from_secs(60);
     assert_eq!(stage.look_at(day + minute).await.unwrap().left, 1);
 
-    use shared::outbox::Outbox;
+    use events::outbox::Outbox;
     let pending = stage.store.pending(Timestamp::MAX, 1_000).await.unwrap();
     stage.store.mark_published(&pending).await.unwrap();
     assert_eq!(stage.look_at(day + minute * 2).await.unwrap().erased, 1);
@@ -255,7 +250,7 @@ async fn a_deleted_user_is_heard_of_from_the_queue_and_each_change_is_told_once(
         create_titled(&ann, &n.to_string()).await;
     }
     let given = create(&bob, json!({"title": "given", "assignee_id": "ann"})).await;
-    let bus = RabbitBus::new(&Secret::new(&worker.amqp_url)).unwrap();
+    let bus = support::bus(&&worker.amqp_url);
     // Whoever cannot be read stops nobody.
     let nobody = Envelope::new(
         "/services/user",

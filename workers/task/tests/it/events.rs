@@ -1,14 +1,12 @@
 //! From a request to the queues: every change one event, none lost, whatever breaks.
 
+use contract::event::{Envelope, EventType};
+use events::bus::conformance::TASK_QUEUES;
+use events::bus::conformance::declared;
+use events::outbox::Outbox;
 use serde_json::json;
-use shared::bus::TASK_QUEUES;
-use shared::bus::conformance::declared;
-use shared::bus::rabbit::RabbitBus;
-use shared::event::{Envelope, EventType};
-use shared::outbox::Outbox;
-use shared::secret::Secret;
-use shared::testing::{RabbitMq, shared_mongodb};
-use task_worker::store::TaskStore;
+use tasks::store::TaskStore;
+use testkit::{RabbitMq, shared_mongodb};
 
 use crate::support::{Worker, create_titled, path};
 
@@ -102,11 +100,7 @@ async fn parallel_updates_give_versions_without_gaps_and_one_event_each() {
 #[tokio::test]
 async fn while_rabbitmq_is_away_changes_are_answered_and_their_events_follow_in_order() {
     let mut rabbit = RabbitMq::start().await;
-    declared(
-        &RabbitBus::new(&Secret::new(rabbit.url())).unwrap(),
-        "tasks",
-    )
-    .await;
+    declared(&crate::support::bus(&rabbit.url()), "tasks").await;
     let mongo = shared_mongodb().await;
     let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await;
     let ann = worker.as_user("ann");

@@ -1,7 +1,7 @@
 //! The API of tasks as a client sees it, through the gateway's signature.
 
 use serde_json::{Value, json};
-use shared::testing::Signed;
+use testkit::Signed;
 
 use crate::support::{Worker, create, create_titled, path, pointers};
 
@@ -360,9 +360,9 @@ async fn the_history_tells_what_happened_in_order() {
 async fn without_mongodb_the_worker_lives_and_answers_503() {
     let url = format!(
         "mongodb://127.0.0.1:{}/?replicaSet=rs0",
-        shared::testing::free_port()
+        testkit::free_port()
     );
-    let amqp = format!("amqp://127.0.0.1:{}/%2f", shared::testing::free_port());
+    let amqp = format!("amqp://127.0.0.1:{}/%2f", testkit::free_port());
     let worker = Worker::launch(&url, "sluice", &amqp).await;
     let open = worker.http.unsigned();
     open.get("/livez").send().await.expect(200);

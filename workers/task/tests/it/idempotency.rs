@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use contract::event::EventType;
 use serde_json::{Value, json};
-use shared::event::EventType;
-use shared::testing::{ChaosProxy, Reply, Signed, eventually, shared_mongodb};
+use testkit::{ChaosProxy, Reply, Signed, eventually, shared_mongodb};
 
 use crate::support::{Worker, create_titled, path};
 

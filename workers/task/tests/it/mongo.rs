@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
+use contract::page::{PageRequest, decode};
+use events::outbox::Outbox;
 use futures_util::{FutureExt, TryStreamExt};
-use shared::http::idempotency::{Digest, Idempotency, Once};
-use shared::outbox::Outbox;
-use shared::page::{PageRequest, decode};
-use shared::store::StoreError;
-use shared::testing::{ChaosProxy, eventually, shared_mongodb};
-use task_worker::domain::{NewTask, Priority, Status, Task};
-use task_worker::store::mongo::MongoTaskStore;
-use task_worker::store::{Filter, Sort, TaskStore, Written};
+use stores::Store as _;
+use stores::StoreError;
+use stores::idempotency::{Digest, Idempotency, Once};
+use tasks::domain::{NewTask, Priority, Status, Task};
+use tasks::store::{Filter, Sort, TaskStore, Written};
+use tasks_mongo::MongoTaskStore;
+use testkit::{ChaosProxy, eventually, shared_mongodb};
 
 use crate::conformance::{at, insert, new, retitled, task_store_conformance, user};
 use crate::support;
@@ -29,12 +30,12 @@ task_store_conformance!(fresh);
 async fn nothing_is_created_before_the_indexes_that_keep_keys_unique() {
     let mongo = shared_mongodb().await;
     let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
-    assert!(store.ready().await.is_err());
+    assert!(store.ping().await.is_err());
     let (task, event) = Task::create(user("owner"), new("x"), at(0));
     let refused = store.insert(&task, &event, None).await.unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable { .. }));
     store.prepare().await.unwrap();
-    store.ready().await.unwrap();
+    store.ping().await.unwrap();
     store.insert(&task, &event, None).await.unwrap();
 }
 
@@ -89,7 +90,7 @@ async fn an_insert_that_can_neither_succeed_nor_be_explained_is_in_flight() {
 
 #[tokio::test]
 async fn a_first_answer_that_is_lost_is_not_replaced_by_a_later_one() {
-    use shared::outbox::Outbox;
+    use events::outbox::Outbox;
     let mongo = shared_mongodb().await;
     let name = mongo.fresh_database();
     let store = support::store(&mongo.url(), &name).await;
@@ -123,7 +124,7 @@ async fn a_task_with_too_many_unpublished_events_takes_no_more_until_they_are_pu
     assert_eq!(full, Written::Full);
     assert!(task.version > 3);
 
-    use shared::outbox::Outbox;
+    use events::outbox::Outbox;
     let pending = store.pending(jiff::Timestamp::MAX, 1_000).await.unwrap();
     assert_eq!(pending.len() as u64, task.version);
     store.mark_published(&pending).await.unwrap();

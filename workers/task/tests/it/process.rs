@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
+use contract::page::PageRequest;
+use events::bus::Bus;
 use futures_util::{StreamExt, stream};
-use shared::bus::Bus;
-use shared::bus::rabbit::RabbitBus;
-use shared::page::PageRequest;
-use shared::secret::Secret;
-use shared::testing::{
+use tasks::store::{Filter, Sort, TaskStore};
+use tasks_mongo::MongoTaskStore;
+use testkit::{
     ChaosProxy, GATEWAY_KEYS, Process, Signed, eventually, free_port, shared_mongodb,
     shared_rabbitmq,
 };
-use task_worker::store::mongo::MongoTaskStore;
-use task_worker::store::{Filter, Sort, TaskStore};
 
 use crate::conformance::{insert, new, user};
 use crate::erasure::deleted;
@@ -70,7 +68,7 @@ async fn a_worker_that_is_killed_while_it_erases_a_user_finishes_when_it_is_back
         .env("DRAIN_LAME_DUCK", "1ms")
         .start();
     support::ready(&Signed::new(format!("http://{listen}"))).await;
-    let bus = RabbitBus::new(&Secret::new(rabbit.url())).unwrap();
+    let bus = support::bus(&rabbit.url());
     bus.publish(&[deleted("ann")]).await.unwrap();
     let newest = tasks.iter().max_by_key(|task| task.created_at).unwrap();
     eventually(Duration::from_secs(30), async || {

@@ -5,24 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
+use contract::event::{Envelope, EventType};
+use events::bus::conformance::TASK_QUEUES;
+use events::bus::refill::{History, REACH, Refillable, Refiller};
+use events::bus::{Bus, Subscription};
+use events::outbox::Outbox;
+use events::relay::Relay;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use mongodb::Database;
+use rabbitmq::RabbitBus;
+use runtime::time::SystemClock;
 use serde_json::json;
-use shared::bus::rabbit::RabbitBus;
-use shared::bus::refill::{History, REACH, Refillable, Refiller};
-use shared::bus::{Bus, Subscription, TASK_QUEUES};
-use shared::event::{Envelope, EventType};
-use shared::outbox::Outbox;
-use shared::relay::Relay;
-use shared::secret::Secret;
-use shared::store::StoreError;
-use shared::testing::{Vhost, shared_mongodb, shared_rabbitmq};
-use shared::time::SystemClock;
-use task_worker::domain::Task;
-use task_worker::store::TaskStore;
-use task_worker::store::mongo::MongoTaskStore;
+use stores::StoreError;
+use tasks::domain::Task;
+use tasks::store::TaskStore;
+use tasks_mongo::MongoTaskStore;
+use testkit::{Vhost, shared_mongodb, shared_rabbitmq};
 
 use crate::conformance::{at, insert, new};
 use crate::support::{self, Worker, create_titled};
@@ -39,7 +39,7 @@ async fn delete_queue(vhost: &str, name: &str) {
 /// A bus on which everything is declared, and its losses.
 async fn stage() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
     let vhost = support::broker().await;
-    let bus = Arc::new(RabbitBus::new(&Secret::new(vhost.url())).unwrap());
+    let bus = Arc::new(support::bus(&vhost.url()));
     let lost = bus.losses("tasks").await.unwrap();
     (vhost, bus, lost)
 }
@@ -105,7 +105,7 @@ async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
 
     delete_queue(vhost.name(), "task_created").await;
     // Whoever comes first declares it again: here a consumer that knows no history.
-    let other = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    let other = support::bus(&vhost.url());
     drop(other.subscribe(&TASK_QUEUES, 10).await.unwrap());
     let refiller = refiller(&bus, store.outbox());
     let put_back = refiller.mend_once(lost.as_mut()).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_worker_fills_a_deleted_queue_while_it_works() {
     delete_queue(vhost.name(), "task_created").await;
     let after = create_titled(&ann, "after").await;
 
-    let bus = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    let bus = support::bus(&vhost.url());
     let ids = tokio::time::timeout(Duration::from_secs(30), received(&bus, 2)).await;
     let expected = [before, after].map(|task| format!("{}:1", task["id"].as_str().unwrap()));
     assert_eq!(ids.unwrap(), expected.into());

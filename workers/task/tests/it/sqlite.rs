@@ -1,9 +1,9 @@
 //! The SQLite store: what every store does, and what only this one has to show.
 
+use events::outbox::Outbox;
 use jiff::Timestamp;
-use shared::outbox::Outbox;
-use task_worker::store::sqlite::SqliteTaskStore;
-use task_worker::store::{TaskStore, Written};
+use tasks::store::{TaskStore, Written};
+use tasks_sqlite::SqliteTaskStore;
 use tempfile::TempDir;
 
 use crate::conformance::{insert, new, retitled, task_store_conformance};

@@ -5,22 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use contract::event::Envelope;
+use events::bus::Bus;
+use events::bus::conformance::TASK_QUEUES;
+use events::bus::conformance::{declared, event, topology};
+use events::outbox::Outbox;
 use jiff::Timestamp;
+use mongo::MongoSettings;
+use rabbitmq::RabbitBus;
+use runtime::secret::Secret;
+use runtime::supervise::CancellationToken;
+use runtime::time::Clock;
 use serde_json::{Value, json};
-use shared::bus::conformance::{declared, event};
-use shared::bus::rabbit::RabbitBus;
-use shared::bus::{Bus, TASK_QUEUES};
-use shared::event::Envelope;
-use shared::mongo::MongoSettings;
-use shared::outbox::Outbox;
-use shared::secret::Secret;
-use shared::supervise::CancellationToken;
-use shared::testing::{
-    GATEWAY_KEYS, Reply, Signed, Vhost, eventually, shared_mongodb, shared_rabbitmq,
-};
-use shared::time::Clock;
-use task_worker::store::mongo::MongoTaskStore;
 use task_worker::{Config, run};
+use tasks_mongo::MongoTaskStore;
+use testkit::{GATEWAY_KEYS, Reply, Signed, Vhost, eventually, shared_mongodb, shared_rabbitmq};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -84,7 +83,7 @@ impl Worker {
     /// Stops the worker, which publishes what it has answered, and gives everything in the queues:
     /// each queue in its order, and a duplicate as often as it is there.
     pub(crate) async fn events(self) -> Vec<Envelope> {
-        let bus = RabbitBus::new(&Secret::new(&self.amqp_url)).unwrap();
+        let bus = bus(&self.amqp_url);
         self.outbox_empties().await;
         self.stop().await;
         // Nobody publishes any more, so these stand behind all that was ever published.
@@ -124,10 +123,15 @@ impl Worker {
     }
 }
 
+/// The broker with the queues of all consumers.
+pub(crate) fn bus(url: &str) -> RabbitBus {
+    RabbitBus::new(&Secret::new(url), topology()).unwrap()
+}
+
 /// A virtual host of the test's own in which everything is declared.
 pub(crate) async fn broker() -> Vhost {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
-    let bus = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    let bus = bus(&vhost.url());
     declared(&bus, "tasks").await;
     vhost
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use shared::testing::{Reply, Signed, eventually};
+use testkit::{Reply, Signed, eventually};
 
 use crate::platform::{PASSWORD, Worker, fresh_config, problem};
 

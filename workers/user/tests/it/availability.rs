@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::testing::{ChaosProxy, eventually, shared_mongodb};
+use testkit::{ChaosProxy, eventually, shared_mongodb};
 
 use crate::platform::{PASSWORD, Worker, config};
 

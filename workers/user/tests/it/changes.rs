@@ -117,7 +117,7 @@ async fn an_address_that_is_taken_is_a_conflict_and_one_of_two_wins() {
     let worker = Worker::start().await;
     let ada = worker.caller(&worker.join("ada@example.org").await);
     let eve = worker.caller(&worker.join("eve@example.org").await);
-    let patch = |who: &shared::testing::Signed, email: &str| {
+    let patch = |who: &testkit::Signed, email: &str| {
         let who = who.clone();
         let body = json!({"email": email});
         async move { who.patch("/api/users/me").json(&body).send().await }

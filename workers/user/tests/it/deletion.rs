@@ -3,21 +3,22 @@
 
 use std::time::Duration;
 
+use contract::event::{Envelope, EventType, UserDeleted};
+use contract::id::UserId;
+use events::bus::Bus;
+use events::bus::conformance::declared;
+use events::bus::conformance::{NOTIFICATION_USER_DELETED, TASK_USER_DELETED};
+use events::outbox::Outbox;
+use rabbitmq::RabbitBus;
+use runtime::secret::Secret;
+use runtime::time::{Clock, SystemClock};
 use serde_json::{Value, json};
-use shared::bus::conformance::declared;
-use shared::bus::rabbit::RabbitBus;
-use shared::bus::{Bus, NOTIFICATION_USER_DELETED, TASK_USER_DELETED};
-use shared::event::{Envelope, EventType, UserDeleted};
-use shared::id::UserId;
-use shared::outbox::Outbox;
-use shared::secret::Secret;
-use shared::testing::{RabbitMq, Reply, eventually, shared_rabbitmq};
-use shared::time::{Clock, SystemClock};
-use user_worker::store::mongo::MongoUserStore;
+use testkit::{RabbitMq, Reply, eventually, shared_rabbitmq};
+use users_mongo::MongoUserStore;
 
 use crate::platform::{PASSWORD, Worker, fresh_config, pointers};
 
-const QUEUES: [shared::bus::Queue; 2] = [TASK_USER_DELETED, NOTIFICATION_USER_DELETED];
+const QUEUES: [events::bus::Queue; 2] = [TASK_USER_DELETED, NOTIFICATION_USER_DELETED];
 
 async fn delete(worker: &Worker, tokens: &Value, password: &str) -> Reply {
     let body = json!({"password": password});
@@ -27,14 +28,16 @@ async fn delete(worker: &Worker, tokens: &Value, password: &str) -> Reply {
 
 async fn worker_with_broker(amqp_url: &str) -> Worker {
     let mut config = fresh_config().await;
-    config.amqp_url = Secret::new(amqp_url);
+    config.worker.amqp_url = Secret::new(amqp_url);
     let worker = Worker::with(config).await;
     eventually(Duration::from_secs(10), || worker.is_ready()).await;
     worker
 }
 
 async fn outbox_empties(worker: &Worker) {
-    let store = MongoUserStore::connect(&worker.config.mongo).await.unwrap();
+    let store = MongoUserStore::connect(&worker.config.worker.mongo)
+        .await
+        .unwrap();
     eventually(Duration::from_secs(60), || async {
         store.backlog().await.unwrap().subjects == 0
     })
@@ -44,9 +47,9 @@ async fn outbox_empties(worker: &Worker) {
 /// Stops the worker and gives everything in both queues: a duplicate as often as it is there.
 async fn events(worker: Worker) -> [Vec<Envelope>; 2] {
     outbox_empties(&worker).await;
-    let url = worker.config.amqp_url.clone();
+    let url = worker.config.worker.amqp_url.clone();
     worker.stop().await;
-    let bus = RabbitBus::new(&url).unwrap();
+    let bus = RabbitBus::new(&url, events::bus::conformance::topology()).unwrap();
     // Nobody publishes any more, so this stands behind all that was ever published.
     let marker = UserDeleted {
         user_id: UserId::new(),
@@ -124,7 +127,11 @@ async fn an_account_is_deleted_by_who_knows_its_password_only() {
 #[tokio::test]
 async fn each_consumer_is_told_once_of_each_deleted_account() {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
-    let bus = RabbitBus::new(&Secret::new(vhost.url())).unwrap();
+    let bus = RabbitBus::new(
+        &Secret::new(vhost.url()),
+        events::bus::conformance::topology(),
+    )
+    .unwrap();
     declared(&bus, "users").await;
     let worker = worker_with_broker(&vhost.url()).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -167,7 +174,11 @@ async fn each_consumer_is_told_once_of_each_deleted_account() {
 async fn while_rabbitmq_is_away_everything_works_and_the_event_follows() {
     let mut rabbit = RabbitMq::start().await;
     // Its queues were there before: what is in them afterwards was published.
-    let bus = RabbitBus::new(&Secret::new(rabbit.url())).unwrap();
+    let bus = RabbitBus::new(
+        &Secret::new(rabbit.url()),
+        events::bus::conformance::topology(),
+    )
+    .unwrap();
     declared(&bus, "users").await;
     rabbit.settle().await;
     rabbit.kill();

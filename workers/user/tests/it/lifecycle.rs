@@ -1,6 +1,6 @@
 //! The worker's process, when MongoDB and RabbitMQ are away.
 
-use shared::testing::lifecycle::{self, Worker};
+use testkit::lifecycle::{self, Worker};
 
 /// A seed of 32 bytes.
 const TOKEN_KEYS: &str = "t1:0707070707070707070707070707070707070707070707070707070707070707";

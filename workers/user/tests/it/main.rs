@@ -5,6 +5,7 @@ mod accounts;
 mod attempts;
 mod availability;
 mod changes;
+mod conformance;
 mod deletion;
 mod lifecycle;
 mod logins;

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use shared::testing::Reply;
+use testkit::Reply;
 
 use crate::platform::{PASSWORD, Worker, pointers};
 

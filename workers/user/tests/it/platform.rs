@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use contract::identity;
 use jiff::Timestamp;
+use runtime::secret::Secret;
+use runtime::supervise::CancellationToken;
+use runtime::time::{Clock, SystemClock};
 use serde_json::{Value, json};
-use shared::identity;
-use shared::secret::Secret;
-use shared::supervise::CancellationToken;
-use shared::testing::{GATEWAY_KEYS, Reply, Signed, eventually, shared_mongodb};
-use shared::time::{Clock, SystemClock};
+use testkit::{GATEWAY_KEYS, Reply, Signed, eventually, shared_mongodb};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use user_worker::{Config, Hashing};
@@ -177,7 +177,7 @@ impl Worker {
     /// The documents of a collection, as they lie in the database.
     pub(crate) async fn documents(&self, collection: &str) -> Vec<bson::Document> {
         use futures_util::TryStreamExt;
-        let database = shared::mongo::connect(&self.config.mongo).await.unwrap();
+        let database = mongo::connect(&self.config.worker.mongo).await.unwrap();
         let found = database
             .collection(collection)
             .find(bson::doc! {})
@@ -198,9 +198,12 @@ pub(crate) fn claims(token: &Value) -> Value {
 }
 
 fn copy(config: &Config) -> Config {
-    let mut copy = self::config(Secret::expose(&config.mongo.uri), &config.mongo.database);
+    let mut copy = self::config(
+        Secret::expose(&config.worker.mongo.uri),
+        &config.worker.mongo.database,
+    );
     copy.credentials.hashing = config.credentials.hashing.clone();
-    copy.amqp_url = config.amqp_url.clone();
+    copy.worker.amqp_url = config.worker.amqp_url.clone();
     copy
 }
 

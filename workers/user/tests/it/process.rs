@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::testing::{GATEWAY_KEYS, Launch, Process, Signed, eventually, free_port, mongod};
+use testkit::{GATEWAY_KEYS, Launch, Process, Signed, eventually, free_port, mongod};
 
 use crate::platform::PASSWORD;
 

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use contract::identity;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use shared::identity;
 
 use crate::platform::{PASSWORD, Worker, claims, problem};
 

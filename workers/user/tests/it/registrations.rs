@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use shared::testing::Reply;
+use testkit::Reply;
 
 use crate::platform::{PASSWORD, Worker};
 

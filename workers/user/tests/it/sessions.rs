@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use shared::testing::eventually;
-use user_worker::domain::PasswordHash;
-use user_worker::store::UserStore;
-use user_worker::store::mongo::MongoUserStore;
+use testkit::eventually;
+use users::domain::PasswordHash;
+use users::store::UserStore;
+use users_mongo::MongoUserStore;
 
 use crate::platform::{PASSWORD, Worker, claims, problem};
 
@@ -31,7 +31,7 @@ async fn gateways_and_nobody_else_are_told_which_sessions_have_ended() {
         worker.join("ada@example.org").await,
         login(&worker, "ada@example.org").await,
     );
-    let path = shared::revocation::PATH;
+    let path = contract::revocation::PATH;
     let ask = async |query: &str| {
         let answer = worker.gateway.get(&format!("{path}{query}")).send().await;
         answer.expect(200).json()
@@ -214,10 +214,12 @@ async fn a_crash_right_after_a_password_change_leaves_no_other_session_alive() {
     let kept = worker.join("ada@example.org").await;
     let other = login(&worker, "ada@example.org").await;
     // The one write of `PUT /me/password`, and nothing that follows it.
-    let store = MongoUserStore::connect(&worker.config.mongo).await.unwrap();
-    let user = shared::id::UserId::parse(kept["user"]["id"].as_str().unwrap()).unwrap();
+    let store = MongoUserStore::connect(&worker.config.worker.mongo)
+        .await
+        .unwrap();
+    let user = contract::id::UserId::parse(kept["user"]["id"].as_str().unwrap()).unwrap();
     let user = store.find_by_id(&user).await.unwrap().unwrap();
-    let kept_id = shared::id::SessionId::parse(id(&kept).as_str().unwrap()).unwrap();
+    let kept_id = contract::id::SessionId::parse(id(&kept).as_str().unwrap()).unwrap();
     let other_hash = PasswordHash::new("$other");
     let changed = store.change_password(&user, &other_hash, &kept_id).await;
     assert!(changed.unwrap());

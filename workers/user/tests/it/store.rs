@@ -5,23 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::doc;
+use contract::id::{SessionId, UserId};
+use contract::page::PageRequest;
+use events::outbox::Outbox;
 use futures_util::TryStreamExt;
-use shared::id::{SessionId, UserId};
-use shared::outbox::Outbox;
-use shared::page::PageRequest;
-use shared::time::{Clock, SystemClock};
+use runtime::time::{Clock, SystemClock};
 use tempfile::TempDir;
-use user_worker::domain::{Email, Name, PasswordHash, Session, User};
-use user_worker::store::mongo::MongoUserStore;
-use user_worker::store::sqlite::SqliteUserStore;
-use user_worker::store::{UserStore, conformance};
+use users::domain::{Email, Name, PasswordHash, Session, User};
+use users::store::UserStore;
+use users_mongo::MongoUserStore;
+use users_sqlite::SqliteUserStore;
 
+use crate::conformance;
 use crate::platform::fresh_config;
 
 #[tokio::test]
 async fn the_mongodb_store_does_what_every_user_store_does() {
     conformance::every_fact(async || {
-        let mongo = fresh_config().await.mongo;
+        let mongo = fresh_config().await.worker.mongo;
         let store = MongoUserStore::connect(&mongo).await.unwrap();
         Arc::new(store) as Arc<dyn UserStore>
     })
@@ -31,7 +32,7 @@ async fn the_mongodb_store_does_what_every_user_store_does() {
 #[tokio::test]
 async fn the_sqlite_store_does_what_every_user_store_does() {
     let folder = TempDir::new().unwrap();
-    let path = || folder.path().join(shared::testing::unique("users"));
+    let path = || folder.path().join(testkit::unique("users"));
     conformance::every_fact(async || {
         let store = SqliteUserStore::open(&path()).unwrap();
         Arc::new(store) as Arc<dyn UserStore>
@@ -73,14 +74,14 @@ async fn what_sqlite_has_answered_is_there_when_it_is_opened_again() {
 
 #[tokio::test]
 async fn expiry_uniqueness_and_what_is_looked_for_are_left_to_indexes() {
-    let mongo = fresh_config().await.mongo;
+    let mongo = fresh_config().await.worker.mongo;
     MongoUserStore::connect(&mongo)
         .await
         .unwrap()
         .prepare()
         .await
         .unwrap();
-    let database = shared::mongo::connect(&mongo).await.unwrap();
+    let database = mongo::connect(&mongo).await.unwrap();
     let indexes = async |collection: &str| {
         let collection = database.collection::<bson::Document>(collection);
         let indexes = collection.list_indexes().await.unwrap();
@@ -122,12 +123,12 @@ async fn expiry_uniqueness_and_what_is_looked_for_are_left_to_indexes() {
 
 #[tokio::test]
 async fn documents_of_version_one_are_read() {
-    let mongo = fresh_config().await.mongo;
+    let mongo = fresh_config().await.worker.mongo;
     let store = MongoUserStore::connect(&mongo).await.unwrap();
     store.prepare().await.unwrap();
-    let database = shared::mongo::connect(&mongo).await.unwrap();
+    let database = mongo::connect(&mongo).await.unwrap();
     let now = SystemClock.now();
-    let time = shared::mongo::to_bson(now);
+    let time = mongo::to_bson(now);
     let users = database.collection::<bson::Document>("users");
     let user = doc! {
         "_id": "u", "email_key": "ada@example.org", "email": "ada@example.org", "name": "Ada",
@@ -141,7 +142,7 @@ async fn documents_of_version_one_are_read() {
     let session = doc! {
         "_id": "s", "user_id": "u", "family_hash": &hash, "refresh_hash": &hash, "device": "",
         "address": "", "created_at": time, "last_used_at": time,
-        "expires_at": shared::mongo::to_bson(now + Duration::from_secs(60)), "schema": 1,
+        "expires_at": mongo::to_bson(now + Duration::from_secs(60)), "schema": 1,
     };
     let sessions = database.collection::<bson::Document>("sessions");
     sessions.insert_one(session).await.unwrap();

@@ -1,9 +1,9 @@
 //! Deleted users: nothing of theirs stays, nothing comes back, nobody else notices.
 
-use notification_worker::domain::{Event, RETENTION};
-use notification_worker::store::{Change, Expected, Outcome};
-use shared::http::Once;
-use shared::id::UserId;
+use contract::id::UserId;
+use notifications::domain::{Event, RETENTION};
+use notifications::store::{Change, Expected, Outcome};
+use stores::Once;
 use tokio::task::JoinSet;
 
 use super::{Store, apply, bury, counter, sequences, versions};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use contract::id::UserId;
+use contract::page::PageRequest;
 use jiff::SignedDuration;
-use notification_worker::domain::RETENTION;
-use notification_worker::store::{Change, Expected, Filter, Outcome};
-use shared::http::Once;
-use shared::id::UserId;
-use shared::page::PageRequest;
+use notifications::domain::RETENTION;
+use notifications::store::{Change, Expected, Filter, Outcome};
+use stores::Once;
 use tokio::task::JoinSet;
 
 use super::{Store, apply, counter, versions};

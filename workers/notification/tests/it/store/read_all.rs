@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use contract::id::UserId;
 use jiff::{SignedDuration, Timestamp};
-use shared::http::idempotency::{Digest, LIFETIME};
-use shared::http::{Idempotency, Once};
-use shared::id::UserId;
-use shared::testing::eventually;
+use stores::idempotency::{Digest, LIFETIME};
+use stores::{Idempotency, Once};
+use testkit::eventually;
 use tokio::task::JoinSet;
 
 use super::{Store, apply, counter};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use shared::consumer::Outcome;
-use task_worker::domain::Erasure;
-use task_worker::store::TaskStore;
+use events::consumer::Outcome;
+use tasks::domain::Erasure;
+use tasks::store::TaskStore;
 
 use super::{at, user};
 

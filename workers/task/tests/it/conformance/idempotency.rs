@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::event::Envelope;
-use shared::http::idempotency::{Digest, LIFETIME};
-use shared::http::{Idempotency, Once};
-use shared::outbox::Pending;
-use task_worker::domain::{NewTask, Task};
-use task_worker::store::TaskStore;
+use contract::event::Envelope;
+use events::outbox::Pending;
+use stores::idempotency::{Digest, LIFETIME};
+use stores::{Idempotency, Once};
+use tasks::domain::{NewTask, Task};
+use tasks::store::TaskStore;
 
 use super::{all_pending, at, new, retitled, user};
 

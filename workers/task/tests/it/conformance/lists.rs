@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use shared::page::{PageRequest, decode};
-use task_worker::domain::{NewTask, Priority, Status, Task};
-use task_worker::store::{Filter, Role, Sort, TaskStore};
+use contract::page::{PageRequest, decode};
+use tasks::domain::{NewTask, Priority, Status, Task};
+use tasks::store::{Filter, Role, Sort, TaskStore};
 
 use super::{at, first_page, insert, new, titles, user};
 

@@ -1,0 +1,84 @@
+//! How often something may be done, after a few times in a row.
+//!
+//! A batch costs the servers about the same whether it holds one event or fifty. Under load, batches
+//! that begin a little later hold more, and what they save is what the load needs. Without load
+//! nobody waits.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// Passes at once as long as it is asked less often than every `every` (over the last `in_a_row`
+/// times); then it lets pass once in that time. A GCRA: it admits exactly as a token bucket.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    every: Duration,
+    in_a_row: u32,
+    next: Instant,
+}
+
+impl Pace {
+    pub(crate) fn new(every: Duration, in_a_row: u32) -> Self {
+        let mut pace = Self {
+            every,
+            in_a_row,
+            next: Instant::now(),
+        };
+        pace.next = pace.earliest(pace.next);
+        pace
+    }
+
+    /// Turns that were not taken are kept for as many as may pass in a row.
+    fn earliest(&self, now: Instant) -> Instant {
+        let kept = self.every * self.in_a_row.saturating_sub(1);
+        now.checked_sub(kept).unwrap_or(now)
+    }
+
+    /// Waits for the next turn. Dropped while it waits, it has taken none.
+    pub(crate) async fn turn(&mut self) {
+        let turn = self.next.max(self.earliest(Instant::now()));
+        sleep_until(turn).await;
+        self.next = turn + self.every;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_millis(20);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_pass_at_once_and_then_one_in_each_interval() {
+        let (mut pace, begun) = (Pace::new(EVERY, 3), Instant::now());
+        let mut passed = Vec::new();
+        for _ in 0..5 {
+            pace.turn().await;
+            passed.push(begun.elapsed());
+        }
+        assert_eq!(passed, [0, 0, 0, 20, 40].map(Duration::from_millis));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_seldom_never_waits() {
+        let mut pace = Pace::new(EVERY, 3);
+        for _ in 0..100 {
+            let asked = Instant::now();
+            pace.turn().await;
+            assert_eq!(asked.elapsed(), Duration::ZERO);
+            tokio::time::advance(EVERY).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_saves_no_more_than_a_few_turns() {
+        let mut pace = Pace::new(EVERY, 3);
+        pace.turn().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let begun = Instant::now();
+        for _ in 0..13 {
+            pace.turn().await;
+        }
+        assert_eq!(begun.elapsed(), EVERY * 10);
+    }
+}

@@ -1,0 +1,108 @@
+//! Takes messages out of the dead-letter queue, one by one, and puts each into the queue it came from.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use async_trait::async_trait;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicGetOptions};
+use lapin::types::AMQPValue;
+
+use super::publisher::{Publisher, again};
+use super::{RabbitBus, topology};
+use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
+use events::bus::{Bus, BusError, DEAD_LETTER, Outcome};
+
+/// Messages that are put back before their confirms are waited for.
+const AT_ONCE: usize = 100;
+
+#[async_trait]
+impl DeadLetters for RabbitBus {
+    async fn redrive(
+        &self,
+        redrive: &Redrive,
+        seen: &mut (dyn for<'l> FnMut(&'l DeadLetter) + Send),
+    ) -> Result<Redriven, BusError> {
+        let link = self.link().await?;
+        topology::declare(&link).await?;
+        let publisher = Publisher::open(self.publishing.link().await?).await?;
+        // What is taken and not acknowledged on it goes back when it closes.
+        let channel = link.channel().await?;
+        let mut done = Redriven::default();
+        // Poison comes back while we work: once is enough.
+        let mut met = HashSet::new();
+        let mut more = true;
+        while more && done.moved < redrive.limit {
+            let mut batch = Vec::new();
+            while batch.len() < AT_ONCE.min(redrive.limit - done.moved) {
+                let get = channel.basic_get(DEAD_LETTER.into(), BasicGetOptions::default());
+                let Some(taken) = link.call(get).await? else {
+                    more = false;
+                    break;
+                };
+                let letter = letter(&taken.delivery);
+                match redrive.selects(self.topology(), &letter) {
+                    Some(queue) if met.insert(fingerprint(queue.name, &taken.data)) => {
+                        batch.push((queue.name, letter, taken.delivery));
+                    }
+                    _ => done.left += 1,
+                }
+            }
+            let (mut letters, mut messages) = (Vec::new(), Vec::new());
+            for (queue, letter, one) in batch {
+                letters.push((letter, one.delivery_tag));
+                messages.push(again(queue, one.data, one.properties));
+            }
+            let outcomes = match redrive.dry_run {
+                true => letters.iter().map(|_| Ok(Outcome::Confirmed)).collect(),
+                false => publisher.send(&messages).await,
+            };
+            for ((letter, tag), outcome) in letters.iter().zip(outcomes) {
+                if let Outcome::Failed(why) = outcome? {
+                    return Err(BusError::Unavailable(why.into()));
+                }
+                if !redrive.dry_run {
+                    let ack = channel.basic_ack(*tag, BasicAckOptions::default());
+                    link.call(ack).await?;
+                }
+                seen(letter);
+                done.moved += 1;
+            }
+        }
+        link.call(channel.close(200, "done".into())).await?;
+        Ok(done)
+    }
+}
+
+fn fingerprint(queue: &str, body: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (queue, body).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// By our own headers, or by those of the broker where it gave up itself.
+fn letter(delivery: &Delivery) -> DeadLetter {
+    let headers = delivery.properties.headers().as_ref();
+    let text = |name: &str| {
+        headers
+            .and_then(|headers| headers.inner().get(name))
+            .and_then(|value| match value {
+                AMQPValue::LongString(text) => Some(text.to_string()),
+                AMQPValue::ShortString(text) => Some(text.to_string()),
+                _ => None,
+            })
+            .filter(|text| !text.is_empty())
+    };
+    let id = delivery.properties.message_id().as_ref();
+    DeadLetter {
+        queue: text("x-original-queue")
+            .or_else(|| text("x-first-death-queue"))
+            .unwrap_or_default(),
+        event_id: text("x-event-id")
+            .or_else(|| id.map(|id| id.to_string()))
+            .unwrap_or_default(),
+        reason: text("x-reason")
+            .or_else(|| text("x-first-death-reason"))
+            .unwrap_or_default(),
+    }
+}

@@ -1,0 +1,226 @@
+//! RabbitMQ behind the [`Bus`] port.
+//!
+//! A connection for what is consumed and asked, one for what is published, and one for hints: a broker
+//! that is short of memory or disk space reads nothing more from whoever publishes, and must go on
+//! reading acknowledgements, or its queues never empty. Each is built when first needed and rebuilt from
+//! nothing after any error on it or its channels: the driver's own recovery is off, so an unconfirmed
+//! message always counts as unpublished and an unacknowledged one is always delivered again. Whoever
+//! builds one of the first two declares the whole topology on it.
+
+mod dead_letters;
+mod hints;
+mod link;
+mod publisher;
+mod refill;
+mod subscription;
+mod topology;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lapin::ErrorKind;
+use lapin::options::QueueDeclareOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::types::FieldTable;
+use lapin::uri::AMQPUri;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use self::hints::Hinter;
+use self::link::Link;
+use self::publisher::Publisher;
+use contract::event::Envelope;
+use events::bus::{Bus, BusError, DEAD_LETTER, Hints, Outcome, Queue, Subscription, Topology};
+use runtime::env::Vars;
+use runtime::secret::Secret;
+
+/// How long a ping may take, the connection included.
+const PING_DEADLINE: Duration = Duration::from_secs(1);
+/// Seconds between heartbeats; a peer that is silent for two of them is gone.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// Reads `AMQP_URL`. `None` means that an error was recorded.
+pub fn url(vars: &mut Vars<'_>) -> Option<Secret> {
+    vars.required("AMQP_URL", |text| parse(text).map(|_| Secret::new(text)))
+}
+
+/// RabbitMQ, of any version from 3.10.
+pub struct RabbitBus {
+    consuming: Line,
+    publishing: Arc<Line>,
+    /// Locked for a whole batch: batches never mix on the channel.
+    publisher: Mutex<Option<Publisher>>,
+    hinter: Mutex<Option<Hinter>>,
+}
+
+impl RabbitBus {
+    /// Connects to nothing yet. The error is one line without the password.
+    pub fn new(url: &Secret, topology: Topology) -> Result<Self, String> {
+        let uri = parse(url.expose())?;
+        Ok(Self {
+            consuming: Line::new(uri.clone(), topology.clone()),
+            publishing: Arc::new(Line::new(uri, topology)),
+            publisher: Mutex::new(None),
+            hinter: Mutex::new(None),
+        })
+    }
+
+    /// The connection for everything but publishing.
+    async fn link(&self) -> Result<Arc<Link>, BusError> {
+        self.consuming.link().await
+    }
+}
+
+/// One connection, made when first needed, and anew when it broke.
+struct Line {
+    uri: AMQPUri,
+    topology: Topology,
+    link: Mutex<Option<Arc<Link>>>,
+}
+
+impl Line {
+    fn new(uri: AMQPUri, topology: Topology) -> Self {
+        Self {
+            uri,
+            topology,
+            link: Mutex::new(None),
+        }
+    }
+
+    /// The living connection, or a new one with everything declared on it.
+    async fn link(&self) -> Result<Arc<Link>, BusError> {
+        let mut slot = self.link.lock().await;
+        if let Some(link) = slot.as_ref().filter(|link| link.is_alive()) {
+            return Ok(link.clone());
+        }
+        *slot = None;
+        let link = Arc::new(Link::open(&self.uri, &self.topology).await?);
+        *slot = Some(link.clone());
+        Ok(link)
+    }
+}
+
+#[async_trait]
+impl Bus for RabbitBus {
+    fn name(&self) -> &'static str {
+        "rabbitmq"
+    }
+
+    fn topology(&self) -> &Topology {
+        &self.consuming.topology
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut slot = self.publisher.lock().await;
+        // Taken out: when this future is dropped half-way, its channel is never used again.
+        let publisher = match slot.take().filter(Publisher::is_usable) {
+            Some(publisher) => publisher,
+            None => Publisher::open(self.publishing.link().await?).await?,
+        };
+        let outcomes = publisher.publish(batch).await?;
+        *slot = Some(publisher);
+        Ok(outcomes)
+    }
+
+    async fn subscribe(
+        &self,
+        queues: &[Queue],
+        prefetch: u16,
+    ) -> Result<Box<dyn Subscription>, BusError> {
+        let link = self.link().await?;
+        let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
+        let subscription =
+            subscription::open(link, self.publishing.clone(), &names, prefetch).await?;
+        Ok(Box::new(subscription))
+    }
+
+    async fn hint(&self, body: Bytes) -> Result<(), BusError> {
+        let mut slot = self.hinter.lock().await;
+        let usual = slot.take();
+        *slot = Some(Hinter::hint(usual, &self.publishing, &body).await?);
+        Ok(())
+    }
+
+    async fn hints(&self) -> Result<Box<dyn Hints>, BusError> {
+        Ok(Box::new(hints::listen(self.link().await?).await?))
+    }
+
+    async fn dead_letters(&self) -> Result<u64, BusError> {
+        let link = self.link().await?;
+        let channel = link.channel().await?;
+        let passive = QueueDeclareOptions::default().passive();
+        let queue = channel.queue_declare(DEAD_LETTER.into(), passive, FieldTable::default());
+        let count = link.call(queue).await?.message_count().into();
+        link.call(channel.close(200, "done".into())).await?;
+        Ok(count)
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        // A new channel is something that only a broker that is well gives us. One that is short of memory
+        // gives it too, to who consumes: what waits to be published is told by the outbox's own figures.
+        let ping = async { self.link().await?.channel().await.map(drop) };
+        timeout(PING_DEADLINE, ping)
+            .await
+            .map_err(|_| late("a ping", PING_DEADLINE))?
+    }
+}
+
+/// Never repeats the text: it holds a password.
+fn parse(text: &str) -> Result<AMQPUri, String> {
+    const EXAMPLE: &str = "it looks like amqp://USER:PASSWORD@HOST:5672/%2f";
+    let mut uri: AMQPUri = text
+        .parse()
+        .map_err(|why| format!("not a usable URL ({why}); {EXAMPLE}"))?;
+    if uri.vhost.len() > 255 {
+        return Err(format!("the virtual host's name is too long; {EXAMPLE}"));
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    Ok(uri)
+}
+
+fn late(what: &str, deadline: Duration) -> BusError {
+    BusError::Unavailable(format!("no answer to {what} within {deadline:?}").into())
+}
+
+/// Tells what somebody has to repair from what passes by itself.
+fn bus_error(error: lapin::Error) -> BusError {
+    use AMQPErrorKind::{Hard, Soft};
+    if let ErrorKind::ProtocolError(refusal) = error.kind()
+        && let Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED)
+        | Hard(AMQPHardError::NOTALLOWED) = refusal.kind()
+    {
+        return BusError::Refused(refusal.get_message().to_string());
+    }
+    BusError::Unavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_url_is_one_line_that_hides_the_password() {
+        for url in [
+            "",
+            "http://u:hidden@h",
+            "amqp//u:hidden@h",
+            "amqp://u:hidden@h:99999/",
+        ] {
+            let why = RabbitBus::new(&Secret::new(url), Topology::of(&[]))
+                .err()
+                .expect(url);
+            assert!(
+                why.contains("amqp://USER:PASSWORD@HOST") && !why.contains('\n'),
+                "{why}"
+            );
+            assert!(!why.contains("hidden"), "{why}");
+        }
+        let url = Secret::new("amqp://u:p@h:5672/%2f");
+        assert!(RabbitBus::new(&url, Topology::of(&[])).is_ok());
+    }
+}

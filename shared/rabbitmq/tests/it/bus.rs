@@ -1,0 +1,457 @@
+//! RabbitMQ as a `Bus`: the conformance suite, and what only a real broker can do to us.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::event::{Envelope, EventType};
+use events::bus::conformance::TASK_QUEUES;
+use events::bus::conformance::{declared, event};
+use events::bus::refill::{History, Refillable, Refiller};
+use events::bus::{Bus, BusError, Outcome};
+use futures_util::future::join_all;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http::Method;
+use jiff::Timestamp;
+use rabbitmq::RabbitBus;
+use runtime::error::chain;
+use runtime::secret::Secret;
+use serde_json::{Value, json};
+use stores::StoreError;
+use testkit::{ChaosProxy, RabbitMq, Vhost, eventually, shared_rabbitmq};
+use tokio::time::timeout;
+
+fn bus(url: &str) -> RabbitBus {
+    RabbitBus::new(&Secret::new(url), events::bus::conformance::topology()).unwrap()
+}
+
+async fn fresh() -> RabbitBus {
+    bus(&shared_rabbitmq().await.fresh_vhost().await.url())
+}
+
+events::bus_conformance!(fresh);
+
+fn created(version: u64) -> Envelope {
+    event(EventType::TaskCreated, "t", version)
+}
+
+async fn delete_queue(vhost: &Vhost, name: &str) {
+    let path = format!("/api/queues/{}/{name}", vhost.name());
+    shared_rabbitmq()
+        .await
+        .manage(Method::DELETE, &path, json!({}))
+        .await;
+}
+
+/// The messages of a queue, put back afterwards.
+async fn peek(vhost: &Vhost, name: &str) -> Vec<Value> {
+    let path = format!("/api/queues/{}/{name}/get", vhost.name());
+    let all = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
+    let messages = shared_rabbitmq()
+        .await
+        .manage(Method::POST, &path, all)
+        .await;
+    messages.as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_message_is_persistent_and_says_what_it_is() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    bus(&vhost.url()).publish(&[created(1)]).await.unwrap();
+    let message = &peek(&vhost, "task_created").await[0];
+    assert_eq!(message["routing_key"], "task.created.v1");
+    assert_eq!(message["exchange"], "tasks");
+    let properties = &message["properties"];
+    assert_eq!(properties["content_type"], "application/cloudevents+json");
+    assert_eq!(properties["delivery_mode"], 2);
+    assert_eq!(properties["message_id"], "t:1");
+    assert_eq!(properties["timestamp"], 0);
+    assert_eq!(properties["type"], "task.created.v1");
+}
+
+#[tokio::test]
+async fn only_the_unroutable_one_of_a_batch_counts_as_failed_and_its_queue_is_made_anew() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    bus.publish(&[created(1)]).await.unwrap();
+    delete_queue(&vhost, "task_updated").await;
+
+    // Unroutable messages are confirmed at once, in front of those that a queue still writes.
+    let mut batch: Vec<_> = (2..50).map(created).collect();
+    batch.push(event(EventType::TaskUpdated, "t", 50));
+    batch.push(created(51));
+    let outcomes = bus.publish(&batch).await.unwrap();
+    let failed = Outcome::Failed("returned: no queue is bound for it".into());
+    for (event, outcome) in batch.iter().zip(outcomes) {
+        let wanted = match event.event_type {
+            EventType::TaskUpdated => failed.clone(),
+            _ => Outcome::Confirmed,
+        };
+        assert_eq!(outcome, wanted, "{}", event.id);
+    }
+    let again = [event(EventType::TaskUpdated, "t", 50)];
+    assert_eq!(bus.publish(&again).await.unwrap(), [Outcome::Confirmed]);
+}
+
+#[tokio::test]
+async fn all_who_find_nothing_at_the_same_time_declare_it() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let publish = async || bus(&vhost.url()).publish(&[created(1)]).await;
+    let published = join_all((0..8).map(|_| publish())).await;
+    for outcomes in published {
+        assert_eq!(outcomes.unwrap(), [Outcome::Confirmed]);
+    }
+}
+
+#[tokio::test]
+async fn a_queue_of_other_arguments_is_named_in_the_refusal() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let path = format!("/api/queues/{}/task_created", vhost.name());
+    let classic = json!({"durable": true, "arguments": {"x-queue-type": "classic"}});
+    shared_rabbitmq()
+        .await
+        .manage(Method::PUT, &path, classic)
+        .await;
+    let error = bus(&vhost.url()).publish(&[created(1)]).await.unwrap_err();
+    let BusError::Refused(why) = &error else {
+        panic!("{error:?}")
+    };
+    assert!(
+        why.contains("the queue `task_created`") && why.contains("inequivalent arg"),
+        "{why}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_a_missing_virtual_host_are_refusals() {
+    let rabbit = shared_rabbitmq().await;
+    let vhost = rabbit.fresh_vhost().await;
+    for url in [
+        vhost
+            .url()
+            .replacen(&format!(":{}@", rabbit.password()), ":wrong@", 1),
+        vhost.url() + "-which-nobody-made",
+    ] {
+        let error = bus(&url).publish(&[created(1)]).await.unwrap_err();
+        assert!(matches!(error, BusError::Refused(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_queue_ends_the_subscription_and_the_next_one_makes_it_anew() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    delete_queue(&vhost, "task_created").await;
+    let error = subscription.next_batch(1).await.unwrap_err();
+    assert!(matches!(error, BusError::Unavailable(_)), "{error:?}");
+
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    bus.publish(&[created(1)]).await.unwrap();
+    assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
+}
+
+/// The names of that many queues that are told as lost.
+async fn lost(bus: &RabbitBus, exchange: &'static str, count: usize) -> BTreeSet<String> {
+    let mut losses = bus.losses(exchange).await.unwrap();
+    let mut names = BTreeSet::new();
+    while names.len() < count {
+        for loss in losses.next_batch(10).await.unwrap() {
+            let loss: Value = serde_json::from_slice(&loss.body).unwrap();
+            names.insert(loss["queue"].as_str().unwrap().to_owned());
+        }
+    }
+    names
+}
+
+/// Where everything was declared: whether the loss of these queues is told once this is deleted.
+async fn is_told(deleted: &str, exchange: &'static str, queues: &[&str]) {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    declared(&bus, exchange).await;
+    let path = deleted.replacen("%", vhost.name(), 1);
+    let rabbit = shared_rabbitmq().await;
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+    bus.declare().await.unwrap();
+    let names = lost(&bus, exchange, queues.len()).await;
+    assert!(names.iter().eq(queues), "{names:?}");
+}
+
+#[tokio::test]
+async fn the_loss_of_a_queue_is_told_to_its_exchange_alone() {
+    is_told("/api/queues/%/task_updated", "tasks", &["task_updated"]).await;
+}
+
+#[tokio::test]
+async fn with_an_exchange_or_the_queue_of_its_losses_all_its_queues_are_told_as_lost() {
+    let both = ["notification.user_deleted", "task.user_deleted"];
+    is_told("/api/exchanges/%/users", "users", &both).await;
+    is_told("/api/queues/%/users.lost", "users", &both).await;
+}
+
+#[tokio::test]
+async fn a_loss_that_no_version_of_ours_told_is_put_aside() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = Arc::new(bus(&vhost.url()));
+    declared(&*bus, "tasks").await;
+    let path = format!("/api/exchanges/{}/amq.default/publish", vhost.name());
+    let strange = json!({
+        "properties": {}, "routing_key": "tasks.lost", "payload": "?", "payload_encoding": "string",
+    });
+    shared_rabbitmq()
+        .await
+        .manage(Method::POST, &path, strange)
+        .await;
+    let mut losses = bus.losses("tasks").await.unwrap();
+    let refiller = Refiller::new(bus.clone(), Arc::new(Nothing), "tasks");
+    assert_eq!(refiller.mend_once(losses.as_mut()).await.unwrap(), 0);
+    let put_aside = &peek(&vhost, "dead_letter").await[0];
+    assert_eq!(put_aside["payload"], "?");
+}
+
+/// A history without events.
+struct Nothing;
+
+impl History for Nothing {
+    fn told(&self, _: EventType, _: Timestamp) -> BoxStream<'static, Result<Envelope, StoreError>> {
+        stream::empty().boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_keeps_its_body_and_says_why_and_from_where() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    bus.publish(&[created(1)]).await.unwrap();
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let delivery = subscription.next_batch(1).await.unwrap().remove(0);
+    let reason = "é".repeat(2_000);
+    subscription.dead_letter(&delivery, &reason).await.unwrap();
+
+    let message = &peek(&vhost, "dead_letter").await[0];
+    assert_eq!(
+        message["payload"].as_str().unwrap().as_bytes(),
+        delivery.body
+    );
+    assert_eq!(message["properties"]["message_id"], "t:1");
+    assert_eq!(message["properties"]["type"], "task.created.v1");
+    let headers = &message["properties"]["headers"];
+    assert_eq!(headers["x-reason"], "é".repeat(500));
+    assert_eq!(headers["x-original-queue"], "task_created");
+    assert_eq!(headers["x-event-id"], "t:1");
+}
+
+#[tokio::test]
+async fn a_dead_letter_without_its_queue_is_not_acknowledged() {
+    let vhost = shared_rabbitmq().await.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    bus.publish(&[created(1)]).await.unwrap();
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let delivery = subscription.next_batch(1).await.unwrap().remove(0);
+    delete_queue(&vhost, "dead_letter").await;
+    assert!(
+        subscription
+            .dead_letter(&delivery, "unreadable")
+            .await
+            .is_err()
+    );
+    drop(subscription);
+
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let again = subscription.next_batch(1).await.unwrap().remove(0);
+    assert_eq!(again.body, delivery.body);
+    subscription
+        .dead_letter(&again, "unreadable")
+        .await
+        .unwrap();
+    assert_eq!(peek(&vhost, "dead_letter").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_noticed_by_publisher_subscriber_and_ping() {
+    let rabbit = shared_rabbitmq().await;
+    let proxy = ChaosProxy::start(rabbit.address()).await;
+    let vhost = rabbit.fresh_vhost().await;
+    let bus = bus(&(vhost.url_at(proxy.address()) + "?heartbeat=1"));
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let mut proxy = proxy;
+    proxy.blackhole().await;
+    assert!(bus.ping().await.is_err());
+    assert!(subscription.next_batch(1).await.is_err());
+    assert!(bus.publish(&[created(1)]).await.is_err());
+
+    proxy.restore().await;
+    eventually(Duration::from_secs(10), || {
+        bus.publish(std::slice::from_ref(&EVENT))
+    })
+    .await;
+}
+
+static EVENT: std::sync::LazyLock<Envelope> = std::sync::LazyLock::new(|| created(1));
+
+#[tokio::test]
+async fn a_broker_short_of_memory_says_so_to_who_publishes_and_goes_on_with_who_consumes() {
+    let mut rabbit = RabbitMq::start().await;
+    let both = [created(1), created(2)];
+    bus(&rabbit.url()).publish(&both).await.unwrap();
+    rabbit.settle().await;
+    rabbit.starve().await;
+
+    let bus = bus(&rabbit.url());
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let mut received = Vec::new();
+    while received.len() < both.len() {
+        received.extend(subscription.next_batch(10).await.unwrap());
+    }
+    let is_told = |error: BusError| {
+        let why = chain(&error);
+        assert!(why.contains("short of memory"), "{why}");
+    };
+    is_told(bus.publish(&[created(3)]).await.unwrap_err());
+    // From now on it is known, and nobody waits.
+    let again = timeout(Duration::from_secs(1), async {
+        is_told(bus.publish(&[created(3)]).await.unwrap_err());
+        let put_aside = subscription.dead_letter(&received[0], "unreadable");
+        is_told(put_aside.await.unwrap_err());
+    });
+    again.await.unwrap();
+    // Nor for a hint, neither for the one that meets the alarm nor for those after it.
+    for _ in 0..2 {
+        bus.hint("look".into()).await.unwrap();
+    }
+
+    subscription.ack(&received[1..]).await.unwrap();
+    drop(subscription);
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let left = subscription.next_batch(10).await.unwrap();
+    let bodies: Vec<_> = left.iter().map(|delivery| &delivery.body).collect();
+    assert_eq!(bodies, [&received[0].body]);
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_rebuilt_by_the_next_call() {
+    let rabbit = shared_rabbitmq().await;
+    let mut proxy = ChaosProxy::start(rabbit.address()).await;
+    let bus = bus(&rabbit.fresh_vhost().await.url_at(proxy.address()));
+    bus.publish(&[created(1)]).await.unwrap();
+    proxy.refuse().await;
+    eventually(Duration::from_secs(5), || async {
+        bus.publish(&[created(2)]).await.is_err()
+    })
+    .await;
+    proxy.restore().await;
+    assert_eq!(
+        bus.publish(&[created(2)]).await.unwrap(),
+        [Outcome::Confirmed]
+    );
+}
+
+#[tokio::test]
+async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on() {
+    let mut rabbit = RabbitMq::start().await;
+    let bus = bus(&rabbit.url());
+    let batch: Vec<_> = (1..=100).map(created).collect();
+    assert_eq!(
+        bus.publish(&batch).await.unwrap(),
+        vec![Outcome::Confirmed; 100]
+    );
+    rabbit.settle().await;
+    rabbit.kill();
+    assert!(bus.publish(&[created(101)]).await.is_err());
+    rabbit.restart().await;
+    eventually(Duration::from_secs(30), || async {
+        bus.publish(&[created(101)])
+            .await
+            .map(|outcomes| outcomes == [Outcome::Confirmed])
+            .unwrap_or(false)
+    })
+    .await;
+
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 300).await.unwrap();
+    let mut received = Vec::new();
+    while received.last().is_none_or(|id| id != "t:101") {
+        let batch = subscription.next_batch(50).await.unwrap();
+        subscription.ack(&batch).await.unwrap();
+        for delivery in batch {
+            received.push(
+                serde_json::from_slice::<Envelope>(&delivery.body)
+                    .unwrap()
+                    .id,
+            );
+        }
+    }
+    // An attempt without a confirm may have been written all the same.
+    received.dedup();
+    let all: Vec<String> = (1..=101).map(|version| format!("t:{version}")).collect();
+    assert_eq!(received, all);
+}
+
+#[tokio::test]
+async fn a_queue_without_a_leader_is_named_and_once_deleted_it_works_again_and_is_told_as_lost() {
+    let mut rabbit = RabbitMq::start().await;
+    let vhost = rabbit.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    declared(&bus, "tasks").await;
+    rabbit.settle().await;
+    assert_eq!(rabbit.lose_files("task_created").unwrap(), 1);
+    rabbit.restart().await;
+
+    let refused = eventually(Duration::from_secs(30), async || {
+        match bus.subscribe(&TASK_QUEUES, 1).await {
+            Err(error) if chain(&error).contains("task_created") => Ok(chain(&error)),
+            Err(error) => Err(chain(&error)),
+            Ok(_) => Err("subscribed".to_owned()),
+        }
+    })
+    .await;
+    assert!(refused.contains("has no leader"), "{refused}");
+    let created = bus.publish(&[created(1)]).await.unwrap();
+    assert!(matches!(created[..], [Outcome::Failed(_)]), "{created:?}");
+    let deleted = [event(EventType::TaskDeleted, "t", 2)];
+    assert_eq!(bus.publish(&deleted).await.unwrap(), [Outcome::Confirmed]);
+
+    let path = format!("/api/queues/{}/task_created", vhost.name());
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+    drop(bus.subscribe(&TASK_QUEUES, 1).await.unwrap());
+    let names = lost(&bus, "tasks", 1).await;
+    assert!(names.iter().eq(["task_created"]), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_was_deleted_and_made_anew_survives_kill_9_of_a_broker_that_has_settled() {
+    let mut rabbit = RabbitMq::start().await;
+    let vhost = rabbit.fresh_vhost().await;
+    let bus = bus(&vhost.url());
+    declared(&bus, "tasks").await;
+    rabbit.settle().await;
+    let path = format!("/api/queues/{}/task_created", vhost.name());
+    rabbit.manage(Method::DELETE, &path, json!({})).await;
+    bus.declare().await.unwrap();
+    let published = bus.publish(&[created(1)]).await.unwrap();
+    assert_eq!(published, [Outcome::Confirmed]);
+    rabbit.settle().await;
+    rabbit.kill();
+    rabbit.restart().await;
+    let mut subscription = eventually(Duration::from_secs(30), async || {
+        let subscribed = bus.subscribe(&TASK_QUEUES, 1).await;
+        subscribed.map_err(|error| chain(&error))
+    })
+    .await;
+    assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn connections_that_are_refused_leave_nothing_behind() {
+    let bus = bus(&format!("amqp://127.0.0.1:{}/%2f", testkit::free_port()));
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    bus.ping().await.unwrap_err();
+    let before = alive();
+    for _ in 0..30 {
+        bus.ping().await.unwrap_err();
+    }
+    eventually(Duration::from_secs(5), async || alive() <= before + 1).await;
+}

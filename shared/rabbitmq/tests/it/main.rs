@@ -1,0 +1,3 @@
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bus;

@@ -1,0 +1,154 @@
+//! The skeleton of a process: reads its settings, logs, listens, watches for signals, and reports its
+//! error when it ends; and the `healthcheck` that containers and supervisors run.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use contract::identity::SigningKeys;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Client;
+use crate::env::{Strings, Vars};
+use crate::serve::Limits;
+use crate::telemetry;
+
+/// Of what `healthcheck` prints.
+const MAX_PAGE: usize = 1 << 20;
+
+/// The variables that every worker reads.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub listen: SocketAddr,
+    pub signing_keys: SigningKeys,
+    /// An `EnvFilter` directive.
+    pub log: String,
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Reads `LISTEN`, `GATEWAY_SIGNING_KEYS`, `LOG`, `DRAIN_LAME_DUCK` and `SHUTDOWN_GRACE`.
+    /// `None` means that an error was recorded.
+    pub fn read(vars: &mut Vars<'_>, default_port: u16) -> Option<Self> {
+        let default = Limits::default();
+        let limits = Limits {
+            lame_duck: vars.duration_or("DRAIN_LAME_DUCK", default.lame_duck),
+            grace: vars.duration_or("SHUTDOWN_GRACE", default.grace),
+            ..default
+        };
+        let listen = vars.or("LISTEN", SocketAddr::from(([127, 0, 0, 1], default_port)));
+        let log = vars.or("LOG", "info".to_owned());
+        let signing_keys = vars.required("GATEWAY_SIGNING_KEYS", SigningKeys::parse);
+        Some(Self {
+            listen,
+            signing_keys: signing_keys?,
+            log,
+            limits,
+        })
+    }
+}
+
+/// What a worker runs on.
+pub struct Started {
+    pub listener: TcpListener,
+    /// Cancelled by SIGTERM or SIGINT.
+    pub shutdown: CancellationToken,
+}
+
+/// Chooses who does TLS: two providers may be linked, and the drivers refuse to.
+pub fn choose_tls() {
+    // An error says that somebody has chosen.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+}
+
+/// Logs, watches for signals and listens: what every worker does before it serves.
+pub async fn start(name: &str, settings: &Settings) -> anyhow::Result<Started> {
+    choose_tls();
+    telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
+    let shutdown = shutdown_on_signals()?;
+    let listener = bind(settings.listen).await?;
+    tracing::info!(address = %listener.local_addr()?, "the {name} listens");
+    Ok(Started { listener, shutdown })
+}
+
+/// Binds, or says which address is taken.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; set LISTEN to a free address"))
+}
+
+/// Cancelled by SIGTERM or SIGINT; a second signal ends the process at once.
+pub fn shutdown_on_signals() -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        let mut next =
+            async || tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} };
+        next().await;
+        tracing::info!("draining");
+        cancel.cancel();
+        next().await;
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(130);
+    });
+    Ok(token)
+}
+
+/// Runs `main`'s future and reports its error, with all causes, on standard error.
+pub fn exit(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Asks `url` (a `/readyz`, or another page inside) once and prints its answer: an error unless it is
+/// 200 within two seconds.
+pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
+    let uri = url
+        .parse()
+        .with_context(|| format!("`{url}` is not a URL"))?;
+    let answer = Client::new()
+        .get(&uri, Duration::from_secs(2), MAX_PAGE)
+        .await
+        .with_context(|| format!("{url} does not answer"))?;
+    anyhow::ensure!(
+        answer.status.is_success(),
+        "{url} answers {}: {}",
+        answer.status,
+        String::from_utf8_lossy(&answer.body)
+    );
+    Ok(std::io::stdout().write_all(&answer.body)?)
+}
+
+/// Where this machine reaches the `/readyz` of the worker that the same environment starts.
+pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
+    let listen = source
+        .get("LISTEN")
+        .and_then(|text| text.parse::<SocketAddr>().ok());
+    let address = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], default_port)));
+    format!("http://{}/readyz", reachable(address))
+}
+
+/// Where this machine reaches a listener, also one on all addresses.
+pub fn reachable(mut listener: SocketAddr) -> SocketAddr {
+    if listener.ip().is_unspecified() {
+        listener.set_ip(match listener {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    listener
+}

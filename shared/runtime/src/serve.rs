@@ -1,0 +1,209 @@
+//! A listener inside the platform: deadlines on every head, a bounded number of connections, and a
+//! drain on shutdown. What it answers is a [`Service`]'s business.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::BoxError;
+use crate::operations::Operations;
+use crate::stall::Stall;
+
+/// What a listener answers.
+pub trait Service: Send + Sync + 'static {
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+
+    /// Answers every request but those to the paths of [`Operations`].
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Answers for the process itself.
+    fn operations(&self) -> &Operations;
+}
+
+/// Bounds of a listener and the pace of its drain.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub max_connections: usize,
+    /// How long the first connections wait for what their requests need. A worker that is back before
+    /// its gateways have noticed its absence is sent requests at once, and would refuse them while it
+    /// connects to its store.
+    pub settle: Duration,
+    /// How long after the signal requests are still taken while `/readyz` already answers 503.
+    pub lame_duck: Duration,
+    /// How long the whole drain may take, the lame-duck time included.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 20_000,
+            settle: Duration::from_secs(2),
+            lame_duck: Duration::from_secs(3),
+            grace: Duration::from_secs(25),
+        }
+    }
+}
+
+/// How long a request's head may take; also how long an idle connection is kept. Longer than the
+/// gateway keeps its idle upstream connections, so that it never writes into a closing one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may leave what was sent to it unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_HEAD_BYTES: usize = 32 << 10;
+/// How long idle connections are kept after the listener.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// Serves until `shutdown`, then drains: readiness first, then no new connections, then none that are
+/// idle, and what runs may finish within the grace. `stopping` is cancelled when streams should end.
+///
+/// From the first step on every answer says `Connection: close`, so that a gateway that has not noticed
+/// the drain keeps no connection into which it could write a request just before it is closed.
+pub async fn serve<S: Service>(
+    listener: TcpListener,
+    service: S,
+    limits: Limits,
+    shutdown: CancellationToken,
+    stopping: CancellationToken,
+) {
+    let service = Arc::new(service);
+    let operations = service.operations();
+    let permits = Arc::new(Semaphore::new(limits.max_connections));
+    let connections = GracefulShutdown::new();
+    tokio::select! {
+        () = settle(operations, limits.settle) => {}
+        () = shutdown.cancelled() => {}
+    }
+    let lame_duck = async {
+        shutdown.cancelled().await;
+        operations.start_draining();
+        let end = Instant::now() + limits.grace;
+        tokio::time::sleep(limits.lame_duck).await;
+        end
+    };
+    tokio::pin!(lame_duck);
+    let end = loop {
+        // Connections over the bound wait in the kernel's backlog.
+        let accepted = async {
+            let permit = permits.clone().acquire_owned().await;
+            (listener.accept().await, permit)
+        };
+        tokio::select! {
+            (accepted, permit) = accepted => match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection(stream, peer, &service, &connections);
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors: accepting again at once would spin.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            end = &mut lame_duck => break end,
+        }
+    };
+    for (stream, peer) in queued(listener) {
+        tokio::spawn(connection(stream, peer, &service, &connections));
+    }
+    stopping.cancel();
+    tokio::time::sleep(limits.lame_duck.min(LINGER)).await;
+    if tokio::time::timeout_at(end, connections.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests were still running when the grace ended");
+    }
+}
+
+/// Waits until requests can be answered, at most for `patience`.
+async fn settle(operations: &Operations, patience: Duration) {
+    let settled = async {
+        while !operations.dependencies_are_there().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(patience, settled).await.ok();
+}
+
+/// Closes the listener, once nothing is in its queue: to the kernel those connections are made, and
+/// closing would reset them with the requests that they may hold.
+fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else {
+        return Vec::new();
+    };
+    let mut waiting = Vec::new();
+    // It does not block: an empty queue is an error.
+    while let Ok(accepted) = listener.accept() {
+        waiting.push(accepted);
+    }
+    drop(listener);
+    let adopt = |(stream, peer): (std::net::TcpStream, SocketAddr)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    waiting.into_iter().filter_map(adopt).collect()
+}
+
+fn connection<S: Service>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: &Arc<S>,
+    connections: &GracefulShutdown,
+) -> impl Future<Output = ()> + use<S> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "TCP_NODELAY was not set");
+    }
+    let service = service.clone();
+    let answer = service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(answer(&*service, request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(MAX_HEAD_BYTES)
+        .serve_connection(Stall::new(TokioIo::new(stream), WRITE_TIMEOUT), answer);
+    let watched = connections.watch(served);
+    async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(%error, %peer, "a connection ended early");
+        }
+    }
+}
+
+async fn answer<S: Service>(
+    service: &S,
+    request: Request<Incoming>,
+) -> Response<Either<Full<Bytes>, S::Body>> {
+    let operations = service.operations();
+    if let Some(response) = operations.answer(request.uri().path()).await {
+        return response.map(Either::Left);
+    }
+    let mut response = service.answer(request).await.map(Either::Right);
+    if operations.is_draining() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}

@@ -1,0 +1,93 @@
+//! Connections that read, a few: each query has one for itself.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::{DEADLINE, connect, store_error};
+use stores::StoreError;
+
+const CONNECTIONS: usize = 4;
+/// How many virtual-machine steps of a query pass between two looks at the clock.
+const STEPS: i32 = 10_000;
+
+pub(super) struct Readers {
+    /// As many permits as there are connections in `idle`.
+    turns: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let mut idle = Vec::with_capacity(CONNECTIONS);
+        for _ in 0..CONNECTIONS {
+            let connection = connect(path, OpenFlags::empty())?;
+            connection.pragma_update(None, "query_only", "ON")?;
+            idle.push(connection);
+        }
+        Ok(Self {
+            turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            idle: Arc::new(Mutex::new(idle)),
+        })
+    }
+
+    pub(super) async fn run<T, F>(&self, operation: &'static str, query: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let end = Instant::now() + DEADLINE;
+        let turn = timeout_at(end, self.turns.clone().acquire_owned())
+            .await
+            .map_err(|late| StoreError::unavailable(operation, late))?
+            .map_err(|closed| StoreError::unavailable(operation, closed))?;
+        let idle = self.idle.clone();
+        // Whoever asked may be gone: the turn goes with the query, which the clock ends.
+        let query = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut borrowed = Borrowed::take(&idle);
+            let connection = borrowed.connection()?;
+            let late = move || std::time::Instant::now() > end.into_std();
+            connection.progress_handler(STEPS, Some(late))?;
+            // Everything the query reads is of one moment.
+            let snapshot = connection.transaction()?;
+            let result = query(&snapshot)?;
+            snapshot.finish()?;
+            Ok(result)
+        });
+        match query.await {
+            Ok(result) => result.map_err(|error| store_error(operation, error)),
+            Err(panic) => Err(StoreError::corrupt(operation, panic)),
+        }
+    }
+}
+
+/// A connection that goes back when dropped, whatever happens.
+struct Borrowed<'a> {
+    idle: &'a Mutex<Vec<Connection>>,
+    connection: Option<Connection>,
+}
+
+impl<'a> Borrowed<'a> {
+    fn take(idle: &'a Mutex<Vec<Connection>>) -> Self {
+        let connection = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self { idle, connection }
+    }
+
+    fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
+        // Never missing: there is one for every turn.
+        self.connection
+            .as_mut()
+            .ok_or(rusqlite::Error::InvalidQuery)
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.extend(self.connection.take());
+    }
+}

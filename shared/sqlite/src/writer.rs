@@ -1,0 +1,164 @@
+//! The one thread that writes. Jobs queue; the thread runs what is there, commits it once, and then
+//! answers all of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::{DEADLINE, store_error};
+use runtime::error::chain;
+use stores::StoreError;
+
+/// Jobs that wait; beyond it callers do.
+const QUEUE: usize = 1_024;
+/// Jobs in one commit: a few milliseconds of work at most.
+const AT_ONCE: usize = 256;
+
+/// Runs inside the batch's transaction and says whether it is to be kept; it answers its caller
+/// later, by what it returns, when the commit is known.
+type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// Tells the caller how it ended: told `None`, that the batch was committed.
+type Answer = Box<dyn FnOnce(Option<String>) + Send>;
+
+pub(super) struct Writer {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether the last commit did.
+    failed: Arc<AtomicBool>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let failed = Arc::new(AtomicBool::new(false));
+        let told = failed.clone();
+        Self {
+            jobs: Some(jobs),
+            thread: Some(std::thread::spawn(move || write(&connection, queue, &told))),
+            failed,
+        }
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn run<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let end = Instant::now() + DEADLINE;
+        let (sender, answer) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let result = in_savepoint(connection, job);
+            // A caller that has gone needs no answer.
+            Box::new(move |failed| drop(sender.send((result, failed))))
+        });
+        let Some(jobs) = &self.jobs else {
+            return Err(StoreError::unavailable(operation, "the writer has ended"));
+        };
+        timeout_at(end, jobs.send(job))
+            .await
+            .map_err(|late| StoreError::unavailable(operation, late))?
+            .map_err(|_| StoreError::unavailable(operation, "the writer has ended"))?;
+        let (result, failed) = timeout_at(end, answer)
+            .await
+            .map_err(|late| StoreError::unavailable(operation, late))?
+            .map_err(|_| StoreError::unavailable(operation, "the writer has ended"))?;
+        match (result, failed) {
+            (Ok(value), None) => Ok(value),
+            (Ok(_), Some(why)) => Err(StoreError::unavailable(operation, why)),
+            (Err(Failed::Sqlite(error)), _) => Err(store_error(operation, error)),
+            (Err(Failed::Panicked), _) => Err(StoreError::corrupt(operation, "the job panicked")),
+        }
+    }
+}
+
+/// Waits for what is queued: nothing that was accepted is left undone.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            // It catches what panics inside it.
+            drop(thread.join());
+        }
+    }
+}
+
+enum Failed {
+    Sqlite(rusqlite::Error),
+    Panicked,
+}
+
+/// Runs a job so that its failure takes back what it did and nothing else.
+fn in_savepoint<T>(
+    connection: &Connection,
+    job: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Failed> {
+    let statement = |sql| {
+        connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([]))
+            .map_err(Failed::Sqlite)
+    };
+    statement("SAVEPOINT job")?;
+    let result = catch_unwind(AssertUnwindSafe(|| job(connection)))
+        .map_err(|_| Failed::Panicked)
+        .and_then(|result| result.map_err(Failed::Sqlite));
+    // A disk that is full may have ended the whole transaction: then the commit fails for everybody.
+    if result.is_err() && !connection.is_autocommit() {
+        statement("ROLLBACK TO job")?;
+    }
+    if !connection.is_autocommit() {
+        statement("RELEASE job")?;
+    }
+    result
+}
+
+fn write(connection: &Connection, mut queue: mpsc::Receiver<Job>, told: &AtomicBool) {
+    let mut batch = Vec::with_capacity(AT_ONCE);
+    while queue.blocking_recv_many(&mut batch, AT_ONCE) > 0 {
+        let mut answers = Vec::with_capacity(batch.len());
+        let failed = match commit(connection, &mut batch, &mut answers) {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "SQLite did not commit");
+                if !connection.is_autocommit()
+                    && let Err(error) = connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(error = chain(&error), "SQLite did not roll back");
+                }
+                Some(error.to_string())
+            }
+        };
+        told.store(failed.is_some(), Ordering::Relaxed);
+        // Jobs that did not run answer by being dropped.
+        batch.clear();
+        for answer in answers {
+            answer(failed.clone());
+        }
+    }
+}
+
+fn commit(
+    connection: &Connection,
+    batch: &mut Vec<Job>,
+    answers: &mut Vec<Answer>,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    for job in batch.drain(..) {
+        answers.push(job(connection));
+    }
+    if connection.is_autocommit() {
+        let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+        return Err(rusqlite::Error::SqliteFailure(full, None));
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! The one way workers speak HTTP: a route table of `async fn(cx, Request) -> Result<Reply, Problem>`,
+//! served by hyper with bounds and deadlines everywhere.
+//!
+//! [`runtime::serve`] accepts the connection; [`service`] checks the gateway's signature before any
+//! handler runs, [`routes`] matches the request, and every refusal leaves as problem+json.
+
+pub mod idempotency;
+pub mod json;
+mod metrics;
+pub mod range;
+pub mod reply;
+pub mod request;
+pub mod routes;
+pub mod service;
+
+pub use json::{Object, Patch};
+pub use range::Part;
+pub use reply::{Reply, ReplyBody};
+pub use request::{Anybody, IfMatch, Public, Query, Request};
+pub use routes::Routes;
+pub use service::Service;

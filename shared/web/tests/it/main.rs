@@ -1,0 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod drain;
+mod start;

@@ -1,0 +1,62 @@
+//! Forgets deleted users: a tombstone on their counter first, in the job that applies the event; then,
+//! in steps that hold up nobody, everything they were told.
+
+use contract::id::UserId;
+use jiff::Timestamp;
+use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
+use sqlite::{millis, parsed};
+
+/// Puts a tombstone on a user. False where there is one.
+pub(super) fn bury(
+    connection: &Connection,
+    user: &UserId,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let buried = connection
+        .prepare_cached(
+            "INSERT INTO counters (user_id, deleted_at, forgetting) VALUES (?1, ?2, 0)
+             ON CONFLICT DO UPDATE SET unread = 0, deleted_at = ?2, forgetting = 0
+                 WHERE deleted_at IS NULL",
+        )?
+        .execute(params![user.as_str(), millis(now)])?;
+    Ok(buried > 0)
+}
+
+/// Somebody with a tombstone who still has, or may have, notifications.
+pub(super) fn being_forgotten(connection: &Connection) -> rusqlite::Result<Option<UserId>> {
+    connection
+        .prepare_cached("SELECT user_id FROM counters WHERE forgetting IS NOT NULL LIMIT 1")?
+        .query_row([], |row| parsed(row, "user_id", UserId::parse))
+        .optional()
+}
+
+/// Removes some of what a user with a tombstone was told, or notes that nothing is left.
+pub(super) fn forget(connection: &Connection, user: &UserId, limit: usize) -> rusqlite::Result<()> {
+    let user = user.as_str();
+    // From where the last step stopped.
+    let last: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max(sequence) FROM (
+                 SELECT sequence FROM notifications
+                 WHERE user_id = ?1
+                     AND sequence > (SELECT forgetting FROM counters WHERE user_id = ?1)
+                 ORDER BY sequence LIMIT ?2)",
+        )?
+        .query_row(params![user, limit], |row| row.get(0))?;
+    match last {
+        Some(last) => {
+            connection
+                .prepare_cached("DELETE FROM notifications WHERE user_id = ?1 AND sequence <= ?2")?
+                .execute(params![user, last])?;
+        }
+        None => {
+            connection
+                .prepare_cached("DELETE FROM answers WHERE user_id = ?1")?
+                .execute([user])?;
+        }
+    }
+    connection
+        .prepare_cached("UPDATE counters SET forgetting = ?2 WHERE user_id = ?1")?
+        .execute(params![user, last])?;
+    Ok(())
+}

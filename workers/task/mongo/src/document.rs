@@ -1,0 +1,84 @@
+//! How a task looks in a document, and back.
+
+use bson::{DateTime, Document, doc};
+use mongo::{from_bson, to_bson};
+use serde::{Deserialize, Serialize};
+use stores::StoreError;
+
+use contract::id::{TaskId, UserId};
+use tasks::domain::{Attachment, Priority, Status, Task};
+
+/// The version of this layout. Every worker also reads the one before.
+pub(super) const SCHEMA: i32 = 1;
+
+/// A task, without what only the store needs.
+#[derive(Serialize, Deserialize)]
+pub(super) struct TaskDocument {
+    #[serde(rename = "_id")]
+    id: TaskId,
+    title: String,
+    description: String,
+    status: Status,
+    priority: Priority,
+    due_at: Option<DateTime>,
+    tags: Vec<String>,
+    owner_id: UserId,
+    assignee_id: Option<UserId>,
+    attachments: Vec<Attachment>,
+    version: i64,
+    created_at: DateTime,
+    updated_at: DateTime,
+}
+
+/// What a [`TaskDocument`] leaves out.
+pub(super) fn projection() -> Document {
+    doc! {"pending": 0, "idempotency": 0, "members": 0, "schema": 0, "deleted_at": 0}
+}
+
+impl From<TaskDocument> for Task {
+    fn from(document: TaskDocument) -> Self {
+        Self {
+            id: document.id,
+            title: document.title,
+            description: document.description,
+            status: document.status,
+            priority: document.priority,
+            due_at: document.due_at.map(from_bson),
+            tags: document.tags,
+            owner_id: document.owner_id,
+            assignee_id: document.assignee_id,
+            attachments: document.attachments,
+            version: document.version.unsigned_abs(),
+            created_at: from_bson(document.created_at),
+            updated_at: from_bson(document.updated_at),
+        }
+    }
+}
+
+/// Everything of a task but its version, which only the writes themselves count.
+pub(super) fn task_fields(operation: &'static str, task: &Task) -> Result<Document, StoreError> {
+    let task = task.clone();
+    let mut members = vec![task.owner_id.as_str().to_owned()];
+    members.extend(task.assignee_id.iter().map(|id| id.as_str().to_owned()));
+    members.dedup();
+    let document = TaskDocument {
+        id: task.id,
+        title: task.title,
+        description: task.description,
+        status: task.status,
+        priority: task.priority,
+        due_at: task.due_at.map(to_bson),
+        tags: task.tags,
+        owner_id: task.owner_id,
+        assignee_id: task.assignee_id,
+        attachments: task.attachments,
+        version: 0,
+        created_at: to_bson(task.created_at),
+        updated_at: to_bson(task.updated_at),
+    };
+    let mut fields = bson::serialize_to_document(&document)
+        .map_err(|why| StoreError::corrupt(operation, why))?;
+    fields.remove("version");
+    fields.insert("members", members);
+    Ok(fields)
+}

@@ -1,0 +1,148 @@
+//! Keys of requests: each in the document of the task that its request made, so that a task and its
+//! key are one write, and a unique index decides which of two requests makes it.
+//!
+//! The first answer is not kept twice: it is what the task's first event shows, in the outbox or in
+//! the history.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, doc};
+use contract::id::TaskId;
+use contract::page::PageRequest;
+use events::outbox::Pending;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use mongo::{run, to_bson};
+use mongodb::IndexModel;
+use mongodb::options::IndexOptions;
+use serde::Deserialize;
+use stores::StoreError;
+use stores::idempotency::{Idempotency, LIFETIME, Once};
+
+use super::{AT_ONCE, MongoTaskStore};
+use tasks::domain::Task;
+
+/// How often an insert is tried against a key that is taken and stands for nothing that can be read:
+/// it is being released, or its task's write is not durable yet.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The task that has a key, and the key.
+#[derive(Deserialize)]
+struct Keyed {
+    #[serde(rename = "_id")]
+    id: TaskId,
+    idempotency: Key,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    body: String,
+    at: DateTime,
+}
+
+/// `key` is unique for each owner; what is expired is found by its time.
+pub(super) fn indexes() -> [IndexModel; 2] {
+    let unique = IndexOptions::builder()
+        .unique(true)
+        .partial_filter_expression(doc! {"idempotency.key": {"$exists": true}})
+        .build();
+    let sparse = IndexOptions::builder().sparse(true).build();
+    let index = |keys, options| IndexModel::builder().keys(keys).options(options).build();
+    [
+        index(doc! {"owner_id": 1, "idempotency.key": 1}, unique),
+        index(doc! {"idempotency.at": 1}, sparse),
+    ]
+}
+
+impl MongoTaskStore {
+    /// Inserts the task's document with its key. `None` when it is inserted; otherwise what the key
+    /// stands for.
+    pub(super) async fn insert_keyed(
+        &self,
+        task: &Task,
+        mut document: Document,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Once<Vec<Pending>, Task>>, StoreError> {
+        let (key, body) = (idempotency.key.to_hex(), idempotency.body.to_hex());
+        let at = to_bson(task.created_at);
+        document.insert("idempotency", doc! {"key": &key, "body": &body, "at": at});
+        for _ in 0..ATTEMPTS {
+            if self.inserts.insert(document.clone()).await? {
+                return Ok(None);
+            }
+            if let Some(first) = self.find_keyed(task, &key).await? {
+                if first.idempotency.at <= to_bson(task.created_at - LIFETIME) {
+                    self.release(&first).await?;
+                    continue;
+                }
+                if first.idempotency.body != body {
+                    return Ok(Some(Once::Mismatch));
+                }
+                return Ok(Some(Once::Before(self.first_version(&first.id).await?)));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Some(Once::InFlight))
+    }
+
+    /// Also finds what was deleted: the key stays with the tombstone.
+    async fn find_keyed(&self, task: &Task, key: &str) -> Result<Option<Keyed>, StoreError> {
+        let tasks = self.tasks.clone_with_type::<Keyed>();
+        let mine = doc! {"owner_id": task.owner_id.as_str(), "idempotency.key": key};
+        run("find key", async move {
+            tasks
+                .find_one(mine)
+                .projection(doc! {"idempotency": 1})
+                .await
+        })
+        .await
+    }
+
+    /// Takes an expired key from its task. Whoever comes later finds it gone or renewed.
+    async fn release(&self, expired: &Keyed) -> Result<(), StoreError> {
+        let tasks = self.tasks.clone();
+        let as_found = doc! {"_id": expired.id.as_str(), "idempotency.at": expired.idempotency.at};
+        run("release key", async move {
+            tasks
+                .update_one(as_found, doc! {"$unset": {"idempotency": 1}})
+                .await
+        })
+        .await?;
+        Ok(())
+    }
+
+    async fn first_version(&self, id: &TaskId) -> Result<Task, StoreError> {
+        const OPERATION: &str = "read first answer";
+        let first = PageRequest {
+            limit: 1,
+            after: None,
+        };
+        let events = self.outbox.history(id.as_str(), &first).await?;
+        let created = format!("{id}:1");
+        let created = events
+            .items
+            .first()
+            .filter(|event| event.id == created)
+            .ok_or_else(|| StoreError::corrupt(OPERATION, "a task without its first event"))?;
+        Task::shown_by(created).map_err(|why| StoreError::corrupt(OPERATION, why))
+    }
+
+    pub(super) async fn release_before(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let tasks = self.tasks.clone();
+        let old = doc! {"idempotency.at": {"$lt": to_bson(before)}};
+        run("forget keys", async move {
+            let found = tasks.find(old).projection(doc! {"_id": 1}).limit(AT_ONCE);
+            let found: Vec<Document> = found.await?.try_collect().await?;
+            let ids: Vec<_> = found.iter().filter_map(|task| task.get("_id")).collect();
+            if ids.is_empty() {
+                return Ok(0);
+            }
+            // A task's key never changes, so what was found is what is forgotten.
+            let these = doc! {"_id": {"$in": ids}};
+            let forgotten = tasks.update_many(these, doc! {"$unset": {"idempotency": 1}});
+            Ok(forgotten.await?.modified_count)
+        })
+        .await
+    }
+}

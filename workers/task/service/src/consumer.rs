@@ -1,0 +1,73 @@
+//! Hears of deleted users: notes each one, durably, and wakes whoever erases. It erases nothing
+//! itself, so a user with a million tasks holds up no delivery.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use contract::event::{EventType, UserDeleted};
+use contract::id::UserId;
+use events::bus::Queue;
+use events::consumer::{Consumer, Handler, Outcome};
+use jiff::Timestamp;
+use prometheus::Registry;
+use runtime::time::Clock;
+use stores::StoreError;
+use tokio::sync::Notify;
+
+use crate::domain::Erasure;
+use crate::store::TaskStore;
+
+/// What this worker consumes.
+pub const QUEUES: [Queue; 1] = [Queue {
+    name: "task.user_deleted",
+    event_type: EventType::UserDeleted,
+}];
+
+pub struct DeletedUsers {
+    store: Arc<dyn TaskStore>,
+    clock: Arc<dyn Clock>,
+    /// Notified of what was noted.
+    noted: Arc<Notify>,
+}
+
+/// The consumer of this worker's queue.
+pub fn new(
+    store: Arc<dyn TaskStore>,
+    clock: Arc<dyn Clock>,
+    noted: Arc<Notify>,
+    registry: &Registry,
+) -> Consumer<DeletedUsers> {
+    let handler = DeletedUsers {
+        store,
+        clock: clock.clone(),
+        noted,
+    };
+    Consumer::new(handler, clock, registry)
+}
+
+#[async_trait]
+impl Handler for DeletedUsers {
+    type Event = UserId;
+
+    fn queues(&self) -> &'static [Queue] {
+        &QUEUES
+    }
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.store.prepare().await
+    }
+
+    fn read(&self, _: Queue, body: &[u8]) -> Result<(Timestamp, UserId), String> {
+        let deleted = UserDeleted::read(body).map_err(|why| why.to_string())?;
+        Ok((deleted.at, deleted.user_id))
+    }
+
+    async fn apply(&self, users: &[UserId]) -> Result<Vec<Outcome>, StoreError> {
+        let now = self.clock.now();
+        let erasure = |user: &UserId| Erasure::new(user.clone(), now);
+        let erasures: Vec<_> = users.iter().map(erasure).collect();
+        let outcomes = self.store.note(&erasures).await?;
+        self.noted.notify_one();
+        Ok(outcomes)
+    }
+}

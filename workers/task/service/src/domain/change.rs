@@ -1,0 +1,80 @@
+//! What may be asked of an existing task.
+
+use contract::id::UserId;
+use jiff::Timestamp;
+
+use super::{NewTask, Priority, Status, Task};
+
+/// New values for some members; `None` leaves a member alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub status: Option<Status>,
+    pub priority: Option<Priority>,
+    pub due_at: Option<Option<Timestamp>>,
+    pub tags: Option<Vec<String>>,
+    pub assignee_id: Option<Option<UserId>>,
+}
+
+/// Why somebody who sees a task may not do this to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Only the owner deletes or reassigns.
+    #[error("only the owner {0} a task")]
+    OnlyTheOwner(&'static str),
+}
+
+/// A whole task over an existing one replaces every member that clients set.
+impl From<NewTask> for Change {
+    fn from(new: NewTask) -> Self {
+        Self {
+            title: Some(new.title),
+            description: Some(new.description),
+            status: Some(new.status),
+            priority: Some(new.priority),
+            due_at: Some(new.due_at),
+            tags: Some(new.tags),
+            assignee_id: Some(new.assignee_id),
+        }
+    }
+}
+
+impl Change {
+    /// Sets the members and names those that are different now.
+    pub(super) fn apply(self, task: &mut Task) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        set("title", &mut task.title, self.title, &mut changed);
+        set(
+            "description",
+            &mut task.description,
+            self.description,
+            &mut changed,
+        );
+        set("status", &mut task.status, self.status, &mut changed);
+        set("priority", &mut task.priority, self.priority, &mut changed);
+        set("due_at", &mut task.due_at, self.due_at, &mut changed);
+        set("tags", &mut task.tags, self.tags, &mut changed);
+        set(
+            "assignee_id",
+            &mut task.assignee_id,
+            self.assignee_id,
+            &mut changed,
+        );
+        changed
+    }
+}
+
+fn set<T: PartialEq>(
+    name: &'static str,
+    member: &mut T,
+    new: Option<T>,
+    changed: &mut Vec<&'static str>,
+) {
+    if let Some(new) = new
+        && *member != new
+    {
+        *member = new;
+        changed.push(name);
+    }
+}

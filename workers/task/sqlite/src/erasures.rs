@@ -1,0 +1,89 @@
+//! Erasures in SQLite: a row for each, for as long as it takes.
+
+use async_trait::async_trait;
+use contract::id::UserId;
+use events::consumer::Outcome;
+use jiff::Timestamp;
+use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params};
+use sqlite::{millis, parsed, time};
+use stores::StoreError;
+
+use super::SqliteTaskStore;
+use tasks::domain::Erasure;
+use tasks::store::Erasures;
+
+#[async_trait]
+impl Erasures for SqliteTaskStore {
+    async fn note(&self, erasures: &[Erasure]) -> Result<Vec<Outcome>, StoreError> {
+        let erasures = erasures.to_vec();
+        self.database
+            .write("note erasures", move |connection| {
+                let mut note = connection.prepare_cached(
+                    "INSERT INTO erasures VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                )?;
+                let mut outcomes = Vec::with_capacity(erasures.len());
+                for Erasure {
+                    user_id,
+                    since,
+                    due_at,
+                } in &erasures
+                {
+                    let noted =
+                        note.execute(params![user_id.as_str(), millis(*since), millis(*due_at)])?;
+                    outcomes.push(match noted {
+                        0 => Outcome::Duplicate,
+                        _ => Outcome::Applied,
+                    });
+                }
+                Ok(outcomes)
+            })
+            .await
+    }
+
+    async fn due(&self, now: Timestamp) -> Result<Option<Erasure>, StoreError> {
+        self.database
+            .read("find erasure", move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT * FROM erasures WHERE due_at <= ?1 ORDER BY due_at LIMIT 1",
+                    )?
+                    .query_row([millis(now)], erasure)
+                    .optional()
+            })
+            .await
+    }
+
+    async fn settle(&self, erasure: &Erasure, due_at: Option<Timestamp>) -> Result<(), StoreError> {
+        let (user, read) = (erasure.user_id.clone(), millis(erasure.due_at));
+        self.database
+            .write("settle erasure", move |connection| {
+                match due_at {
+                    Some(due_at) => connection
+                        .prepare_cached(
+                            "UPDATE erasures SET due_at = ?3 WHERE user_id = ?1 AND due_at = ?2",
+                        )?
+                        .execute(params![user.as_str(), read, millis(due_at)])?,
+                    None => connection
+                        .prepare_cached("DELETE FROM erasures WHERE user_id = ?1 AND due_at = ?2")?
+                        .execute(params![user.as_str(), read])?,
+                };
+                Ok(())
+            })
+            .await
+    }
+}
+
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Erasure>> {
+    connection
+        .prepare_cached("SELECT * FROM erasures")?
+        .query_map([], erasure)?
+        .collect()
+}
+
+fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
+    Ok(Erasure {
+        user_id: parsed(row, "user_id", UserId::parse)?,
+        since: time(row, "since")?,
+        due_at: time(row, "due_at")?,
+    })
+}

@@ -1,0 +1,285 @@
+//! Tasks in SQLite, for a platform in one process: a task, its event and its key are one job of the
+//! writer, and jobs run one after the other.
+
+pub mod disk;
+mod erasures;
+mod list;
+mod rows;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use contract::event::Envelope;
+use contract::id::TaskId;
+use contract::page::{Page, PageRequest};
+use events::outbox::{Backlog, Outbox, Pending};
+use jiff::Timestamp;
+use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
+use sqlite::{Database, OpenError, millis, outbox, parsed, unreadable};
+use stores::idempotency::LIFETIME;
+use stores::{Idempotency, Once};
+use stores::{Store, StoreError};
+
+use tasks::domain::{Erasure, Task};
+use tasks::store::transfer::Moved;
+use tasks::store::turns::Turns;
+use tasks::store::{Filter, Key, Sort, TaskStore, Written};
+
+const MIGRATIONS: [&str; 2] = [outbox::SCHEMA, include_str!("schema.sql")];
+/// Events that one hint may carry: while the consumers hang, hints wait in memory.
+const HINTED: usize = 8;
+/// Tombstones that are purged, or keys that are forgotten, in one call.
+const AT_ONCE: usize = 500;
+/// A task takes no more changes while so much of it waits to be published.
+const MAX_PENDING_BYTES: u64 = 4 << 20;
+/// Searches at a time, and of one user: others find a connection free.
+const SEARCHES: (usize, usize) = (2, 1);
+
+pub struct SqliteTaskStore {
+    database: Database,
+    searches: Turns,
+    max_pending_bytes: u64,
+}
+
+impl SqliteTaskStore {
+    /// Opens the file, and makes it where it is missing. It must be this process's alone.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self {
+            database: Database::open(path, &MIGRATIONS)?,
+            searches: Turns::new(SEARCHES.0, SEARCHES.1),
+            max_pending_bytes: MAX_PENDING_BYTES,
+        })
+    }
+
+    /// A store whose tasks are full sooner, for tests.
+    #[must_use]
+    pub fn with_max_pending_bytes(self, max_pending_bytes: u64) -> Self {
+        Self {
+            max_pending_bytes,
+            ..self
+        }
+    }
+
+    /// Tasks by id, behind `after`, with their history, for another store. Nothing of them may wait to
+    /// be published.
+    pub async fn moved(
+        &self,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<Moved>, StoreError> {
+        self.database
+            .read("export tasks", move |connection| {
+                let tasks = rows::all(connection, after.as_ref(), limit)?;
+                let with_history = |task: Task| {
+                    let events = outbox::all(connection, task.id.as_str())?;
+                    Ok(Moved { task, events })
+                };
+                tasks.into_iter().map(with_history).collect()
+            })
+            .await
+    }
+
+    /// Users whose erasure is not over, for another store.
+    pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
+        self.database.read("export erasures", erasures::all).await
+    }
+
+    /// Runs `change` on the task's row, where that is of the version before, with its event.
+    async fn change(
+        &self,
+        operation: &'static str,
+        task: &Task,
+        event: &Envelope,
+        change: fn(&Connection, &Task) -> rusqlite::Result<()>,
+    ) -> Result<Written, StoreError> {
+        let (task, event, room) = (task.clone(), event.clone(), self.max_pending_bytes);
+        self.database
+            .write(operation, move |connection| {
+                if !rows::is_of_version(connection, &task.id, task.version - 1)? {
+                    return Ok(Written::Stale);
+                }
+                let id = task.id.as_str();
+                if outbox::waiting_bytes(connection, id)? >= room {
+                    return Ok(Written::Full);
+                }
+                change(connection, &task)?;
+                outbox::add(connection, task.version, &event)?;
+                let mut pending = outbox::waiting(connection, id, HINTED + 1)?;
+                // A hint must be small and must not skip a version; the sweeper has the others.
+                if pending.len() > HINTED {
+                    pending.clear();
+                }
+                Ok(Written::Done(pending))
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Store for SqliteTaskStore {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.database.ping().await
+    }
+}
+
+#[async_trait]
+impl TaskStore for SqliteTaskStore {
+    /// [`Self::open`] has.
+    async fn prepare(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn insert(
+        &self,
+        task: &Task,
+        event: &Envelope,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Once<Vec<Pending>, Task>, StoreError> {
+        let (task, event, key) = (task.clone(), event.clone(), idempotency.cloned());
+        self.database
+            .write("insert task", move |connection| {
+                if let Some(key) = &key
+                    && let Some(before) = stands_for(connection, &task, key)?
+                {
+                    return Ok(before);
+                }
+                rows::insert(connection, &task, key.as_ref())?;
+                outbox::add(connection, task.version, &event)?;
+                let version = task.version;
+                Ok(Once::New(vec![Pending { version, event }]))
+            })
+            .await
+    }
+
+    async fn get(&self, id: &TaskId) -> Result<Option<Task>, StoreError> {
+        let id = id.clone();
+        self.database
+            .read("get task", move |connection| rows::get(connection, &id))
+            .await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        sort: Sort,
+        page: &PageRequest<Key>,
+    ) -> Result<Page<Task>, StoreError> {
+        self.page(filter, sort, page).await
+    }
+
+    async fn update(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
+        self.change("update task", task, event, rows::update).await
+    }
+
+    async fn delete(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
+        self.change("delete task", task, event, rows::delete).await
+    }
+
+    async fn history(
+        &self,
+        id: &TaskId,
+        page: &PageRequest<u64>,
+    ) -> Result<Page<Envelope>, StoreError> {
+        self.database.history(id.as_str(), page).await
+    }
+
+    async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.database
+            .write("purge tasks", move |connection| {
+                let gone: Vec<String> = connection
+                    .prepare_cached(
+                        "SELECT id FROM tasks
+                         WHERE deleted_at < ?1 AND NOT EXISTS (
+                             SELECT 1 FROM events WHERE subject = tasks.id AND published = 0)
+                         LIMIT ?2",
+                    )?
+                    .query_map(params![millis(before), AT_ONCE], |row| row.get(0))?
+                    .collect::<Result<_, _>>()?;
+                for id in &gone {
+                    outbox::forget(connection, id)?;
+                    connection
+                        .prepare_cached("DELETE FROM tasks WHERE id = ?1")?
+                        .execute([id])?;
+                }
+                Ok(gone.len() as u64)
+            })
+            .await
+    }
+
+    async fn forget_keys(&self, before: Timestamp) -> Result<u64, StoreError> {
+        self.database
+            .write("forget keys", move |connection| {
+                let forgotten = connection
+                    .prepare_cached(
+                        "UPDATE tasks SET key = NULL, body = NULL, keyed_at = NULL WHERE id IN (
+                             SELECT id FROM tasks WHERE keyed_at < ?1 LIMIT ?2)",
+                    )?
+                    .execute(params![millis(before), AT_ONCE])?;
+                Ok(forgotten as u64)
+            })
+            .await
+    }
+}
+
+/// What the owner's key stands for, where it has made a task within its lifetime. One that has not is
+/// free again.
+fn stands_for(
+    connection: &Connection,
+    task: &Task,
+    idempotency: &Idempotency,
+) -> rusqlite::Result<Option<Once<Vec<Pending>, Task>>> {
+    let (owner, key) = (task.owner_id.as_str(), idempotency.key.to_hex());
+    // Also finds what was deleted: the key stays with the tombstone.
+    let found = connection
+        .prepare_cached("SELECT id, body, keyed_at FROM tasks WHERE owner_id = ?1 AND key = ?2")?
+        .query_row(params![owner, key], |row| {
+            let id = parsed(row, "id", TaskId::parse)?;
+            Ok((
+                id,
+                row.get::<_, String>("body")?,
+                row.get::<_, i64>("keyed_at")?,
+            ))
+        })
+        .optional()?;
+    let Some((id, body, keyed_at)) = found else {
+        return Ok(None);
+    };
+    if keyed_at <= millis(task.created_at - LIFETIME) {
+        connection
+            .prepare_cached(
+                "UPDATE tasks SET key = NULL, body = NULL, keyed_at = NULL WHERE id = ?1",
+            )?
+            .execute([id.as_str()])?;
+        return Ok(None);
+    }
+    if body != idempotency.body.to_hex() {
+        return Ok(Some(Once::Mismatch));
+    }
+    let created = outbox::event(connection, id.as_str(), 1)?
+        .ok_or_else(|| unreadable("a task without its first event"))?;
+    let first = Task::shown_by(&created).map_err(unreadable)?;
+    Ok(Some(Once::Before(first)))
+}
+
+#[async_trait]
+impl Outbox for SqliteTaskStore {
+    async fn pending(
+        &self,
+        older_than: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Pending>, StoreError> {
+        self.database.pending(older_than, limit).await
+    }
+
+    async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
+        self.database.mark_published(published).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.database.backlog().await
+    }
+}

@@ -1,0 +1,183 @@
+//! Hashes and checks passwords, a bounded number at a time.
+//!
+//! Each hash costs [`Hashing::memory_kib`] and tens of milliseconds of a core, so at most
+//! [`Hashing::permits`] run at once, at most [`Hashing::queue`] wait, and nobody waits longer than
+//! [`Hashing::deadline`]: a flood of logins slows logins only. An unknown user costs what a known one
+//! does. Handlers call [`Passwords`]; nothing else may hash.
+
+mod argon;
+
+pub use argon::Argon2Hasher;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::problem::Problem;
+use runtime::error::{BoxError, chain};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use crate::domain::{Password, PasswordHash};
+
+/// What a hash costs, and how many there may be.
+#[derive(Debug, Clone)]
+pub struct Hashing {
+    pub memory_kib: u32,
+    pub iterations: u32,
+    /// How many hashes run at once.
+    pub permits: usize,
+    /// How many more may wait.
+    pub queue: usize,
+    /// How long they wait.
+    pub deadline: Duration,
+}
+
+impl Default for Hashing {
+    /// OWASP's minimum for Argon2id with one lane, on all cores but one.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            memory_kib: 19 * 1024,
+            iterations: 2,
+            permits: cores.saturating_sub(1).max(1),
+            queue: 64,
+            deadline: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Hashing {
+    /// For tests: hashes that cost next to nothing, and never too many.
+    pub fn cheap() -> Self {
+        Self {
+            memory_kib: 8,
+            iterations: 1,
+            queue: 1_000,
+            deadline: Duration::from_secs(30),
+            ..Self::default()
+        }
+    }
+}
+
+/// The algorithm. Its calls block for as long as a hash takes.
+pub trait Hasher: Send + Sync + 'static {
+    fn hash(&self, password: &Password) -> Result<PasswordHash, BoxError>;
+
+    /// Whether the password has this hash.
+    fn verify(&self, password: &Password, hash: &PasswordHash) -> Result<bool, BoxError>;
+
+    /// Whether this hash is weaker than those made now.
+    fn needs_rehash(&self, hash: &PasswordHash) -> bool;
+
+    /// A hash that no password has, and that costs as much to check as any made now.
+    fn nobodys_hash(&self) -> PasswordHash;
+}
+
+/// What a check found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Wrong,
+    Right {
+        /// The hash to be kept instead, where the old one is too weak for today.
+        rehashed: Option<PasswordHash>,
+    },
+}
+
+/// Why there is no hash and no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum HashingError {
+    #[error("too many passwords are being checked")]
+    Busy,
+    #[error("the password could not be hashed")]
+    Failed(#[source] BoxError),
+}
+
+impl From<HashingError> for Problem {
+    fn from(error: HashingError) -> Self {
+        match error {
+            HashingError::Busy => Problem::unavailable(
+                "Too many people are logging in at this moment. Try again in a second.",
+                Duration::from_secs(1),
+            ),
+            HashingError::Failed(_) => {
+                tracing::error!(error = chain(&error), "a password could not be hashed");
+                Problem::internal()
+            }
+        }
+    }
+}
+
+/// The one way to a hasher.
+pub struct Passwords {
+    hasher: Arc<dyn Hasher>,
+    /// One permit for each hash that runs or waits.
+    admitted: Arc<Semaphore>,
+    /// One permit for each hash that runs.
+    running: Arc<Semaphore>,
+    deadline: Duration,
+}
+
+impl Passwords {
+    pub fn new(hasher: impl Hasher, hashing: &Hashing) -> Self {
+        Self {
+            hasher: Arc::new(hasher),
+            admitted: Arc::new(Semaphore::new(hashing.permits + hashing.queue)),
+            running: Arc::new(Semaphore::new(hashing.permits)),
+            deadline: hashing.deadline,
+        }
+    }
+
+    /// Hashes a new password.
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashingError> {
+        self.bounded(move |hasher| hasher.hash(&password)).await
+    }
+
+    /// Checks an attempt against a user's hash; `None`, where there is no such user, takes as long
+    /// and is always wrong.
+    pub async fn verify(
+        &self,
+        attempt: Password,
+        hash: Option<PasswordHash>,
+    ) -> Result<Verdict, HashingError> {
+        self.bounded(move |hasher| {
+            let known = hash.is_some();
+            let hash = hash.unwrap_or_else(|| hasher.nobodys_hash());
+            if !(hasher.verify(&attempt, &hash)? && known) {
+                return Ok(Verdict::Wrong);
+            }
+            let rehashed = match hasher.needs_rehash(&hash) {
+                true => Some(hasher.hash(&attempt)?),
+                false => None,
+            };
+            Ok(Verdict::Right { rehashed })
+        })
+        .await
+    }
+
+    async fn bounded<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&dyn Hasher) -> Result<T, BoxError> + Send + 'static,
+    ) -> Result<T, HashingError> {
+        let admitted = self.admitted.clone().try_acquire_owned();
+        let admitted = admitted.map_err(|_| HashingError::Busy)?;
+        let running = timeout(self.deadline, self.running.clone().acquire_owned())
+            .await
+            .map_err(|_| HashingError::Busy)?
+            .map_err(|closed| HashingError::Failed(closed.into()))?;
+        let hasher = self.hasher.clone();
+        // Invariant: the job holds its permits, because it runs on when its request is dropped.
+        let job = spawn_blocking(move || {
+            let result = job(hasher.as_ref());
+            drop((running, admitted));
+            result
+        });
+        let result = job
+            .await
+            .map_err(|panic| HashingError::Failed(panic.into()))?;
+        result.map_err(HashingError::Failed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
