@@ -124,7 +124,7 @@ async fn raw_bytes_go_out_as_they_are() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "testing_client.rs")]
+#[should_panic(expected = "tests/it/client.rs")]
 async fn what_never_happens_fails_at_the_callers_line() {
     eventually(Duration::from_millis(30), async || false).await;
 }

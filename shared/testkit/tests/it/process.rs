@@ -112,7 +112,7 @@ async fn nothing_is_left_when_the_test_process_is_killed() {
         .program(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "testing_process::nothing_is_left_when_the_test_process_is_killed",
+            "process::nothing_is_left_when_the_test_process_is_killed",
         ])
         .arg("--nocapture")
         .env(ROLE, "yes")
