@@ -12,9 +12,9 @@ use runtime::client::Client;
 use runtime::serve::{Limits, serve};
 use runtime::supervise::{CancellationToken, keep_running};
 
-use crate::access_log::AccessLog;
-use crate::admin::{self, Admin};
 use crate::auth::{Revocations, Verifier};
+use crate::observe::access_log::AccessLog;
+use crate::observe::admin::{self, Admin};
 use crate::upstream::{Cluster, health};
 
 /// How long the tasks and the admin listener have to end: less than the second that Pingora waits.

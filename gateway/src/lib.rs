@@ -10,28 +10,19 @@
 
 pub mod config;
 
-pub mod front;
-pub mod proxy;
+pub mod connection;
+pub mod request;
 
-pub mod admission;
 pub mod auth;
-pub mod canonical;
-pub mod rate_limit;
-pub mod route;
-
-pub mod headers;
+pub mod limits;
 pub mod upstream;
 
-pub mod refusal;
-
-pub mod access_log;
-pub mod admin;
 mod background;
-pub mod ctx;
-mod doors;
-pub mod drain;
-pub mod metrics;
-pub mod signals;
+pub mod observe;
+
+pub use config::Config;
+pub use connection::drain::Stop;
+pub use connection::signals::Signals;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -46,19 +37,19 @@ use pingora::services::background::background_service;
 use pingora_proxy::http_proxy;
 use runtime::client::Client;
 
-use crate::access_log::AccessLog;
-use crate::admin::Admin;
-use crate::admission::Admission;
 use crate::auth::{HttpJwks, Revocations, Verifier};
 use crate::background::Background;
-use crate::config::Config;
-use crate::ctx::Lifecycle;
-use crate::doors::Doors;
-use crate::drain::{Drain, Stop};
-use crate::front::Front;
-use crate::metrics::{Metrics, State};
-use crate::proxy::{Live, Proxy};
-use crate::rate_limit::{LocalLimiter, RateLimiter, RedisLimiter, RedisSettings, Tallies};
+use crate::connection::drain::Drain;
+use crate::connection::heads::Front;
+use crate::connection::lifecycle::Lifecycle;
+use crate::connection::listening::{self, Doors};
+use crate::limits::{LocalLimiter, RateLimiter, RedisLimiter, RedisSettings, Tallies};
+use crate::observe::access_log::AccessLog;
+use crate::observe::admin::Admin;
+use crate::observe::metrics::{Metrics, State};
+use crate::request::admission::Admission;
+use crate::request::live::Live;
+use crate::request::proxy::Proxy;
 use crate::upstream::Cluster;
 
 /// Bytes of read and write buffer per client connection. Pingora's default reads into 64 KiB, which
@@ -194,7 +185,7 @@ fn server(
     let endpoint = ListenerConfig::tcp(listener.local_addr()?.to_string())
         .tcp_socket_options(options)
         .l4_buffer(L4BufferSettings::new(read, write));
-    let (doors, service) = doors::open(front, listener, endpoint)?;
+    let (doors, service) = listening::open(front, listener, endpoint)?;
     server.add_service(service);
     server.add_service(background_service("background", background));
     Ok((server, doors))

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use gateway::config::Config;
-use gateway::drain::Stop;
-use gateway::signals::Signals;
+use gateway::Config;
+use gateway::Signals;
+use gateway::Stop;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -3,7 +3,7 @@
 //! [`Config::load`] reads the file, expands `${VAR}` and `${VAR:-default}`, fills in the defaults
 //! and checks every cross reference. It reports every error with its place, and never a half-read
 //! configuration: whoever holds a [`Config`] needs to check nothing again. Called at start, by
-//! `gateway --check FILE`, and at reload; [`crate::route::Table`] is built from the result.
+//! `gateway --check FILE`, and at reload; [`crate::request::route::Table`] is built from the result.
 //!
 //! It must never print a secret: values read as secrets appear in no error and in no `Debug`.
 //!

@@ -11,7 +11,7 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::model::{Host, HostPort, Match, Rate};
-use crate::canonical;
+use crate::request::canonical;
 
 /// Far beyond any sensible time-out, and safe to add to a clock.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);

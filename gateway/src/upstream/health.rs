@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -106,7 +105,7 @@ async fn check(cluster: &Cluster, client: &Client) {
             } else {
                 health.unhealthy_after
             };
-            if streak.length >= needed && replica.healthy.swap(ok, Ordering::Relaxed) != ok {
+            if streak.length >= needed && replica.set_healthy(ok) {
                 let (service, state) = (&cluster.service().name, if ok { "in" } else { "out" });
                 tracing::info!(service, address = %replica.address, "replica {} of `{service}` is {state}", replica.address);
             }

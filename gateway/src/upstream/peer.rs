@@ -1,16 +1,12 @@
-//! One attempt at a replica: how it is reached, what may be repeated, and what a failure means.
+//! How a replica is reached: every time-out set.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pingora::http::ResponseHeader;
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::{Error, ErrorSource, ErrorType};
-use pingora_proxy::Session;
 
 use crate::config::Timeouts;
-use crate::refusal::Refusal;
 
 /// How long an idle connection to a worker is kept: less than the workers keep theirs (30 s), so
 /// that no request is written into a connection that is being closed.
@@ -49,52 +45,5 @@ fn read_timeout(timeouts: &Timeouts) -> Duration {
         timeouts.idle
     } else {
         timeouts.first_byte
-    }
-}
-
-/// The answer that was forwarded, if one was. A forwarded `100 Continue` is none yet.
-pub fn answered(session: &Session) -> Option<&ResponseHeader> {
-    session
-        .response_written()
-        .filter(|head| !head.status.is_informational() || head.status == 101)
-}
-
-/// Whether the worker did not answer in time.
-pub fn is_slow(error: &Error) -> bool {
-    matches!(error.esource(), ErrorSource::Upstream)
-        && matches!(
-            error.etype(),
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout
-        )
-}
-
-/// Whether a request may be sent a second time: the method is idempotent, its body can be replayed,
-/// the client has seen nothing, and the worker broke off rather than being slow.
-pub fn may_repeat(session: &Session, error: &Error) -> bool {
-    matches!(error.esource(), ErrorSource::Upstream)
-        && !is_slow(error)
-        && session.req_header().method.is_idempotent()
-        && !session.as_ref().retry_buffer_truncated()
-        && answered(session).is_none()
-}
-
-/// What a failed exchange is to the client; none where the client itself is gone.
-pub fn refusal(error: &Error, service: &str) -> Option<Refusal> {
-    use ErrorType::*;
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::body_timeout()),
-        (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => {
-            None
-        }
-        (ErrorSource::Downstream, _) => Some(Refusal::broken_body()),
-        (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => {
-            Some(Refusal::upstream_timeout(service))
-        }
-        (
-            ErrorSource::Upstream,
-            ConnectRefused | ConnectNoRoute | ConnectError | SocketError | BindError,
-        ) => Some(Refusal::none_available(service, "it cannot be reached")),
-        (ErrorSource::Upstream, _) => Some(Refusal::upstream_failed(service)),
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::internal()),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway::config::{FailureMode, Policy, PolicyKey, Rate};
-use gateway::rate_limit::{Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies};
+use gateway::limits::{Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies};
 use testkit::Redis;
 use tokio::task::JoinSet;
 

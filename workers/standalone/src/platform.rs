@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use gateway::drain::Stop;
+use gateway::Stop;
 use runtime::client::Client;
 use runtime::env::{Strings, Vars};
 use runtime::process::Settings as WorkerSettings;

@@ -11,7 +11,7 @@ use super::kit::*;
 use crate::auth::cache::Verified;
 use crate::auth::{AuthError, FetchJwks, Identity, Reason, Revoked, Verifier};
 use crate::config::Algorithm;
-use crate::refusal::Refusal;
+use crate::request::refusal::Refusal;
 
 #[tokio::test]
 async fn a_remembered_token_still_expires() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::kit::*;
 use crate::auth::{AuthError, Reason, Verifier};
 use crate::config::Algorithm;
-use crate::refusal::Refusal;
+use crate::request::refusal::Refusal;
 
 #[tokio::test]
 async fn a_good_token_becomes_an_identity() {

@@ -1,0 +1,267 @@
+//! Strict leases, in a model of everything around them; then with the real script.
+
+use proptest::prelude::*;
+use testkit::shared_redis;
+
+use super::model::{Model, Store, Weather, World};
+use super::{MINUTE, SECOND};
+use crate::config::Rate;
+use crate::limits::bucket::Shape;
+use crate::limits::lease::{Answer, Question};
+use crate::limits::link;
+
+fn shape(tokens: u32, per: std::time::Duration, burst: u32) -> Shape {
+    Shape::new(Rate { tokens, per }, burst).unwrap()
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    prop_oneof![
+        (20u32..5_000, 10u32..3_000).prop_map(|(rate, burst)| shape(rate, SECOND, burst)),
+        (1u32..600, 10u32..50).prop_map(|(rate, burst)| shape(rate, MINUTE, burst)),
+    ]
+}
+
+fn weathers() -> impl Strategy<Value = Weather> {
+    let load = (
+        1usize..5,
+        10u64..12_000,
+        0u64..100,
+        prop_oneof![Just(0u64), 50_000u64..900_000],
+    );
+    let faults = (0u64..60, 0u64..60, 0u64..3, 1u64..6, 0u64..60);
+    (load, faults).prop_map(
+        |((gateways, load, skew, bursts), (lost, late, deaths, cost, shared))| Weather {
+            gateways,
+            load,
+            skew,
+            bursts,
+            lost,
+            late,
+            deaths,
+            cost,
+            shared,
+            micros: 2_000_000,
+        },
+    )
+}
+
+const FAIR: Weather = Weather {
+    gateways: 2,
+    load: 3_000,
+    skew: 50,
+    bursts: 0,
+    lost: 0,
+    late: 0,
+    deaths: 0,
+    cost: 1,
+    shared: 0,
+    micros: 10_000_000,
+};
+
+/// Asks both and holds them against each other.
+struct Both {
+    model: Model,
+    script: Script,
+}
+
+struct Script {
+    redis: redis::Connection,
+    source: String,
+    key: String,
+}
+
+impl Script {
+    /// The real one, but for its clock; and in virtual time nothing may expire by the real one.
+    fn new(url: &str, key: String) -> Self {
+        let source = include_str!("../token_bucket.lua")
+            .replace(
+                "redis.call('TIME')",
+                "{math.floor(ARGV[15] / 1000000), ARGV[15] % 1000000}",
+            )
+            .replace("redis.call('PEXPIRE', ", "tostring(");
+        assert!(!source.contains("TIME') ") && source.contains("ARGV[15]"));
+        let redis = redis::Client::open(url).unwrap().get_connection().unwrap();
+        Self { redis, source, key }
+    }
+}
+
+impl Store for Script {
+    fn ask(&mut self, now: u64, _: Shape, question: &Question) -> Answer {
+        let mut command = redis::cmd("EVAL");
+        command.arg(&self.source).arg(1).arg(&self.key);
+        link::arguments(question, &mut |argument| {
+            command.arg(argument);
+        });
+        let reply = command.arg(now).query(&mut self.redis).unwrap();
+        link::answer(&reply).unwrap()
+    }
+}
+
+impl Store for Both {
+    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
+        let answer = self.model.ask(now, shape, question);
+        assert_eq!(
+            self.script.ask(now, shape, question),
+            answer,
+            "{question:?}"
+        );
+        answer
+    }
+}
+
+/// A model that checks its own invariant at every step.
+#[derive(Default)]
+struct Checked(Model);
+
+impl Store for Checked {
+    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
+        let answer = self.0.ask(now, shape, question);
+        assert!(self.0.potential(shape) <= shape.capacity);
+        answer
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Late and lost messages, dead gateways, clocks apart, costs, and requests that other policies
+    /// refuse: over no window more than burst + rate·t.
+    #[test]
+    fn no_window_ever_holds_more_than_burst_plus_rate_times_t(
+        shape in shapes(),
+        weather in weathers(),
+        seed in any::<u64>(),
+    ) {
+        let mut world = World::new(Checked::default(), shape, weather, seed);
+        world.run();
+        prop_assert_eq!(world.excess(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_is_the_model_in_every_step() {
+    let redis = shared_redis().await;
+    let (url, prefix) = (redis.url(), redis.key_prefix());
+    tokio::task::spawn_blocking(move || {
+        let run = std::cell::Cell::new(0);
+        let config = ProptestConfig::with_cases(40);
+        proptest!(config, |(shape in shapes(), mut weather in weathers(), seed in any::<u64>())| {
+            run.set(run.get() + 1);
+            weather.micros = 1_000_000;
+            let script = Script::new(&url, format!("{prefix}:{}", run.get()));
+            let both = Both { model: Model::default(), script };
+            let mut world = World::new(both, shape, weather, seed);
+            world.run();
+            prop_assert_eq!(world.excess(), 0);
+        });
+    })
+    .await
+    .unwrap();
+}
+
+/// Three times the limit: 99 % of burst + rate·t, at 25 tokens and more for each question.
+#[test]
+fn at_three_times_the_limit_hardly_a_token_is_lost() {
+    for (rate, burst) in [(1_000, 200), (1_000, 1_000), (2_000, 4_000), (5_000, 1_000)] {
+        for skew in [50, 90] {
+            for gateways in [1, 2, 3] {
+                let shape = shape(rate, SECOND, burst);
+                let weather = Weather {
+                    load: u64::from(rate) * 3,
+                    skew: if gateways == 3 { 34 } else { skew },
+                    gateways,
+                    ..FAIR
+                };
+                let mut world = World::new(Checked::default(), shape, weather, 7);
+                world.run();
+                let ideal = u64::from(burst) + u64::from(rate) * weather.micros / 1_000_000;
+                let (passed, asked) = (world.admitted_tokens(), world.questions() as u64);
+                let case = format!("{rate}/s, {burst}, {gateways} gateways, {skew} %");
+                assert_eq!(world.excess(), 0, "{case}");
+                assert!(passed * 100 >= ideal * 99, "{passed} of {ideal}: {case}");
+                assert!(
+                    asked * 20 <= passed,
+                    "{asked} questions for {passed}: {case}"
+                );
+            }
+        }
+    }
+}
+
+/// Below the limit nobody is refused, and a hot key is cheap there too.
+#[test]
+fn below_the_limit_nobody_is_refused() {
+    let (rate, burst) = (2_000, 1_000);
+    let weather = Weather {
+        load: 1_200,
+        ..FAIR
+    };
+    let mut world = World::new(Checked::default(), shape(rate, SECOND, burst), weather, 7);
+    world.run();
+    assert_eq!(world.refused, 0);
+    let (passed, asked) = (world.admitted_tokens(), world.questions() as u64);
+    assert!(asked * 20 <= passed, "{asked} questions for {passed}");
+}
+
+/// A pause costs no more than what flows in within two spans: while leases are taken from a full
+/// bucket it cannot refill, and what is left of them at the end comes back too late.
+#[test]
+fn a_pause_costs_few_tokens() {
+    let weather = Weather {
+        load: 3_000,
+        bursts: 500_000,
+        ..FAIR
+    };
+    let mut world = World::new(Checked::default(), shape(1_000, SECOND, 200), weather, 7);
+    world.run();
+    // Ten times half a second of load, each of which finds a full bucket.
+    let ideal = 10 * (200 + 500);
+    let passed = world.admitted_tokens();
+    assert!(passed + 10 * 2 * 60 >= ideal, "{passed} of {ideal}");
+}
+
+/// A burst that is spread over the gateways finds all its tokens where they are few.
+#[test]
+fn of_a_small_burst_no_token_lies_where_it_is_not_needed() {
+    let weather = Weather {
+        load: 2_000,
+        micros: 100_000,
+        ..FAIR
+    };
+    let mut world = World::new(Checked::default(), shape(1, MINUTE, 60), weather, 7);
+    world.run();
+    assert_eq!(world.admitted_tokens(), 60);
+}
+
+/// Redis loses everything: at most one burst more, and none from gateways that know the key.
+#[test]
+fn a_reset_grants_nothing_to_who_has_just_been_seen() {
+    let shape = shape(100, SECOND, 200);
+    let weather = Weather {
+        gateways: 1,
+        micros: 1_000_000,
+        ..FAIR
+    };
+    let mut world = World::new(ResetOften::default(), shape, weather, 7);
+    world.run();
+    assert!(world.store.resets > 3);
+    assert_eq!(world.excess(), 0);
+}
+
+#[derive(Default)]
+struct ResetOften {
+    model: Model,
+    asked: u64,
+    resets: u64,
+}
+
+impl Store for ResetOften {
+    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
+        self.asked += 1;
+        if self.asked.is_multiple_of(7) {
+            self.resets += 1;
+            self.model.reset();
+        }
+        self.model.ask(now, shape, question)
+    }
+}

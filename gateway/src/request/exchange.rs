@@ -1,0 +1,63 @@
+//! One attempt at a replica: what may be sent a second time, and what a failure means.
+
+use http::{Method, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::Session;
+
+use super::refusal::Refusal;
+
+/// The answer that was forwarded, if one was. A forwarded `100 Continue` is none yet.
+pub fn answered(session: &Session) -> Option<&ResponseHeader> {
+    session
+        .response_written()
+        .filter(|head| !head.status.is_informational() || head.status == 101)
+}
+
+/// Whether the worker did not answer in time.
+pub fn is_slow(error: &Error) -> bool {
+    matches!(error.esource(), ErrorSource::Upstream)
+        && matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        )
+}
+
+/// Whether a request may be sent a second time: the method is idempotent, its body can be replayed,
+/// the client has seen nothing, and the worker broke off rather than being slow.
+pub fn may_repeat(session: &Session, error: &Error) -> bool {
+    matches!(error.esource(), ErrorSource::Upstream)
+        && !is_slow(error)
+        && session.req_header().method.is_idempotent()
+        && !session.as_ref().retry_buffer_truncated()
+        && answered(session).is_none()
+}
+
+/// What a failed exchange is to the client; none where the client itself is gone.
+pub fn refusal(error: &Error, service: &str) -> Option<Refusal> {
+    use ErrorType::*;
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ReadTimedout) => Some(Refusal::body_timeout()),
+        (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => {
+            None
+        }
+        (ErrorSource::Downstream, _) => Some(Refusal::broken_body()),
+        (ErrorSource::Upstream, ConnectTimedout | ReadTimedout | WriteTimedout) => {
+            Some(Refusal::upstream_timeout(service))
+        }
+        (
+            ErrorSource::Upstream,
+            ConnectRefused | ConnectNoRoute | ConnectError | SocketError | BindError,
+        ) => Some(Refusal::none_available(service, "it cannot be reached")),
+        (ErrorSource::Upstream, _) => Some(Refusal::upstream_failed(service)),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::internal()),
+    }
+}
+
+/// Whether the answer is an event stream that was subscribed to: it never ends by itself, and its
+/// client resumes it elsewhere, so waiting for it would only delay everybody.
+pub(crate) fn is_subscription(request: &RequestHeader, answer: &ResponseHeader) -> bool {
+    let kind = answer.headers.get(header::CONTENT_TYPE);
+    request.method == Method::GET
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+}

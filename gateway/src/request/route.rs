@@ -1,0 +1,196 @@
+//! Path → service: an immutable table, built from a checked configuration and swapped whole on
+//! reload.
+//!
+//! A route is everything the configuration says about one request, worked out beforehand: finding
+//! it compares and allocates nothing. It must never look at the query or at a header. Called by
+//! admission after [`crate::request::canonical`]; authentication and limits come next.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::config::{Config, Patterns, Policy, PolicyKey, PolicySet, Rule, Service, Timeouts};
+use crate::request::canonical::CanonicalPath;
+
+/// Every route of one configuration.
+pub struct Table {
+    /// The longest prefix first, so that the first hit is the right one.
+    services: Vec<Entry>,
+    /// Exact public paths outside the services.
+    exact: HashMap<String, Arc<Route>>,
+}
+
+/// What the configuration says about one request.
+#[derive(Debug)]
+pub struct Route {
+    pub service: Arc<Service>,
+    /// The place of the service in [`Config::services`].
+    pub service_index: usize,
+    pub access: Access,
+    /// The service's policies and the rule's, each once. Those for anonymous callers have none
+    /// that is keyed by user.
+    pub limits: PolicySet,
+    /// Tokens that a request takes from each policy.
+    pub cost: u32,
+    pub timeouts: Timeouts,
+    /// Bytes.
+    pub max_body: u64,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody; every caller is anonymous.
+    Public,
+    /// A verified user.
+    Protected,
+}
+
+/// Why there is no route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotRouted {
+    #[error("no service at this path")]
+    NoService,
+    /// The path answers GET and HEAD only.
+    #[error("the method is not allowed at this path")]
+    MethodNotAllowed,
+}
+
+struct Entry {
+    prefix: String,
+    public: Patterns<()>,
+    rules: Patterns<Variants>,
+    /// Where no rule matches.
+    plain: Variants,
+}
+
+/// One route for each kind of access.
+struct Variants {
+    public: Arc<Route>,
+    protected: Arc<Route>,
+}
+
+impl Table {
+    /// Works out every route.
+    pub fn build(config: &Config) -> Self {
+        let services = config.services.iter().enumerate();
+        let mut services: Vec<Entry> = services
+            .map(|(index, service)| Entry::new(index, service))
+            .collect();
+        services.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+        let exact = config.public.iter().map(|public| {
+            let same = |service: &Arc<Service>| service.name == public.service.name;
+            let index = config.services.iter().position(same).unwrap_or_default();
+            let route = route(index, &public.service, None, Access::Public);
+            (public.path.clone(), Arc::new(route))
+        });
+        Self {
+            services,
+            exact: exact.collect(),
+        }
+    }
+
+    /// The route of a request. The longest prefix decides the service, by whole segments; within
+    /// it the most specific rule and the most specific public match decide the rest.
+    pub fn find(
+        &self,
+        method: &Method,
+        path: &CanonicalPath<'_>,
+    ) -> Result<&Arc<Route>, NotRouted> {
+        let path = path.path();
+        for entry in &self.services {
+            match path.strip_prefix(entry.prefix.as_str()) {
+                // The service's root has two spellings, and they are one resource.
+                Some("") => return Ok(entry.find(method, "/")),
+                Some(below) if below.starts_with('/') => return Ok(entry.find(method, below)),
+                _ => {}
+            }
+        }
+        let route = self.exact.get(path).ok_or(NotRouted::NoService)?;
+        match *method {
+            Method::GET | Method::HEAD => Ok(route),
+            _ => Err(NotRouted::MethodNotAllowed),
+        }
+    }
+}
+
+impl Entry {
+    fn new(index: usize, service: &Arc<Service>) -> Self {
+        const CHECKED: &str = "the configuration refuses matches that collide";
+        let mut public = Patterns::new();
+        for matches in &service.public {
+            public.insert(matches, ()).expect(CHECKED);
+        }
+        let mut rules = Patterns::new();
+        for rule in &service.rules {
+            let variants = Variants::new(index, service, Some(rule));
+            rules.insert(&rule.matches, variants).expect(CHECKED);
+        }
+        Self {
+            prefix: service.prefix.clone(),
+            public,
+            rules,
+            plain: Variants::new(index, service, None),
+        }
+    }
+
+    fn find(&self, method: &Method, below: &str) -> &Arc<Route> {
+        let variants = self.rules.find(method, below).unwrap_or(&self.plain);
+        match self.public.find(method, below) {
+            Some(()) => &variants.public,
+            None => &variants.protected,
+        }
+    }
+}
+
+impl Variants {
+    fn new(index: usize, service: &Arc<Service>, rule: Option<&Rule>) -> Self {
+        Self {
+            public: Arc::new(route(index, service, rule, Access::Public)),
+            protected: Arc::new(route(index, service, rule, Access::Protected)),
+        }
+    }
+}
+
+fn route(index: usize, service: &Arc<Service>, rule: Option<&Rule>, access: Access) -> Route {
+    let of_rule = rule.map_or(&[][..], |rule| &rule.limits);
+    let without_user = |policy: &&Arc<Policy>| policy.key != PolicyKey::User;
+    let limits = PolicySet {
+        authenticated: each_once(service.limits.authenticated.iter().chain(of_rule)),
+        anonymous: each_once(
+            service
+                .limits
+                .anonymous
+                .iter()
+                .chain(of_rule)
+                .filter(without_user),
+        ),
+    };
+    Route {
+        service: Arc::clone(service),
+        service_index: index,
+        access,
+        limits,
+        cost: rule.map_or(1, |rule| rule.cost),
+        timeouts: service
+            .timeouts
+            .with(rule.map(|rule| rule.timeouts).unwrap_or_default()),
+        max_body: rule
+            .and_then(|rule| rule.max_body)
+            .unwrap_or(service.max_body),
+    }
+}
+
+fn each_once<'a>(policies: impl Iterator<Item = &'a Arc<Policy>>) -> Vec<Arc<Policy>> {
+    let mut unique: Vec<Arc<Policy>> = Vec::new();
+    for policy in policies {
+        if !unique.iter().any(|known| known.name == policy.name) {
+            unique.push(Arc::clone(policy));
+        }
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests;
