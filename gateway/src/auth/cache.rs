@@ -9,7 +9,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::Identity;
+use super::identity::Identity;
 
 /// Tokens of about 400 bytes: some 20,000 of them.
 const MAX_BYTES: u64 = 16 << 20;

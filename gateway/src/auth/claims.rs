@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
-use super::Reason;
+use super::error::Reason;
 
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use http::HeaderValue;
 
-use super::KeySetError;
+use super::keys::KeySetError;
 
 /// Why a request has no identity. `Display` is public text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

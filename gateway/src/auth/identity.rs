@@ -6,8 +6,8 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::Reason;
 use super::claims::Token;
+use super::error::Reason;
 use super::keys::Key;
 
 /// Longest `sub`, `sid` and mapped claim: they become headers.

@@ -6,6 +6,7 @@
 
 mod fetch;
 mod jwks;
+mod key;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
@@ -14,61 +15,24 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::{HeaderName, Uri};
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::Jwk;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::claims::{Header, Token};
-use super::{AuthError, AuthSetupError, Reason};
+use super::error::{AuthError, AuthSetupError, Reason};
 use crate::config::{self, Algorithm, KeySource};
 
 pub use fetch::{FetchJwks, HttpJwks, KeySetError};
+pub(super) use key::Key;
+pub use key::KeyInfo;
+use key::name;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 /// Unknown `kid`s cause at most one fetch in this time.
 const REFETCH_EVERY: Duration = Duration::from_secs(1);
-
-/// One key, usable with one algorithm.
-pub(super) struct Key {
-    /// `None` for a shared secret, which signs under any `kid`.
-    kid: Option<String>,
-    algorithm: Algorithm,
-    decoding: DecodingKey,
-    /// As it was published; `None` for a shared secret.
-    published: Option<Jwk>,
-    retired: AtomicBool,
-}
-
-/// One key, for `/status`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyInfo {
-    /// Empty for a shared secret.
-    pub kid: String,
-    pub alg: &'static str,
-    pub issuer: String,
-}
-
-impl Key {
-    /// Whether this key has signed the token.
-    pub(super) fn signed(&self, token: &Token<'_>) -> bool {
-        let algorithm = match self.algorithm {
-            Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
-            Algorithm::Es256 => jsonwebtoken::Algorithm::ES256,
-            Algorithm::Rs256 => jsonwebtoken::Algorithm::RS256,
-            Algorithm::Hs256 => jsonwebtoken::Algorithm::HS256,
-        };
-        let signed = token.signed.as_bytes();
-        jsonwebtoken::crypto::verify(token.signature, signed, &self.decoding, algorithm)
-            .unwrap_or(false)
-    }
-
-    pub(super) fn is_retired(&self) -> bool {
-        self.retired.load(Acquire)
-    }
-}
 
 /// An issuer and the rules for its tokens.
 pub(super) struct Issuer {
@@ -343,14 +307,5 @@ impl KeySet {
             key.retired.store(true, Release);
         }
         self.loaded.store(true, Release);
-    }
-}
-
-fn name(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::EdDsa => "EdDSA",
-        Algorithm::Es256 => "ES256",
-        Algorithm::Rs256 => "RS256",
-        Algorithm::Hs256 => "HS256",
     }
 }

@@ -17,7 +17,9 @@ use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use runtime::client::{Client, ClientError};
 
-use super::{AuthError, Identity, Revoked};
+use super::error::AuthError;
+use super::identity::Identity;
+use super::revoked::Revoked;
 use crate::config::WhenStale;
 use crate::upstream::Cluster;
 

@@ -6,11 +6,11 @@
 //! every answer that a policy applied to; nobody else writes these headers.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{Shape, Snapshot};
+use super::port::Snapshot;
+use super::quota::seconds;
 
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -57,23 +57,4 @@ pub fn limit(snapshots: &[Snapshot]) -> Option<HeaderValue> {
 pub fn retry_after(snapshots: &[Snapshot]) -> Option<HeaderValue> {
     let longest = snapshots.iter().filter_map(|s| s.retry_after).max()?;
     Some(HeaderValue::from(seconds(longest).max(1)))
-}
-
-/// One item of `RateLimit-Policy`. `None` when the name is no structured-field string.
-pub(super) fn policy_item(name: &str, shape: Shape) -> Option<HeaderValue> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if name.is_empty() || !name.bytes().all(plain) {
-        return None;
-    }
-    let window = Duration::from_micros(shape.micros_until(0, shape.capacity));
-    let text = format!(
-        "\"{name}\";q={};w={}",
-        shape.burst(),
-        seconds(window).max(1)
-    );
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).ok()
-}
-
-fn seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

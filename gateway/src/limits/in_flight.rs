@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Take;
 use super::key::BucketKey;
+use super::port::Take;
 
 const SHARDS: usize = 64;
 

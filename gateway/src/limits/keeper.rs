@@ -1,66 +1,21 @@
 //! Keepers: the tasks that ask Redis, one for each key that has a question under way or a lease.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pingora_limits::rate::RateComponents;
-use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
-use super::Quota;
 use super::breaker::Breaker;
-use super::lease::{Account, Answer, Found, Question};
+use super::lease::{Answer, Found, Question};
+use super::leased::{Inner, Key, Told};
 use super::link::Failure;
 use super::local::Clock;
-use super::redis::Inner;
+use super::quota::Quota;
 
 /// An answer that comes later than this is not waited for.
 const LATEST_ANSWER: Duration = Duration::from_secs(30);
-
-/// One bucket's account.
-pub(super) struct Key {
-    pub(super) name: Arc<[u8]>,
-    /// Of the name, for the estimate of demand, which hashes it several times for each request.
-    pub(super) hash: u64,
-    state: Mutex<State>,
-    /// Wakes the keeper.
-    wake: Notify,
-}
-
-pub(super) struct State {
-    pub(super) account: Account<oneshot::Sender<Told>>,
-    has_keeper: bool,
-}
-
-/// What becomes of somebody who waits.
-pub(super) enum Told {
-    Found(Found),
-    Unreached,
-}
-
-impl Key {
-    pub(super) fn new(
-        name: &[u8],
-        hash: u64,
-        account: Account<oneshot::Sender<Told>>,
-    ) -> Arc<Self> {
-        let state = State {
-            account,
-            has_keeper: false,
-        };
-        Arc::new(Self {
-            name: name.into(),
-            hash,
-            state: Mutex::new(state),
-            wake: Notify::new(),
-        })
-    }
-
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What a keeper does next.
 enum Step {

@@ -14,10 +14,22 @@ use tokio::time::timeout;
 
 use super::bucket::Shape;
 use super::lease::{Answer, LIFETIME_MICROS, Question};
+use super::port::RedisCalls;
 use super::server::{CONNECT_DEADLINE, Connection, Server};
-use super::{RedisCalls, RedisSettings};
 
 const SCRIPT: &str = include_str!("token_bucket.lua");
+
+/// Where the buckets are. No `Debug`: the URL may hold a password.
+#[derive(Clone)]
+pub struct RedisSettings {
+    /// `redis://user:password@host:port/database`, or `rediss://`; `redis-sentinel://host,host/master`
+    /// and `redis-cluster://host,host`.
+    pub url: String,
+    /// For one question. A request may wait for one that is under way, and for the next.
+    pub deadline: Duration,
+    /// Begins every key.
+    pub namespace: String,
+}
 
 pub(super) struct Link {
     server: Server,

@@ -16,12 +16,14 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
+use super::breaker::Breaker;
 use super::bucket::{Bucket, Outcome, Shape};
+use super::counting;
 use super::key::BucketKey;
-use super::{
-    Breaker, Decision, Leases, Mode, Quota, RateLimiter, RedisCalls, Snapshot, Status, Take,
-    decision, tally,
+use super::port::{
+    Decision, Leases, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take, decision,
 };
+use super::quota::Quota;
 
 const SHARDS: usize = 64;
 /// About 10 MiB of buckets.
@@ -222,7 +224,7 @@ impl LocalLimiter {
 impl RateLimiter for LocalLimiter {
     async fn take(&self, takes: &[Take<'_>]) -> Decision {
         let decision = self.decide(takes.iter().copied());
-        tally::count(&decision);
+        counting::count(&decision);
         decision
     }
 

@@ -23,12 +23,13 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::breaker::{Breaker, Switch};
-use super::keeper::{Key, Told};
+use super::counting;
 use super::key::BucketKey;
 use super::lease::{Account, Found, Question};
-use super::link::{Failure, Link};
+use super::leased::{Inner, Key, Told};
+use super::link::{Failure, Link, RedisSettings};
 use super::local::{Clock, LocalLimiter, Monotonic};
-use super::{Decision, Leases, Mode, RateLimiter, Snapshot, Status, Take, decision, tally};
+use super::port::{Decision, Leases, Mode, RateLimiter, Snapshot, Status, Take, decision};
 use crate::config::FailureMode;
 
 const PROBE_EVERY: Duration = Duration::from_millis(250);
@@ -43,37 +44,9 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(1);
 /// A ticket may run out while another is waited for; so often a request begins anew.
 const ROUNDS: usize = 3;
 
-/// Where the buckets are. No `Debug`: the URL may hold a password.
-#[derive(Clone)]
-pub struct RedisSettings {
-    /// `redis://user:password@host:port/database`, or `rediss://`; `redis-sentinel://host,host/master`
-    /// and `redis-cluster://host,host`.
-    pub url: String,
-    /// For one question. A request may wait for one that is under way, and for the next.
-    pub deadline: Duration,
-    /// Begins every key.
-    pub namespace: String,
-}
-
 /// Clones share one connection, one breaker and all leases.
 #[derive(Clone)]
 pub struct RedisLimiter(pub(super) Arc<Inner>);
-
-pub(super) struct Inner {
-    pub(super) link: Link,
-    namespace: Box<str>,
-    pub(super) switch: Switch,
-    /// Stands in while Redis is away, and knows what it has admitted.
-    pub(super) local: LocalLimiter,
-    accounts: Cache<Vec<u8>, Arc<Key>>,
-    /// Which keys are hot. An estimate can only be too high, and then a lease is handed back.
-    pub(super) demand: Rate,
-    hasher: RandomState,
-    pub(super) clock: Monotonic,
-    pub(super) next_lease: AtomicU64,
-    pub(super) leased: AtomicU64,
-    pub(super) handed_back: AtomicU64,
-}
 
 /// What one take of a request has come to.
 enum Hand {
@@ -251,7 +224,7 @@ impl Inner {
                 Snapshot::new(take, take.quota.shape, level, refused(hand))
             });
         let decision = decision(snapshots.collect());
-        tally::count(&decision);
+        counting::count(&decision);
         Some(decision)
     }
 
@@ -269,14 +242,14 @@ impl Inner {
     fn without_redis(&self, takes: &[Take<'_>]) -> Decision {
         let wants = |mode| takes.iter().any(|t| t.quota.on_redis_failure == mode);
         if wants(FailureMode::Deny) {
-            tally::count_unseen(takes, FailureMode::Deny);
+            counting::count_unseen(takes, FailureMode::Deny);
             return Decision::Unavailable;
         }
         let local = |take: &Take<'_>| take.quota.on_redis_failure == FailureMode::Local;
         let decision = self.local.decide(takes.iter().copied().filter(local));
-        tally::count(&decision);
+        counting::count(&decision);
         if matches!(decision, Decision::Allowed(_)) {
-            tally::count_unseen(takes, FailureMode::Allow);
+            counting::count_unseen(takes, FailureMode::Allow);
         }
         decision
     }

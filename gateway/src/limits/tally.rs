@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Decision, Take};
-use crate::config::FailureMode;
-
 /// The counters of all policies there ever were in this process; one per process.
 #[derive(Debug, Default)]
 pub struct Tallies(Mutex<BTreeMap<String, Arc<Tally>>>);
@@ -31,12 +28,12 @@ impl Tallies {
 /// The counters of one policy.
 #[derive(Debug, Default)]
 pub struct Tally {
-    admitted: AtomicU64,
-    denied: AtomicU64,
-    crowded: AtomicU64,
-    shadowed: AtomicU64,
-    unchecked: AtomicU64,
-    unavailable: AtomicU64,
+    pub(super) admitted: AtomicU64,
+    pub(super) denied: AtomicU64,
+    pub(super) crowded: AtomicU64,
+    pub(super) shadowed: AtomicU64,
+    pub(super) unchecked: AtomicU64,
+    pub(super) unavailable: AtomicU64,
 }
 
 /// The counters of one policy, read at one moment.
@@ -50,9 +47,9 @@ pub struct TallySnapshot {
     pub crowded: u64,
     /// Requests that a policy with `shadow: true` would have refused.
     pub shadowed: u64,
-    /// Requests admitted unseen while Redis was away ([`FailureMode::Allow`]).
+    /// Requests admitted unseen while Redis was away (`on_redis_failure: allow`).
     pub unchecked: u64,
-    /// Requests refused because Redis was away ([`FailureMode::Deny`]).
+    /// Requests refused because Redis was away (`on_redis_failure: deny`).
     pub unavailable: u64,
 }
 
@@ -70,40 +67,5 @@ impl Tally {
             unchecked: self.unchecked.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
         }
-    }
-}
-
-/// Counts a decision that buckets made.
-pub(super) fn count(decision: &Decision) {
-    match decision {
-        Decision::Allowed(snapshots) => {
-            for snapshot in snapshots {
-                snapshot.quota.tally.admitted.fetch_add(1, Relaxed);
-            }
-        }
-        Decision::Limited(snapshots) => {
-            for snapshot in snapshots.iter().filter(|s| s.retry_after.is_some()) {
-                let (quota, tally) = (&snapshot.quota, &snapshot.quota.tally);
-                let counter = if quota.shadow {
-                    &tally.shadowed
-                } else {
-                    &tally.denied
-                };
-                counter.fetch_add(1, Relaxed);
-            }
-        }
-        Decision::Unavailable => {}
-    }
-}
-
-/// Counts a decision that was made without a bucket, because Redis was away.
-pub(super) fn count_unseen(takes: &[Take<'_>], mode: FailureMode) {
-    for take in takes.iter().filter(|t| t.quota.on_redis_failure == mode) {
-        let counter = match mode {
-            FailureMode::Local => continue,
-            FailureMode::Deny => &take.quota.tally.unavailable,
-            FailureMode::Allow => &take.quota.tally.unchecked,
-        };
-        counter.fetch_add(1, Relaxed);
     }
 }

@@ -12,8 +12,9 @@ use jsonwebtoken::jwk::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::fetch::MAX_BYTES;
-use super::{Key, KeySetError};
+use super::fetch::{KeySetError, MAX_BYTES};
+use super::key::Key;
+
 use crate::config::Algorithm;
 
 const MAX_KEYS: usize = 64;

@@ -1,8 +1,8 @@
 //! The one reading of a request's head.
 
-use super::Malformed;
 use super::class::{HOST, QUERY_CHARACTER, TOKEN, VALUE, run_of};
 use super::identity::is_identity;
+use super::malformed::Malformed;
 
 /// What a head says, read in the only way that it can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

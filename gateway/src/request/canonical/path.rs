@@ -1,7 +1,7 @@
 //! The one spelling of a path.
 
-use super::Malformed;
 use super::class::{PATH_CHARACTER, QUERY_CHARACTER};
+use super::malformed::Malformed;
 
 /// A path with one spelling, its query apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

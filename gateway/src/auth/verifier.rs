@@ -1,0 +1,163 @@
+//! Turns bearer tokens into identities: the cache first, then the issuer's rules, then the signature.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::cache::Verified;
+use super::claims::Token;
+use super::error::{AuthError, AuthSetupError, Reason};
+use super::guard::FailureGuard;
+use super::identity::Identity;
+use super::keys::{FetchJwks, Issuer, KeyInfo, KeySet};
+use super::revoked::{NothingRevoked, Revoked};
+use crate::config;
+
+/// Longer tokens are refused unread.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// Turns bearer tokens into identities.
+pub struct Verifier {
+    issuers: Vec<Arc<Issuer>>,
+    leeway: i64,
+    pub(super) verified: Verified,
+    failures: FailureGuard,
+    revoked: Arc<dyn Revoked>,
+}
+
+impl Verifier {
+    /// Reads key files; does no network I/O.
+    pub fn new(
+        auth: &config::Auth,
+        fetch: Arc<dyn FetchJwks>,
+    ) -> Result<Arc<Self>, AuthSetupError> {
+        Self::with_revoked(auth, fetch, Arc::new(NothingRevoked))
+    }
+
+    /// The first issuer of the configuration is the platform's own: its tokens must have a session
+    /// (`sid`) and a type (`typ`).
+    pub fn with_revoked(
+        auth: &config::Auth,
+        fetch: Arc<dyn FetchJwks>,
+        revoked: Arc<dyn Revoked>,
+    ) -> Result<Arc<Self>, AuthSetupError> {
+        let issuers = auth.issuers.iter().enumerate().map(|(index, issuer)| {
+            let keys = KeySet::new(issuer, Arc::clone(&fetch))?;
+            Ok(Arc::new(Issuer::new(issuer, index == 0, keys)))
+        });
+        Ok(Arc::new(Self {
+            issuers: issuers.collect::<Result<_, AuthSetupError>>()?,
+            leeway: whole_seconds(auth.leeway),
+            verified: Verified::default(),
+            failures: FailureGuard::default(),
+            revoked,
+        }))
+    }
+
+    /// Loads the key sets until each has been loaded, and refreshes them from then on.
+    /// Never returns; dropping it stops the work.
+    pub async fn run(&self) {
+        let mut loading: JoinSet<()> = self
+            .issuers
+            .iter()
+            .map(|issuer| Arc::clone(issuer).keep_keys_fresh())
+            .collect();
+        while loading.join_next().await.is_some() {}
+        std::future::pending().await
+    }
+
+    /// Whether the keys of every issuer have been loaded once.
+    pub fn is_ready(&self) -> bool {
+        self.issuers.iter().all(|issuer| issuer.keys.is_loaded())
+    }
+
+    /// The keys in use, for `/status`.
+    pub fn keys(&self) -> Vec<KeyInfo> {
+        self.issuers.iter().flat_map(|i| i.key_infos()).collect()
+    }
+
+    /// Decides about the value of the one `Authorization` header. `client` is whom failures are
+    /// counted for, `now` is in unix seconds.
+    pub async fn verify(
+        &self,
+        authorization: &[u8],
+        client: IpAddr,
+        now: i64,
+    ) -> Result<Arc<Identity>, AuthError> {
+        let token = bearer(authorization)?;
+        if let Some(known) = self.look_up(token, now) {
+            return known;
+        }
+        if self.failures.too_many(client) {
+            return Err(AuthError::TooManyFailures);
+        }
+        let outcome = self.verify_unknown(token, now).await;
+        if let Err(AuthError::Invalid(Reason::Signature | Reason::Key)) = outcome {
+            self.failures.count(client);
+        }
+        outcome
+    }
+
+    /// The part of [`Self::verify`] that never waits: `None` for a token that is not known yet.
+    pub fn cached(
+        &self,
+        authorization: &[u8],
+        now: i64,
+    ) -> Option<Result<Arc<Identity>, AuthError>> {
+        match bearer(authorization) {
+            Ok(token) => self.look_up(token, now),
+            Err(refused) => Some(Err(refused)),
+        }
+    }
+
+    fn look_up(&self, token: &[u8], now: i64) -> Option<Result<Arc<Identity>, AuthError>> {
+        let identity = self.verified.get(token)?;
+        // Invariant: a remembered token is worth no more than a new one would be.
+        Some(
+            if now >= identity.expires_at().saturating_add(self.leeway) {
+                Err(AuthError::Expired)
+            } else {
+                self.revoked.check(&identity).map(|()| identity)
+            },
+        )
+    }
+
+    async fn verify_unknown(&self, token: &[u8], now: i64) -> Result<Arc<Identity>, AuthError> {
+        let token = Token::parse(token)?;
+        let issuer = self
+            .issuers
+            .iter()
+            .find(|issuer| Some(&*issuer.name) == token.claims.iss.as_deref())
+            .ok_or(Reason::Issuer)?;
+        issuer.check(&token, now, self.leeway)?;
+        let key = issuer.key_for(&token.header).await?;
+        if !key.signed(&token) {
+            return Err(Reason::Signature.into());
+        }
+        let identity = Arc::new(Identity::new(&token, &issuer.claims_to_headers, key)?);
+        self.revoked.check(&identity)?;
+        self.verified
+            .insert(token.text.as_bytes(), Arc::clone(&identity));
+        Ok(identity)
+    }
+}
+
+/// The token of `Bearer <token>`.
+fn bearer(authorization: &[u8]) -> Result<&[u8], AuthError> {
+    let scheme = authorization.len().min("Bearer".len());
+    let (scheme, rest) = authorization.split_at(scheme);
+    if !scheme.eq_ignore_ascii_case(b"Bearer") || rest.first().is_some_and(|b| *b != b' ') {
+        return Err(AuthError::Missing);
+    }
+    let token = rest.trim_ascii();
+    if token.len() > MAX_TOKEN {
+        return Err(Reason::TooLong.into());
+    }
+    Ok(token)
+}
+
+fn whole_seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,81 @@
+//! Which file uses which, and where that goes round.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::source::{Modules, Names};
+
+/// How many re-exports a name is followed through.
+const MAX_REEXPORTS: usize = 16;
+
+pub(crate) fn circles(modules: &Modules) -> Vec<Vec<String>> {
+    let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for module in modules.values() {
+        let from = uses.entry(module.file.as_str()).or_default();
+        for path in &module.paths {
+            if let Some(to) = file_of(modules, path, MAX_REEXPORTS).filter(|to| *to != module.file)
+            {
+                from.insert(to);
+            }
+        }
+    }
+    let reach: BTreeMap<&str, BTreeSet<&str>> = uses
+        .keys()
+        .map(|file| (*file, reachable(&uses, file)))
+        .collect();
+    let mut found = BTreeSet::new();
+    for (file, there) in &reach {
+        let circle: Vec<String> = there
+            .iter()
+            .filter(|other| reach[*other].contains(file))
+            .map(|other| (*other).to_owned())
+            .collect();
+        if circle.len() > 1 {
+            found.insert(circle);
+        }
+    }
+    found.into_iter().collect()
+}
+
+/// Every file that `from` uses, whatever lies between.
+fn reachable<'a>(uses: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &str) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    let mut next: Vec<&str> = uses[from].iter().copied().collect();
+    while let Some(file) = next.pop() {
+        if seen.insert(file) {
+            next.extend(uses.get(file).into_iter().flatten().copied());
+        }
+    }
+    seen
+}
+
+/// The file that defines what a path leads to.
+fn file_of<'a>(modules: &'a Modules, path: &[String], left: usize) -> Option<&'a str> {
+    let mut at = Names::new();
+    for (depth, name) in path.iter().enumerate() {
+        let module = modules.get(&at)?;
+        let mut child = at.clone();
+        child.push(name.clone());
+        if modules.contains_key(&child) {
+            at = child;
+            continue;
+        }
+        if module.defines.contains(name) {
+            return Some(&module.file);
+        }
+        let left = left.checked_sub(1)?;
+        let behind = |start: &Names| [start, &path[depth + 1..]].concat();
+        if let Some(original) = module.imports.get(name) {
+            return file_of(modules, &behind(original), left);
+        }
+        // A glob may bring it.
+        return module.globs.iter().find_map(|glob| {
+            let mut inside = glob.clone();
+            inside.push(name.clone());
+            let target = modules.get(glob)?;
+            let has = target.defines.contains(name) || target.imports.contains_key(name);
+            has.then(|| file_of(modules, &behind(&inside), left))?
+        });
+    }
+    // A module itself: whoever imports it names what is in it by paths of their own.
+    None
+}

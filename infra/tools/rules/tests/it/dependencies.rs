@@ -1,0 +1,114 @@
+//! Which package may depend on which, as ARCHITECTURE.md states it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::workspace::packages;
+
+/// `package: what it may depend on of ours`, outside tests.
+const RULE: &str = "
+    contract:
+    runtime: contract
+    stores: contract runtime
+    web: contract runtime stores
+    events: contract runtime stores testkit
+    rabbitmq: contract events runtime stores
+    mongo: contract events runtime stores
+    sqlite: contract events runtime stores
+    testkit: contract
+    gateway: contract runtime
+
+    users: contract events runtime stores web
+    users-mongo: contract events mongo runtime stores users
+    users-sqlite: contract events runtime sqlite stores users
+    tasks: contract events runtime stores web
+    tasks-mongo: contract events mongo runtime stores tasks
+    tasks-sqlite: contract events runtime sqlite stores tasks
+    notifications: contract events runtime stores web
+    notifications-mongo: contract events mongo notifications runtime stores
+    notifications-sqlite: contract events notifications runtime sqlite stores
+
+    process: events mongo notifications rabbitmq runtime tasks
+    user-worker: events mongo process runtime users users-mongo
+    task-worker: events process runtime tasks tasks-mongo
+    notification-worker: mongo notifications notifications-mongo process rabbitmq runtime
+
+    rules:
+    libz-ng-sys:
+";
+/// Compositions: they may know everything that is not a tool.
+const COMPOSITIONS: [&str; 1] = ["standalone"];
+/// Nothing of the product depends on these.
+const TOOLS: [&str; 3] = ["tools", "prove", "rules"];
+/// `driver: the only ones of our packages that may depend on it`, outside tests.
+const DRIVERS: &str = "
+    pingora: gateway
+    pingora-core: gateway
+    pingora-proxy: gateway
+    redis: gateway
+    lapin: rabbitmq
+    mongodb: mongo users-mongo tasks-mongo notifications-mongo testkit
+    bson: mongo users-mongo tasks-mongo notifications-mongo testkit
+    rusqlite: sqlite
+    jsonwebtoken: gateway users
+";
+
+/// `name: word word`, a line each.
+fn table(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let row = |line: &'static str| line;
+    let _ = row;
+    lines
+        .map(|line| {
+            let (name, words) = line.split_once(':').unwrap();
+            (name, words.split_whitespace().collect())
+        })
+        .collect()
+}
+
+#[test]
+fn packages_depend_only_downwards() {
+    let packages = packages();
+    let ours: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    let rule = table(RULE);
+    for package in &packages {
+        let used: BTreeSet<&str> = package.dependencies.iter().map(String::as_str).collect();
+        let used: BTreeSet<&str> = used.intersection(&ours).copied().collect();
+        let name = package.name.as_str();
+        if TOOLS.contains(&name) && !rule.contains_key(name) {
+            continue;
+        }
+        let tools: Vec<_> = used.iter().filter(|other| TOOLS.contains(other)).collect();
+        assert!(
+            tools.is_empty(),
+            "`{name}` is a product and depends on the tool {tools:?}"
+        );
+        if COMPOSITIONS.contains(&name) {
+            continue;
+        }
+        let allowed = rule.get(name);
+        let allowed = allowed.unwrap_or_else(|| panic!("`{name}` is new: give it a line in RULE"));
+        let beyond: Vec<_> = used.difference(allowed).collect();
+        assert!(beyond.is_empty(), "`{name}` may not depend on {beyond:?}");
+    }
+}
+
+#[test]
+fn a_driver_is_known_to_its_adapters_alone() {
+    let drivers = table(DRIVERS);
+    for package in packages() {
+        let name = package.name.as_str();
+        if TOOLS.contains(&name) || COMPOSITIONS.contains(&name) {
+            continue;
+        }
+        for (driver, adapters) in &drivers {
+            let uses = package.dependencies.contains(*driver);
+            assert!(
+                !uses || adapters.contains(name),
+                "`{name}` depends on the driver `{driver}`"
+            );
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The rules of the house that the compiler does not hold.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod checker;
+mod dependencies;
+mod modules;
+mod workspace;

@@ -1,0 +1,17 @@
+//! Files that use each other in a circle can only be read together.
+
+use crate::workspace::packages;
+
+#[test]
+fn no_files_of_a_crate_use_each_other_in_a_circle() {
+    let mut found = Vec::new();
+    for package in packages() {
+        let circles = rules::circles(&package.src()).unwrap();
+        found.extend(
+            circles
+                .into_iter()
+                .map(|files| format!("{}: {}", package.name, files.join(" "))),
+        );
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
