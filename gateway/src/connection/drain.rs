@@ -14,8 +14,7 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use runtime::supervise::CancellationToken;
 use tokio::time::Instant;
 
-use crate::connection::lifecycle::LAST_LOOK;
-use crate::connection::lifecycle::Lifecycle;
+use crate::connection::lifecycle::{LAST_LOOK, Lifecycle};
 use crate::connection::listening::Doors;
 use crate::connection::signals::{Signals, Urgency};
 

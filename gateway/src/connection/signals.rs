@@ -1,7 +1,6 @@
 //! The signals that a process of its own listens to.
 
-use std::io;
-use std::thread;
+use std::{io, thread};
 
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};

@@ -2,9 +2,8 @@
 //! bounded buffer and written by a background task, so that a slow reader never slows a request.
 
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pingora::Error;

@@ -14,7 +14,6 @@ pub use topology::{DEAD_LETTER, Queue, Topology};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-
 use contract::event::Envelope;
 use runtime::error::BoxError;
 

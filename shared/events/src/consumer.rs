@@ -10,15 +10,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use prometheus::{Gauge, IntCounterVec, Opts, Registry};
+use runtime::error::chain;
+use runtime::telemetry::register;
+use runtime::time::Clock;
+use stores::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Bus, BusError, Delivery, Queue, Subscription};
 use crate::fail_point::fail_point;
 use crate::pace::Pace;
-use runtime::error::chain;
-use runtime::telemetry::register;
-use runtime::time::Clock;
-use stores::StoreError;
 
 /// Deliveries in one batch, and unacknowledged at a time of each queue.
 pub const BATCH: u16 = 500;

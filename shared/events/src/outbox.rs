@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-
 use contract::event::Envelope;
+use jiff::Timestamp;
 use stores::StoreError;
 
 /// A committed, unpublished event.

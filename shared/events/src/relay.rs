@@ -19,6 +19,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus::Registry;
+use runtime::error::chain;
+use runtime::time::Clock;
+use stores::StoreError;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -29,9 +32,6 @@ use crate::bus::{Bus, BusError, Outcome};
 use crate::fail_point::fail_point;
 use crate::outbox::{Outbox, Pending};
 use crate::pace::Pace;
-use runtime::error::chain;
-use runtime::time::Clock;
-use stores::StoreError;
 
 /// Events in one publish, and in one look into the outbox.
 const BATCH: usize = 512;

@@ -13,12 +13,11 @@ use mongodb::options::{
     Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Database};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
-
 use runtime::env::Vars;
 use runtime::secret::Secret;
 use stores::StoreError;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 /// Where the data is.
 #[derive(Debug, Clone)]

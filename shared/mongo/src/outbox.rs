@@ -9,21 +9,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
+use contract::event::{Envelope, EventType};
+use contract::page::{Page, PageRequest};
+use events::bus::refill::History;
+use events::outbox::{Backlog, Pending};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use mongodb::error::Error;
 use mongodb::options::IndexOptions;
 use mongodb::{Collection, Cursor, Database, IndexModel};
+use runtime::error::chain;
 use serde::{Deserialize, Serialize};
+use stores::StoreError;
 
 use super::{from_bson, insert_missing, run, to_bson};
-use contract::event::{Envelope, EventType};
-use contract::page::{Page, PageRequest};
-use events::bus::refill::History;
-use events::outbox::{Backlog, Pending};
-use runtime::error::chain;
-use stores::StoreError;
 
 /// One look into the outbox brings no more than this (and one document) into memory.
 const MAX_LOOK_BYTES: usize = 4 << 20;

@@ -4,14 +4,15 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
+use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
+use events::bus::{Bus, BusError, DEAD_LETTER, Outcome};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 use lapin::types::AMQPValue;
 
-use super::publisher::{Publisher, again};
+use super::message::again;
+use super::publisher::Publisher;
 use super::{RabbitBus, topology};
-use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
-use events::bus::{Bus, BusError, DEAD_LETTER, Outcome};
 
 /// Messages that are put back before their confirms are waited for.
 const AT_ONCE: usize = 100;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use events::bus::{BusError, Hints};
 use futures_util::StreamExt;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
@@ -13,9 +14,10 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Consumer, ExchangeKind};
 use tokio::time::timeout;
 
-use super::link::Link;
-use super::{Line, bus_error, late, topology};
-use events::bus::{BusError, Hints};
+use super::connection::BrokerConnection;
+use super::error::{bus_error, late};
+use super::reconnecting::Reconnecting;
+use super::topology;
 
 const EXCHANGE: &str = "hints";
 /// What waits for a listener that does not keep up; the oldest goes first.
@@ -26,7 +28,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// A channel without confirms, on a connection of its own: a broker that is short of memory reads
 /// nothing more from whoever publishes, and must go on reading the acknowledgements of those who consume.
 pub(super) struct Hinter {
-    link: Link,
+    link: BrokerConnection,
     channel: Channel,
 }
 
@@ -34,7 +36,7 @@ impl Hinter {
     /// Through `usual` where that still works, else through a new one. Gives it back for the next hint.
     pub(super) async fn hint(
         usual: Option<Self>,
-        line: &Line,
+        line: &Reconnecting,
         body: &[u8],
     ) -> Result<Self, BusError> {
         let hint = async {
@@ -50,8 +52,8 @@ impl Hinter {
             .map_err(|_| late("a hint", DEADLINE))?
     }
 
-    async fn open(line: &Line) -> Result<Self, BusError> {
-        let link = Link::connect(&line.uri, &line.topology).await?;
+    async fn open(line: &Reconnecting) -> Result<Self, BusError> {
+        let link = BrokerConnection::connect(&line.uri, &line.topology).await?;
         let channel = channel(&link).await?;
         Ok(Self { link, channel })
     }
@@ -73,13 +75,13 @@ impl Hinter {
 }
 
 struct Listener {
-    link: Arc<Link>,
+    link: Arc<BrokerConnection>,
     /// The consumer ends with it.
     _channel: Channel,
     hints: Consumer,
 }
 
-pub(super) async fn listen(link: Arc<Link>) -> Result<impl Hints + use<>, BusError> {
+pub(super) async fn listen(link: Arc<BrokerConnection>) -> Result<impl Hints + use<>, BusError> {
     let channel = channel(&link).await?;
     let own = QueueDeclareOptions {
         exclusive: true,
@@ -121,7 +123,7 @@ impl Hints for Listener {
 }
 
 /// With the exchange declared.
-async fn channel(link: &Link) -> Result<Channel, BusError> {
+async fn channel(link: &BrokerConnection) -> Result<Channel, BusError> {
     let channel = link.channel().await?;
     topology::exchange(link, &channel, EXCHANGE, ExchangeKind::Fanout).await?;
     Ok(channel)

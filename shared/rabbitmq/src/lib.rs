@@ -7,10 +7,13 @@
 //! message always counts as unpublished and an unacknowledged one is always delivered again. Whoever
 //! builds one of the first two declares the whole topology on it.
 
+mod connection;
 mod dead_letters;
+mod error;
 mod hints;
-mod link;
+mod message;
 mod publisher;
+mod reconnecting;
 mod refill;
 mod subscription;
 mod topology;
@@ -20,21 +23,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lapin::ErrorKind;
+use contract::event::Envelope;
+use events::bus::{Bus, BusError, DEAD_LETTER, Hints, Outcome, Queue, Subscription, Topology};
 use lapin::options::QueueDeclareOptions;
-use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
+use runtime::env::Vars;
+use runtime::secret::Secret;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use self::connection::BrokerConnection;
+use self::error::late;
 use self::hints::Hinter;
-use self::link::Link;
 use self::publisher::Publisher;
-use contract::event::Envelope;
-use events::bus::{Bus, BusError, DEAD_LETTER, Hints, Outcome, Queue, Subscription, Topology};
-use runtime::env::Vars;
-use runtime::secret::Secret;
+use self::reconnecting::Reconnecting;
 
 /// How long a ping may take, the connection included.
 const PING_DEADLINE: Duration = Duration::from_secs(1);
@@ -48,8 +51,8 @@ pub fn url(vars: &mut Vars<'_>) -> Option<Secret> {
 
 /// RabbitMQ, of any version from 3.10.
 pub struct RabbitBus {
-    consuming: Line,
-    publishing: Arc<Line>,
+    consuming: Reconnecting,
+    publishing: Arc<Reconnecting>,
     /// Locked for a whole batch: batches never mix on the channel.
     publisher: Mutex<Option<Publisher>>,
     hinter: Mutex<Option<Hinter>>,
@@ -60,45 +63,16 @@ impl RabbitBus {
     pub fn new(url: &Secret, topology: Topology) -> Result<Self, String> {
         let uri = parse(url.expose())?;
         Ok(Self {
-            consuming: Line::new(uri.clone(), topology.clone()),
-            publishing: Arc::new(Line::new(uri, topology)),
+            consuming: Reconnecting::new(uri.clone(), topology.clone()),
+            publishing: Arc::new(Reconnecting::new(uri, topology)),
             publisher: Mutex::new(None),
             hinter: Mutex::new(None),
         })
     }
 
     /// The connection for everything but publishing.
-    async fn link(&self) -> Result<Arc<Link>, BusError> {
+    async fn link(&self) -> Result<Arc<BrokerConnection>, BusError> {
         self.consuming.link().await
-    }
-}
-
-/// One connection, made when first needed, and anew when it broke.
-struct Line {
-    uri: AMQPUri,
-    topology: Topology,
-    link: Mutex<Option<Arc<Link>>>,
-}
-
-impl Line {
-    fn new(uri: AMQPUri, topology: Topology) -> Self {
-        Self {
-            uri,
-            topology,
-            link: Mutex::new(None),
-        }
-    }
-
-    /// The living connection, or a new one with everything declared on it.
-    async fn link(&self) -> Result<Arc<Link>, BusError> {
-        let mut slot = self.link.lock().await;
-        if let Some(link) = slot.as_ref().filter(|link| link.is_alive()) {
-            return Ok(link.clone());
-        }
-        *slot = None;
-        let link = Arc::new(Link::open(&self.uri, &self.topology).await?);
-        *slot = Some(link.clone());
-        Ok(link)
     }
 }
 
@@ -181,22 +155,6 @@ fn parse(text: &str) -> Result<AMQPUri, String> {
     }
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     Ok(uri)
-}
-
-fn late(what: &str, deadline: Duration) -> BusError {
-    BusError::Unavailable(format!("no answer to {what} within {deadline:?}").into())
-}
-
-/// Tells what somebody has to repair from what passes by itself.
-fn bus_error(error: lapin::Error) -> BusError {
-    use AMQPErrorKind::{Hard, Soft};
-    if let ErrorKind::ProtocolError(refusal) = error.kind()
-        && let Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED)
-        | Hard(AMQPHardError::NOTALLOWED) = refusal.kind()
-    {
-        return BusError::Refused(refusal.get_message().to_string());
-    }
-    BusError::Unavailable(error.into())
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Losses are messages in a queue; what mends them goes straight into the queue that lost it.
 
 use async_trait::async_trait;
-
-use super::publisher::{self, Message, Publisher};
-use super::{RabbitBus, subscription, topology};
 use contract::event::Envelope;
 use events::bus::refill::{LOSSES, Refillable};
 use events::bus::{BusError, Outcome, Queue, Subscription};
+
+use super::message::{self, Message};
+use super::publisher::Publisher;
+use super::{RabbitBus, subscription, topology};
 
 /// Losses on their way at a time.
 const PREFETCH: u16 = 100;
@@ -30,7 +31,7 @@ impl Refillable for RabbitBus {
     }
 
     async fn put(&self, queue: Queue, events: &[Envelope]) -> Result<(), BusError> {
-        let into = |event| publisher::into(queue.name, event);
+        let into = |event| message::into(queue.name, event);
         let messages: Vec<Message> = events.iter().map(into).collect::<Result<_, _>>()?;
         // A channel of its own: the relay's is busy with what is new.
         let publisher = Publisher::open(self.publishing.link().await?).await?;

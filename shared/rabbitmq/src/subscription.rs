@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use events::bus::{BusError, Delivery, Outcome, Subscription};
 use futures_util::stream::{SelectAll, once, select_all};
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
@@ -12,10 +13,12 @@ use lapin::protocol::{AMQPErrorKind, AMQPHardError};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ErrorKind};
 
-use super::link::Link;
-use super::publisher::{Publisher, parked};
-use super::{Line, bus_error, topology};
-use events::bus::{BusError, Delivery, Outcome, Subscription};
+use super::connection::BrokerConnection;
+use super::error::bus_error;
+use super::message::parked;
+use super::publisher::Publisher;
+use super::reconnecting::Reconnecting;
+use super::topology;
 
 /// How much of a reason goes into a header.
 const MAX_REASON_BYTES: usize = 1_000;
@@ -28,8 +31,8 @@ type Item = (
 type Deliveries = SelectAll<Pin<Box<dyn Stream<Item = Item> + Send>>>;
 
 struct RabbitSubscription {
-    link: Arc<Link>,
-    publishing: Arc<Line>,
+    link: Arc<BrokerConnection>,
+    publishing: Arc<Reconnecting>,
     channel: Channel,
     deliveries: Deliveries,
     /// What came with each message that is neither acknowledged nor put aside.
@@ -40,8 +43,8 @@ struct RabbitSubscription {
 }
 
 pub(super) async fn open(
-    link: Arc<Link>,
-    publishing: Arc<Line>,
+    link: Arc<BrokerConnection>,
+    publishing: Arc<Reconnecting>,
     queues: &[&'static str],
     prefetch: u16,
 ) -> Result<impl Subscription + use<>, BusError> {

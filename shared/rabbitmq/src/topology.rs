@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use events::bus::refill::{LOSSES, Loss};
+use events::bus::{BusError, DEAD_LETTER, Queue};
 use jiff::Timestamp;
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
@@ -14,10 +16,8 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 use tokio::time::{Instant, sleep};
 
-use super::link::Link;
-use super::publisher;
-use events::bus::refill::{LOSSES, Loss};
-use events::bus::{BusError, DEAD_LETTER, Queue};
+use super::connection::BrokerConnection;
+use super::message;
 
 /// How often a message is delivered before the broker itself puts it into the dead letters. High,
 /// because every crash of a consumer counts against all messages it held.
@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Declares everything. A queue that is not there is told as lost before it is made, and one that is
 /// there is only bound: so none is made unknown to its refiller. Channels of its own, for a refusal
 /// closes the channel.
-pub(super) async fn declare(link: &Link) -> Result<(), BusError> {
+pub(super) async fn declare(link: &BrokerConnection) -> Result<(), BusError> {
     let channel = link.channel().await?;
     // Dead letters first: no message may find their exchange missing.
     exchange(link, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
@@ -58,7 +58,7 @@ pub(super) async fn declare(link: &Link) -> Result<(), BusError> {
 
 /// Refuses queues that somebody has made with other arguments. Only for a new connection: where a queue
 /// was deleted since [`declare`], it would be made and nobody told.
-pub(super) async fn check(link: &Link) -> Result<(), BusError> {
+pub(super) async fn check(link: &BrokerConnection) -> Result<(), BusError> {
     let channel = link.channel().await?;
     for one in link.queues() {
         queue(link, &channel, one.name, arguments()).await?;
@@ -68,7 +68,7 @@ pub(super) async fn check(link: &Link) -> Result<(), BusError> {
 
 /// The queues of which something may be gone: those that are not there, and all of an exchange that is
 /// not there itself, or whose losses are not.
-async fn lost(link: &Link) -> Result<Vec<Queue>, BusError> {
+async fn lost(link: &BrokerConnection) -> Result<Vec<Queue>, BusError> {
     let mut lost = Vec::new();
     let mut asking = Asking {
         link,
@@ -87,7 +87,7 @@ async fn lost(link: &Link) -> Result<Vec<Queue>, BusError> {
 }
 
 /// Says so, to whoever mends it. See [`events::bus::refill`].
-async fn tell(link: &Link, losses: &str, lost: Queue) -> Result<(), BusError> {
+async fn tell(link: &BrokerConnection, losses: &str, lost: Queue) -> Result<(), BusError> {
     let channel = link.channel().await?;
     link.call(channel.confirm_select(ConfirmSelectOptions::default()))
         .await?;
@@ -98,7 +98,7 @@ async fn tell(link: &Link, losses: &str, lost: Queue) -> Result<(), BusError> {
     let body = Loss::of(lost, Timestamp::now()).to_json();
     let until = Instant::now() + IN_THE_MAKING;
     loop {
-        let persistent = publisher::persistent();
+        let persistent = message::persistent();
         let told = channel.basic_publish("".into(), losses.into(), mandatory, &body, persistent);
         let told = link.call(async { told.await?.await }).await?;
         if told.is_ack() && told.take_message().is_none() {
@@ -115,7 +115,7 @@ async fn tell(link: &Link, losses: &str, lost: Queue) -> Result<(), BusError> {
 
 /// Questions whose answer may be no: the broker then closes the channel, and nothing else.
 struct Asking<'l> {
-    link: &'l Link,
+    link: &'l BrokerConnection,
     channel: Channel,
 }
 
@@ -152,7 +152,7 @@ impl Asking<'_> {
 }
 
 pub(super) async fn exchange(
-    link: &Link,
+    link: &BrokerConnection,
     channel: &Channel,
     name: &str,
     kind: ExchangeKind,
@@ -167,7 +167,7 @@ pub(super) async fn exchange(
 }
 
 async fn queue(
-    link: &Link,
+    link: &BrokerConnection,
     channel: &Channel,
     name: &str,
     arguments: FieldTable,
@@ -179,7 +179,7 @@ async fn queue(
 }
 
 async fn bind(
-    link: &Link,
+    link: &BrokerConnection,
     channel: &Channel,
     queue: &str,
     exchange: &str,

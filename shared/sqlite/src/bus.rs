@@ -14,14 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{Notify, broadcast};
-
-use crate::{Database, OpenError, millis, rusqlite, to_json};
 use contract::event::Envelope;
 use events::bus::{Bus, BusError, Delivery, Hints, Outcome, Queue, Subscription, Topology};
 use runtime::time::{Clock, SystemClock};
+use rusqlite::{Connection, OptionalExtension, params};
 use stores::StoreError;
+use tokio::sync::{Notify, broadcast};
+
+use crate::{Database, OpenError, millis, rusqlite, to_json};
 
 const SCHEMA: &str = "
     CREATE TABLE messages (

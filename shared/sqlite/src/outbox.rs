@@ -2,14 +2,14 @@
 //!
 //! One table is the outbox and the history: `published` is what tells them apart.
 
-use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
-
-use super::{Database, json, millis, to_json, unreadable};
 use contract::event::Envelope;
 use contract::page::{Page, PageRequest};
 use events::outbox::{Backlog, Pending};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use stores::StoreError;
+
+use super::{Database, json, millis, to_json, unreadable};
 
 /// The tables, for a store's first migration.
 pub const SCHEMA: &str = "

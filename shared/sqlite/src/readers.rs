@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
+use stores::StoreError;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::{DEADLINE, connect, store_error};
-use stores::StoreError;
+use super::connection::{DEADLINE, connect, store_error};
 
 const CONNECTIONS: usize = 4;
 /// How many virtual-machine steps of a query pass between two looks at the clock.

@@ -1,11 +1,12 @@
+use contract::event::{Envelope, EventType};
+use contract::page::PageRequest;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::json;
+use stores::StoreError;
 use tempfile::TempDir;
 
 use super::*;
-use contract::event::{Envelope, EventType};
-use contract::page::PageRequest;
 
 const SCHEMA: &str = "CREATE TABLE numbers (n INTEGER PRIMARY KEY) STRICT";
 

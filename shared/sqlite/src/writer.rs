@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use runtime::error::chain;
 use rusqlite::Connection;
+use stores::StoreError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::{DEADLINE, store_error};
-use runtime::error::chain;
-use stores::StoreError;
+use super::connection::{DEADLINE, store_error};
 
 /// Jobs that wait; beyond it callers do.
 const QUEUE: usize = 1_024;

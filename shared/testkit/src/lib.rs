@@ -24,6 +24,7 @@ mod redis;
 pub mod lifecycle;
 #[cfg(feature = "mongo")]
 mod mongodb;
+mod names;
 mod nginx;
 mod rabbitmq;
 
@@ -38,24 +39,10 @@ pub use self::client::{Client, EventStream, NoEvent, Reply, Request, SendError, 
 pub use self::eventually::{Outcome, eventually};
 #[cfg(feature = "mongo")]
 pub use self::mongodb::{MongoDb, mongod, shared_mongodb};
+pub use self::names::{setting, unique};
 pub use self::nginx::Nginx;
 pub use self::port::free_port;
 pub use self::process::{Launch, Process, binary};
 pub use self::rabbitmq::{RabbitMq, Vhost, shared_rabbitmq};
 pub use self::redis::{Redis, shared_redis};
 pub use self::signed::{GATEWAY_KEYS, Signed, gateway_keys};
-
-/// A number from the environment, for tests whose length can be chosen.
-pub fn setting<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} must be a number, not `{text}`")),
-        Err(_) => otherwise,
-    }
-}
-
-/// Makes a name that no other test, process or run has.
-pub fn unique(prefix: &str) -> String {
-    format!("{prefix}_{}", uuid::Uuid::now_v7().simple())
-}

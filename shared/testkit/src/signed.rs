@@ -3,11 +3,11 @@
 //! The signature is made when the request is: whoever adds a header of the family afterwards has
 //! forged it, which is what some tests want.
 
+use contract::id::{SessionId, UserId};
+use contract::identity::{self, SigningKeys};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::client::{Client, Request};
-use contract::id::{SessionId, UserId};
-use contract::identity::{self, SigningKeys};
 
 /// The `GATEWAY_SIGNING_KEYS` of tests.
 pub const GATEWAY_KEYS: &str =

@@ -4,14 +4,14 @@
 //! A key belongs to one user and one path. It is kept with what the request made, in one write, so
 //! there is no moment at which one exists without the other.
 
+use contract::problem::{Kind, Problem};
 use http::{HeaderName, HeaderValue, header};
 use serde_json::Value;
+use stores::idempotency::{Digest, Idempotency};
 
 use super::json::{self, Object};
 use super::reply::Reply;
 use super::request::{MAX_JSON_BYTES, Request, read};
-use contract::problem::{Kind, Problem};
-use stores::idempotency::{Digest, Idempotency};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// On an answer that was given before.

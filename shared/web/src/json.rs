@@ -5,10 +5,9 @@
 
 use std::fmt;
 
+use contract::problem::{FieldError, Kind, Problem};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-
-use contract::problem::{FieldError, Kind, Problem};
 
 /// How deep objects and arrays may nest.
 pub const MAX_DEPTH: usize = 32;

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use contract::problem::{Kind, Problem};
 use http::{HeaderValue, Method, header};
 
 use super::request::Request;
-use contract::problem::{Kind, Problem};
 
 /// The bytes of something that an answer carries.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,15 +5,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use contract::problem::{MEDIA_TYPE, Problem};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use runtime::error::BoxError;
 use serde::Serialize;
 
 use super::range::Part;
-use contract::problem::{MEDIA_TYPE, Problem};
-use runtime::error::BoxError;
 
 /// The body of every answer.
 pub enum ReplyBody {

@@ -4,17 +4,17 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::identity::{CLIENT_ADDRESS, Caller, REQUEST_ID};
+use contract::page::{self, PageRequest};
+use contract::problem::{FieldError, Kind, Problem};
 use futures_util::{Stream, stream};
 use http::request::Parts;
 use http::{HeaderName, Method, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use runtime::body::{BodyError, read_body};
 
 use super::json::{self, Object};
-use contract::identity::{CLIENT_ADDRESS, Caller, REQUEST_ID};
-use contract::page::{self, PageRequest};
-use contract::problem::{FieldError, Kind, Problem};
-use runtime::body::{BodyError, read_body};
 
 /// The largest JSON body.
 pub const MAX_JSON_BYTES: usize = 1 << 20;

@@ -4,14 +4,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use contract::identity::Caller;
+use contract::problem::{Kind, Problem};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 
 use super::reply::Reply;
 use super::request::{Anybody, Public, Request};
-use contract::identity::Caller;
-use contract::problem::{Kind, Problem};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
 type Handler<C> = Box<dyn Fn(Arc<C>, Sender, Parts, Incoming, Params) -> Answer + Send + Sync>;

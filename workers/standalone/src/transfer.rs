@@ -4,105 +4,11 @@
 //! Sessions and the keys of requests stay behind: users log in again.
 
 mod export;
+mod format;
 #[cfg(feature = "servers")]
 mod import;
 
 pub use export::export;
+pub use format::Totals;
 #[cfg(feature = "servers")]
 pub use import::import;
-
-use contract::id::{AttachmentId, TaskId};
-use notifications::store::transfer::{Applied, Count, Told};
-use serde::{Deserialize, Serialize};
-use tasks::domain::Erasure;
-#[cfg(feature = "servers")]
-use tasks::store::files::FileRef;
-use tasks::store::transfer::Moved;
-use users::store::transfer::Account;
-
-/// The version of these lines.
-const FORMAT: u32 = 1;
-/// Lines that are read or written in one go.
-const AT_ONCE: usize = 500;
-
-/// One line.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "line", content = "is", rename_all = "snake_case")]
-enum Line {
-    /// The first.
-    Sluice {
-        format: u32,
-    },
-    User(Account),
-    /// A chunk of a task's file, in order, before the task.
-    File(Chunk),
-    Task(Moved),
-    Erasure(Erasure),
-    Notification(Told),
-    Counter(Count),
-    Applied(Applied),
-    /// The last: how many there were, so that an export that was cut off is known for one.
-    End(Totals),
-}
-
-/// A piece of a file.
-#[derive(Serialize, Deserialize)]
-struct Chunk {
-    task: TaskId,
-    id: AttachmentId,
-    index: u64,
-    /// Base64.
-    data: String,
-}
-
-#[cfg(feature = "servers")]
-impl Chunk {
-    fn file(&self) -> FileRef {
-        FileRef {
-            task: self.task.clone(),
-            id: self.id.clone(),
-        }
-    }
-}
-
-/// What was moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Totals {
-    pub users: u64,
-    pub tasks: u64,
-    pub notifications: u64,
-    pub files: u64,
-    /// Everything else that keeps them exact.
-    pub others: u64,
-}
-
-impl Totals {
-    fn count(&mut self, line: &Line) {
-        match line {
-            Line::User(_) => self.users += 1,
-            Line::Task(moved) => {
-                self.tasks += 1;
-                self.files += moved.task.attachments.len() as u64;
-            }
-            Line::Notification(_) => self.notifications += 1,
-            Line::Erasure(_) | Line::Counter(_) | Line::Applied(_) => self.others += 1,
-            Line::Sluice { .. } | Line::File(_) | Line::End(_) => {}
-        }
-    }
-}
-
-impl std::fmt::Display for Totals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            users,
-            tasks,
-            notifications,
-            files,
-            ..
-        } = self;
-        write!(
-            f,
-            "{users} users, {tasks} tasks with {files} files, {notifications} notifications"
-        )
-    }
-}

@@ -1,10 +1,11 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::{MINUTE, SECOND, policy, quota};
 use crate::config::Rate;
 use crate::limits::bucket::{Bucket, Shape};
 use crate::limits::{Quota, Tallies};
-use std::time::Duration;
 
 fn rates() -> impl Strategy<Value = (Rate, u32)> {
     let per = prop_oneof![Just(SECOND), Just(MINUTE), Just(Duration::from_secs(3600))];

@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use contract::event::{Envelope, EventType};
 use jiff::Timestamp;
 use serde_json::json;
+use testkit::eventually;
 use tokio::time::timeout;
 
 use super::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 use super::refill::Refillable;
 use super::{Bus, Delivery, Outcome, Queue, Subscription, Topology};
-use contract::event::{Envelope, EventType};
-use testkit::eventually;
 
 /// The queues that the platform's consumers name; a test of the composed processes holds them equal.
 pub const TASK_QUEUES: [Queue; 3] = [

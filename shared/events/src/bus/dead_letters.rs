@@ -5,9 +5,9 @@
 //! and run while everything works.
 
 use async_trait::async_trait;
+use contract::event::EventType;
 
 use super::{Bus, BusError, Queue, Topology};
-use contract::event::EventType;
 
 /// Which dead letters are to go back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

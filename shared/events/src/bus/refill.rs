@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use contract::event::{Envelope, EventType};
 use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use runtime::supervise::keep_running;
 use serde::{Deserialize, Serialize};
+use stores::StoreError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, BusError, Delivery, Queue, Subscription, Topology};
-use contract::event::{Envelope, EventType};
-use runtime::supervise::keep_running;
-use stores::StoreError;
 
 /// How far back a queue is filled, from when its loss was noticed.
 pub const REACH: Duration = Duration::from_secs(24 * 60 * 60);

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 use prometheus::{Gauge, IntCounterVec, IntGauge, Opts, Registry};
+use runtime::telemetry::register;
 
 use crate::outbox::Backlog;
-use runtime::telemetry::register;
 
 pub(super) struct Metrics {
     pending: IntGauge,

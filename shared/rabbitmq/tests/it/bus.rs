@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::event::{Envelope, EventType};
-use events::bus::conformance::TASK_QUEUES;
-use events::bus::conformance::{declared, event};
+use events::bus::conformance::{TASK_QUEUES, declared, event};
 use events::bus::refill::{History, Refillable, Refiller};
 use events::bus::{Bus, BusError, Outcome};
 use futures_util::future::join_all;

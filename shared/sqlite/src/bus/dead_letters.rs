@@ -1,12 +1,12 @@
 //! Moves rows from the dead letters to their queues, in one transaction.
 
 use async_trait::async_trait;
+use events::bus::BusError;
+use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 use rusqlite::params;
 
 use super::{EmbeddedBus, unavailable};
 use crate::rusqlite;
-use events::bus::BusError;
-use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 
 #[async_trait]
 impl DeadLetters for EmbeddedBus {

@@ -1,11 +1,11 @@
 use std::time::Duration;
 
+use contract::event::EventType;
+use events::bus::conformance::{TASK_QUEUES, TASK_USER_DELETED, event, topology};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use contract::event::EventType;
-use events::bus::conformance::{TASK_QUEUES, TASK_USER_DELETED, event, topology};
 
 fn open(folder: &TempDir) -> EmbeddedBus {
     EmbeddedBus::open(&folder.path().join("events.db"), topology()).unwrap()

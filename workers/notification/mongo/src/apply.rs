@@ -6,7 +6,7 @@
 //! counter that stands elsewhere), nothing has happened, and the batch is applied after a look at both.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bson::doc;
@@ -16,52 +16,16 @@ use jiff::Timestamp;
 use mongo::{is_final, to_bson};
 use mongodb::ClientSession;
 use mongodb::error::{Error, Result as MongoResult};
-
-use super::MongoNotifications;
-use super::document::{NotificationDocument, SCHEMA};
-use super::transaction::RETRY_FOR;
 use notifications::domain::{Entry, Event};
 use notifications::store::Outcome;
 
+use super::MongoNotifications;
+use super::document::{NotificationDocument, SCHEMA};
+use super::remembered::Numbering;
+use super::transaction::RETRY_FOR;
+
 /// A batch that collides this often is tried again with half as much.
 const MAX_COLLISIONS: u32 = 4;
-/// Users whose numbering is remembered; beyond that it is read again.
-const MAX_REMEMBERED: usize = 10_000;
-
-/// Where the numbering of users stood when we last moved it.
-type Numbering = HashMap<UserId, i64>;
-
-/// Kept between batches. A batch takes its users out and puts them back when it is committed: so what
-/// fails, however, is forgotten.
-#[derive(Clone, Default)]
-pub(super) struct Remembered(Arc<Mutex<Numbering>>);
-
-impl Remembered {
-    fn take(&self, events: &[Event]) -> Numbering {
-        let mut remembered = self.lock();
-        let mut taken = Numbering::new();
-        for event in events {
-            if let Event::Task(entry) = event {
-                let users = entry.notices.iter().map(|notice| &notice.user_id);
-                taken.extend(users.filter_map(|user| remembered.remove_entry(user)));
-            }
-        }
-        taken
-    }
-
-    fn put(&self, numbering: Numbering) {
-        let mut remembered = self.lock();
-        if remembered.len() + numbering.len() > MAX_REMEMBERED {
-            remembered.clear();
-        }
-        remembered.extend(numbering);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Numbering> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Events, and what they are tried on: `None` is a look first.
 struct Batch {
     events: Arc<[Event]>,

@@ -3,10 +3,9 @@
 use bson::DateTime;
 use contract::id::{NotificationId, TaskId, UserId};
 use mongo::{from_bson, to_bson};
-use serde::{Deserialize, Serialize};
-
 use notifications::domain::{Kind, Notice, Notification, RETENTION};
 use notifications::store::Counter;
+use serde::{Deserialize, Serialize};
 
 /// The version of these shapes.
 pub(super) const SCHEMA: i32 = 1;

@@ -3,12 +3,12 @@
 
 use bson::{Document, doc};
 use mongo::{insert_missing, run, to_bson};
+use notifications::domain::Notification;
+use notifications::store::transfer::{Applied, Count, Told};
 use stores::StoreError;
 
 use super::MongoNotifications;
 use super::document::{NotificationDocument, SCHEMA};
-use notifications::domain::Notification;
-use notifications::store::transfer::{Applied, Count, Told};
 
 const OPERATION: &str = "import notifications";
 

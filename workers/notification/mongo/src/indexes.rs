@@ -6,10 +6,10 @@ use bson::{Document, doc};
 use mongodb::IndexModel;
 use mongodb::error::Result as MongoResult;
 use mongodb::options::IndexOptions;
+use notifications::domain::MEMORY;
 use stores::idempotency;
 
 use super::MongoNotifications;
-use notifications::domain::MEMORY;
 
 impl MongoNotifications {
     pub(super) async fn make_indexes(&self) -> MongoResult<()> {

@@ -16,6 +16,7 @@ mod indexes;
 mod lists;
 mod marks;
 mod read_all;
+mod remembered;
 mod transaction;
 
 use async_trait::async_trait;
@@ -24,16 +25,14 @@ use contract::id::{NotificationId, UserId};
 use contract::page::PageRequest;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use mongo;
 use mongodb::error::{Error, Result as MongoResult};
 use mongodb::{ClientSession, Collection, Database};
-use stores::{Idempotency, Once};
-use stores::{Store, StoreError};
+use notifications::domain::{Event, Notification};
+use notifications::store::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
+use stores::{Idempotency, Once, Store, StoreError};
 
 use self::answers::AnswersDocument;
 use self::document::{CounterDocument, NotificationDocument};
-use notifications::domain::{Event, Notification};
-use notifications::store::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
 
 #[derive(Clone)]
 pub struct MongoNotifications {
@@ -42,13 +41,13 @@ pub struct MongoNotifications {
     processed: Collection<Document>,
     counters: Collection<CounterDocument>,
     answers: Collection<AnswersDocument>,
-    remembered: apply::Remembered,
+    remembered: remembered::Remembered,
 }
 
 impl MongoNotifications {
     pub fn new(database: Database) -> Self {
         Self {
-            remembered: apply::Remembered::default(),
+            remembered: remembered::Remembered::default(),
             notifications: database.collection("notifications"),
             processed: database.collection("processed"),
             counters: database.collection("counters"),

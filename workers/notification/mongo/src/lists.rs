@@ -6,12 +6,12 @@ use contract::id::UserId;
 use contract::page::PageRequest;
 use futures_util::TryStreamExt;
 use mongo::{self, to_bson};
+use notifications::domain::{Kind, Notification};
+use notifications::store::{Filter, Key};
 use stores::StoreError;
 
 use super::MongoNotifications;
 use super::document::NotificationDocument;
-use notifications::domain::{Kind, Notification};
-use notifications::store::{Filter, Key};
 
 impl MongoNotifications {
     pub(super) async fn list_page(

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use mongo::to_bson;
 use mongodb::ClientSession;
 use mongodb::error::Result as MongoResult;
+use notifications::store::{Change, Expected};
 
 use super::MongoNotifications;
 use super::document::NotificationDocument;
-use notifications::store::{Change, Expected};
 
 impl MongoNotifications {
     pub(super) async fn set_read_in(

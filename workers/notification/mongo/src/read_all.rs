@@ -5,15 +5,13 @@ use bson::doc;
 use contract::id::UserId;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use mongo;
 use mongodb::ClientSession;
 use mongodb::error::Result as MongoResult;
-use stores::StoreError;
-use stores::{Idempotency, Once};
+use notifications::store::NotificationStore;
+use stores::{Idempotency, Once, StoreError};
 
 use super::MongoNotifications;
 use super::answers::{Answer, AnswersDocument, Known};
-use notifications::store::NotificationStore;
 
 /// How many one transaction marks: it holds the user's counter while it does.
 const MARKED_AT_ONCE: i64 = 500;

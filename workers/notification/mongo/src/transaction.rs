@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use bson::doc;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, TryStreamExt};
+use mongo::APP_NAME;
 use mongodb::ClientSession;
 use mongodb::error::{Error, Result as MongoResult};
 use mongodb::options::ReadConcern;
-
-use mongo::APP_NAME;
 
 use super::MongoNotifications;
 

@@ -1,12 +1,12 @@
 //! Applies a batch of events: what each tells, its id, and every count that follows from it.
 
 use jiff::Timestamp;
+use notifications::domain::{Entry, Event, MEMORY, Notice, RETENTION};
+use notifications::store::Outcome;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, named_params, params};
 use sqlite::{millis, unreadable};
 
 use super::forget::bury;
-use notifications::domain::{Entry, Event, MEMORY, Notice, RETENTION};
-use notifications::store::Outcome;
 
 /// One outcome for each event.
 pub(super) fn apply(

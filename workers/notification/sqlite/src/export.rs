@@ -1,13 +1,13 @@
 //! Reads everything, page by page, for another store.
 
 use contract::id::{NotificationId, UserId};
+use notifications::store::transfer::{Applied, Count, Told};
 use sqlite::rusqlite::{self, Row, params};
 use sqlite::{parsed, time};
 use stores::StoreError;
 
 use super::SqliteNotifications;
 use super::lists::notification;
-use notifications::store::transfer::{Applied, Count, Told};
 
 impl SqliteNotifications {
     /// Notifications by id, behind `after`.

@@ -5,6 +5,7 @@ use contract::id::UserId;
 use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use sqlite::{millis, parsed};
+use stores::idempotency::LIFETIME;
 
 /// Puts a tombstone on a user. False where there is one.
 pub(super) fn bury(
@@ -58,5 +59,20 @@ pub(super) fn forget(connection: &Connection, user: &UserId, limit: usize) -> ru
     connection
         .prepare_cached("UPDATE counters SET forgetting = ?2 WHERE user_id = ?1")?
         .execute(params![user, last])?;
+    Ok(())
+}
+
+/// Forgets keys whose lifetime is over.
+pub(super) fn forget_keys(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM answers WHERE (user_id, key) IN (
+                 SELECT user_id, key FROM answers WHERE at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![millis(now - LIFETIME), limit])?;
     Ok(())
 }

@@ -14,12 +14,10 @@ use async_trait::async_trait;
 use contract::id::{NotificationId, UserId};
 use contract::page::PageRequest;
 use jiff::Timestamp;
-use sqlite::{Database, OpenError};
-use stores::{Idempotency, Once};
-use stores::{Store, StoreError};
-
 use notifications::domain::{Event, Notification};
 use notifications::store::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
+use sqlite::{Database, OpenError};
+use stores::{Idempotency, Once, Store, StoreError};
 
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
@@ -157,7 +155,7 @@ impl NotificationStore for SqliteNotifications {
         self.database
             .write("purge", move |connection| {
                 apply::forget_events(connection, now, limit)?;
-                read_all::forget_keys(connection, now, limit)?;
+                forget::forget_keys(connection, now, limit)?;
                 marks::purge(connection, now, limit)
             })
             .await

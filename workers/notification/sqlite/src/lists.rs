@@ -4,12 +4,11 @@
 use contract::id::{NotificationId, TaskId, UserId};
 use contract::page::PageRequest;
 use jiff::Timestamp;
+use notifications::domain::{Kind, Notice, Notification};
+use notifications::store::{Counter, Filter, Key};
 use sqlite::rusqlite::types::Value;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params, params_from_iter};
 use sqlite::{millis, parsed, time};
-
-use notifications::domain::{Kind, Notice, Notification};
-use notifications::store::{Counter, Filter, Key};
 
 /// The statement of a page, and its values.
 fn page(user: &UserId, filter: Filter, page: &PageRequest<Key>) -> (String, Vec<Value>) {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use contract::id::{NotificationId, UserId};
 use jiff::Timestamp;
+use notifications::domain::Notification;
+use notifications::store::{Change, Expected};
 use sqlite::millis;
 use sqlite::rusqlite::{self, Connection, params};
 
 use super::lists;
-use notifications::domain::Notification;
-use notifications::store::{Change, Expected};
 
 pub(super) fn set_read(
     connection: &Connection,

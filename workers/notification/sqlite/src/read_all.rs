@@ -3,16 +3,15 @@
 
 use contract::id::UserId;
 use jiff::Timestamp;
+use notifications::store::NotificationStore;
 use sqlite::millis;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
-use stores::StoreError;
 use stores::idempotency::LIFETIME;
-use stores::{Idempotency, Once};
+use stores::{Idempotency, Once, StoreError};
 
 use super::SqliteNotifications;
 use super::lists::counter;
 use super::marks::count_unread;
-use notifications::store::NotificationStore;
 
 /// How many one job marks.
 const MARKED_AT_ONCE: usize = 500;
@@ -155,19 +154,4 @@ fn mark_some(connection: &Connection, user: &UserId, up_to: u64) -> rusqlite::Re
         .execute(params![user.as_str(), up_to, MARKED_AT_ONCE])?;
     count_unread(connection, user, -(marked as i64))?;
     Ok(marked)
-}
-
-/// Forgets keys whose lifetime is over.
-pub(super) fn forget_keys(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "DELETE FROM answers WHERE (user_id, key) IN (
-                 SELECT user_id, key FROM answers WHERE at < ?1 LIMIT ?2)",
-        )?
-        .execute(params![millis(now - LIFETIME), limit])?;
-    Ok(())
 }

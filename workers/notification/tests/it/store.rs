@@ -11,12 +11,10 @@ use contract::id::UserId;
 use contract::page::PageRequest;
 use jiff::{SignedDuration, Timestamp};
 use notifications::domain::{Event, Kind, Notification, RETENTION};
-use notifications::store::{Change, Counter, Expected, Filter, Key};
-use notifications::store::{NotificationStore, Outcome};
+use notifications::store::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
 use tokio::task::JoinSet;
 
 use crate::stage::{SOON, Stage, Task};
-
 use deleted::*;
 use marks::*;
 use read_all::*;

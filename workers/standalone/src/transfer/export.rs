@@ -14,7 +14,7 @@ use stores::StoreError;
 use tasks::domain::Attachment;
 use tasks::store::files::{FileRef, FileStore};
 
-use super::{AT_ONCE, Chunk, FORMAT, Line, Totals};
+use super::format::{AT_ONCE, Chunk, FORMAT, Line, Totals};
 use crate::home::Home;
 use crate::platform::{Backend, Embedded, Platform, Settings};
 

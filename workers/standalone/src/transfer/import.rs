@@ -18,7 +18,7 @@ use tasks_mongo::files::GridFsFiles;
 use users::store::{SaveUserError, UserStore};
 use users_mongo::MongoUserStore;
 
-use super::{AT_ONCE, Chunk, FORMAT, Line, Totals};
+use super::format::{AT_ONCE, Chunk, FORMAT, Line, Totals};
 
 /// Reads an export into a database without tasks, or with `resume` into one that holds a part of the
 /// same export. What is there stays as it is, so repeating an import is safe.

@@ -12,10 +12,10 @@ use mongo::{from_bson, is_duplicate_key, run, to_bson};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 use stores::StoreError;
-
-use super::{SCHEMA, in_generation, partial, unique};
 use users::domain::{Email, Name, PasswordHash, Registration, User};
 use users::store::SaveUserError;
+
+use super::schema::{SCHEMA, in_generation, partial, unique};
 
 pub(super) const COLLECTION: &str = "users";
 /// Published events.

@@ -10,11 +10,11 @@ use mongodb::options::{Acknowledgment, CollectionOptions, ReturnDocument, WriteC
 use mongodb::{Collection, Database};
 use serde::Deserialize;
 use stores::StoreError;
-
-use super::expiry;
-use super::sessions::binary;
 use users::domain::{CounterKey, Quota};
 use users::store::Taken;
+
+use super::schema::expiry;
+use super::sessions::binary;
 
 pub(super) struct Attempts(Collection<CounterDocument>);
 

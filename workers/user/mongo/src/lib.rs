@@ -6,12 +6,13 @@
 
 mod accounts;
 mod attempts;
+mod schema;
 mod sessions;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bson::{Bson, Document, doc};
+use bson::doc;
 use contract::event::Envelope;
 use contract::id::{SessionId, UserId};
 use contract::page::{Page, PageRequest};
@@ -20,19 +21,16 @@ use events::outbox::{Backlog, Outbox, Pending};
 use jiff::Timestamp;
 use mongo::outbox::EmbeddedOutbox;
 use mongo::{self, MongoSettings};
-use mongodb::options::IndexOptions;
-use mongodb::{Database, IndexModel};
+use mongodb::Database;
 use stores::{Store, StoreError};
 use tokio::sync::OnceCell;
-
-use self::accounts::Users;
-use self::attempts::Attempts;
-use self::sessions::Sessions;
 use users::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
 use users::store::{SaveUserError, SessionKey, Taken, UserStore};
 
-/// The version of the documents' layout. Documents of version 1 are read as well.
-const SCHEMA: i32 = 2;
+use self::accounts::Users;
+use self::attempts::Attempts;
+use self::schema::in_generation;
+use self::sessions::Sessions;
 
 pub struct MongoUserStore {
     database: Database,
@@ -254,41 +252,4 @@ impl Outbox for MongoUserStore {
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         self.outbox.backlog().await
     }
-}
-
-/// Documents of version 1 do not name their generation; it is the first one.
-fn in_generation(generation: u64) -> Document {
-    match generation {
-        0 => doc! {"$in": [0_i64, Bson::Null]},
-        later => doc! {"$in": [later.cast_signed()]},
-    }
-}
-
-fn index(keys: Document) -> IndexModel {
-    IndexModel::builder().keys(keys).build()
-}
-
-fn unique(field: &str) -> IndexModel {
-    let options = IndexOptions::builder().unique(true).build();
-    IndexModel::builder()
-        .keys(doc! {field: 1})
-        .options(options)
-        .build()
-}
-
-/// Of the few documents that match.
-fn partial(keys: Document, filter: Document) -> IndexModel {
-    let options = IndexOptions::builder()
-        .partial_filter_expression(filter)
-        .build();
-    IndexModel::builder().keys(keys).options(options).build()
-}
-
-/// MongoDB deletes each document once the time in this field has passed.
-fn expiry(field: &str) -> IndexModel {
-    let options = IndexOptions::builder().expire_after(Duration::ZERO).build();
-    IndexModel::builder()
-        .keys(doc! {field: 1})
-        .options(options)
-        .build()
 }

@@ -11,11 +11,11 @@ use mongo::{from_bson, run, to_bson};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 use stores::StoreError;
-
-use super::accounts::Reason;
-use super::{SCHEMA, expiry, in_generation, index, partial, unique};
 use users::domain::{Chain, Salt, Session, TokenHash, User};
 use users::store::{ENDED_SESSIONS_KEPT, SessionKey};
+
+use super::accounts::Reason;
+use super::schema::{SCHEMA, expiry, in_generation, index, partial, unique};
 
 pub(super) struct Sessions(Collection<SessionDocument>);
 

@@ -6,6 +6,7 @@
 //! metrics excepted), store a secret that it could read back, log who a person is, or publish from a
 //! handler. `main` and the composition root call [`run`].
 
+mod app;
 mod http;
 
 pub mod domain;
@@ -22,20 +23,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use contract::problem::Problem;
 use events::bus::Bus;
 use events::readiness::StoreAndBus;
-use events::relay::{Relay, RelayHandle};
+use events::relay::Relay;
 use runtime::error::chain;
 use runtime::process::Settings;
 use runtime::supervise::CancellationToken;
 use runtime::time::Clock;
 use runtime::worker::Worker;
-use stores::idempotency::Digest;
 use tokio::net::TcpListener;
 use web::Service;
 
-use domain::{EmailKey, User};
+use app::App;
 use flights::Flights;
 use passwords::{Argon2Hasher, Passwords};
 use store::UserStore;
@@ -49,19 +48,6 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 const MARK_EVERY: Duration = Duration::from_millis(500);
 /// Accounts whose sessions are looked after in one go.
 const ACCOUNTS_AT_ONCE: usize = 100;
-
-/// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
-struct App {
-    store: Arc<dyn UserStore>,
-    relay: RelayHandle,
-    passwords: Passwords,
-    tokens: Tokens,
-    registrations: Registrations,
-    clock: Arc<dyn Clock>,
-}
-
-/// Registrations with an `Idempotency-Key`, by address, key and body.
-type Registrations = Flights<(EmailKey, Digest, Digest), Result<(User, bool), Problem>>;
 
 /// What the worker stands on.
 pub struct Adapters {

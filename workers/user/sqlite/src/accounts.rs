@@ -7,7 +7,6 @@ use events::outbox::Pending;
 use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, named_params, params};
 use sqlite::{millis, outbox, parsed, time};
-
 use users::domain::{Email, EmailKey, Name, PasswordHash, Registration, User};
 
 /// Tombstones in one purge.

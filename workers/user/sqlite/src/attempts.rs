@@ -4,7 +4,6 @@
 use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use sqlite::{millis, time};
-
 use users::domain::{CounterKey, Quota};
 use users::store::Taken;
 

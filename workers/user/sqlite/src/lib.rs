@@ -18,7 +18,6 @@ use events::outbox::{Backlog, Outbox, Pending};
 use jiff::Timestamp;
 use sqlite::{Database, OpenError, outbox};
 use stores::{Store, StoreError};
-
 use users::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
 use users::store::transfer::Account;
 use users::store::{SaveUserError, SessionKey, Taken, UserStore};

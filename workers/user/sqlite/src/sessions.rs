@@ -6,7 +6,6 @@ use contract::revocation::Ended;
 use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, ToSql, named_params, params};
 use sqlite::{json, millis, parsed, time, to_json, unreadable};
-
 use users::domain::{Chain, Salt, Session, TokenHash, User};
 use users::store::{ENDED_SESSIONS_KEPT, SessionKey};
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use contract::id::SessionId;
 use jiff::Timestamp;
-
 use users::domain::{Email, Name, PasswordHash, Registration, Session, User};
 use users::store::UserStore;
 

@@ -6,7 +6,7 @@ use contract::id::{TaskId, UserId};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Kind;
+use super::kind::Kind;
 
 /// What happened to a task, as far as notifications tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-use contract::event::Envelope;
+use contract::event::{Envelope, EventType};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::*;

@@ -2,7 +2,8 @@
 
 use contract::id::UserId;
 
-use super::{Kind, TaskEvent};
+use super::event::TaskEvent;
+use super::kind::Kind;
 
 /// A title is for one line on a screen.
 const MAX_TITLE_CHARS: usize = 200;

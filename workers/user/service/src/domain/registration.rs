@@ -6,7 +6,8 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::{Email, Name};
+use super::email::Email;
+use super::name::Name;
 
 /// The client's `Idempotency-Key` and what it said, both hashed. The password is not in it: that is
 /// compared with the account's.

@@ -6,16 +6,16 @@ use contract::id::UserId;
 use contract::identity::Caller;
 use contract::problem::{Kind, Problem};
 use http::StatusCode;
-use runtime::error::chain;
 use serde::Serialize;
 use serde_json::Value;
 use web::json::text;
 use web::{Object, Patch, Reply, Request};
 
 use super::alive::Alive;
+use super::dead_sessions::end_dead_sessions;
 use super::password::prove_own;
-use super::{ATTEMPTS, UserView, contended, invalid_token};
-use crate::App;
+use super::replies::{ATTEMPTS, UserView, contended, invalid_token};
+use crate::app::App;
 use crate::domain::{Change, Email, Name, User};
 use crate::store::SaveUserError;
 
@@ -103,14 +103,6 @@ pub(super) async fn profile(
         name: user.name.as_str(),
     };
     Ok(Reply::ok(&profile).etag(user.version))
-}
-
-/// Marks sessions that are dead already. Whoever asks has been answered by the write before, and a
-/// look twice a second finds what is left undone here.
-pub(super) async fn end_dead_sessions(app: &App, user: &UserId) {
-    if let Err(error) = app.store.end_dead_sessions(user, app.clock.now()).await {
-        tracing::warn!(user.id = %user, error = chain(&error), "dead sessions are marked later");
-    }
 }
 
 /// The user after somebody else's change. Deleted meanwhile, its sessions have ended with it.

@@ -9,8 +9,8 @@ use contract::identity::Caller;
 use contract::problem::Problem;
 use web::{Reply, Request};
 
-use super::invalid_token;
-use crate::App;
+use super::replies::invalid_token;
+use crate::app::App;
 use crate::domain::{Session, User};
 
 /// Whose request it is: an account that exists, in a session that is alive. Made by [`alive`] only.

@@ -10,8 +10,8 @@ use web::json::text;
 use web::{Public, Reply, Request};
 
 use super::password::prove;
-use super::{UserView, unauthenticated};
-use crate::App;
+use super::replies::{UserView, unauthenticated};
+use crate::app::App;
 use crate::domain::{Email, RefreshToken, Session, User};
 use crate::passwords::Verdict;
 use crate::tokens;

@@ -9,10 +9,10 @@ use http::StatusCode;
 use web::json::text;
 use web::{Reply, Request};
 
-use super::account::end_dead_sessions;
 use super::alive::Alive;
-use super::too_many_attempts;
-use crate::App;
+use super::dead_sessions::end_dead_sessions;
+use super::replies::too_many_attempts;
+use crate::app::App;
 use crate::domain::{CounterKey, Password, PasswordHash, Quota, User};
 use crate::passwords::Verdict;
 

@@ -10,8 +10,8 @@ use web::json::text;
 use web::{Public, Reply, Request};
 
 use super::login::tokens;
-use super::{ATTEMPTS, invalid_token};
-use crate::App;
+use super::replies::{ATTEMPTS, invalid_token};
+use crate::app::App;
 use crate::domain::{RefreshToken, Shown};
 
 /// `POST /api/users/refresh`

@@ -11,8 +11,8 @@ use web::json::text;
 use web::{Public, Reply, Request};
 
 use super::password::prove;
-use super::{UserView, too_many_registrations};
-use crate::App;
+use super::replies::{UserView, too_many_registrations};
+use crate::app::App;
 use crate::domain::{CounterKey, Email, Name, Password, Quota, Registration, User};
 use crate::passwords::Verdict;
 use crate::store::SaveUserError;

@@ -8,7 +8,7 @@ use contract::revocation::{AT_ONCE, Ends, OVERLAP};
 use jiff::Timestamp;
 use web::{Public, Reply, Request};
 
-use crate::App;
+use crate::app::App;
 use crate::store::SessionKey;
 use crate::tokens;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use web::{Reply, Request};
 
 use super::alive::Alive;
-use crate::App;
+use crate::app::App;
 
 #[derive(Serialize)]
 struct SessionView {

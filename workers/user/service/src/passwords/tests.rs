@@ -1,8 +1,10 @@
-use super::*;
-use contract::problem::Kind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+
+use contract::problem::Kind;
+
+use super::*;
 
 /// A hasher whose every call waits until the test lets it go on.
 struct Gate {

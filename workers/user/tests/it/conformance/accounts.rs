@@ -6,10 +6,10 @@ use std::time::Duration;
 use contract::id::SessionId;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-
-use super::{ada, another_password, find, now, session, user};
 use users::domain::{Change, Email, Name, PasswordHash};
 use users::store::{SaveUserError, UserStore};
+
+use super::{ada, another_password, find, now, session, user};
 
 pub(super) async fn an_account_is_found_as_it_was_created(store: Arc<dyn UserStore>) {
     let user = user("Ada.Lovelace@example.org");

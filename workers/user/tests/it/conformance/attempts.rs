@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-
-use super::now;
 use users::domain::{CounterKey, Quota};
 use users::store::{Taken, UserStore};
+
+use super::now;
 
 const QUOTA: Quota = Quota {
     burst: 5,

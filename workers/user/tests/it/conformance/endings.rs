@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-
-use super::{ada, another_password, find, is_kept, now, session, user};
 use users::domain::Session;
 use users::store::UserStore;
+
+use super::{ada, another_password, find, is_kept, now, session, user};
 
 const OLD: Duration = Duration::from_secs(60);
 

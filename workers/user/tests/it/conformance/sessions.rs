@@ -7,10 +7,10 @@ use contract::id::SessionId;
 use contract::page::{PageRequest, decode};
 use contract::revocation::Ended;
 use futures_util::future::join_all;
-
-use super::{ada, another_password, find, is_kept, now, session, user};
 use users::domain::{LIFETIME, RefreshToken, Session, Shown, User};
 use users::store::{SessionKey, UserStore};
+
+use super::{ada, another_password, find, is_kept, now, session, user};
 
 /// A new session in the store with its token.
 async fn start(store: &Arc<dyn UserStore>, user: &User) -> (Session, RefreshToken) {

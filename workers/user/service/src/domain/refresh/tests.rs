@@ -1,5 +1,6 @@
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
 
 const START: Timestamp = Timestamp::UNIX_EPOCH;
 

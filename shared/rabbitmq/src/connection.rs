@@ -1,7 +1,7 @@
 //! One connection: it ends at the first error, for all who use it, and at once.
 //!
 //! The driver closes politely and waits for the broker's answer, on a thread of its own; with a
-//! broker that hangs, each attempt would leave a thread behind. So a [`Link`] keeps a second handle
+//! broker that hangs, each attempt would leave a thread behind. So a [`BrokerConnection`] keeps a second handle
 //! of the socket and shuts that down. And a call that was made while the connection broke may never
 //! be answered, so each call also watches for that.
 
@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use events::bus::{BusError, Queue, Topology};
 use futures_util::{Stream, StreamExt};
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig};
@@ -18,8 +19,7 @@ use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKi
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{bus_error, late, topology};
-use events::bus::{BusError, Queue, Topology};
+use super::error::{bus_error, late};
 
 /// How long the broker may take to answer anything but a connection attempt.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,22 +28,14 @@ pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection.
-pub(super) struct Link {
+pub(super) struct BrokerConnection {
     connection: Connection,
     topology: Topology,
     socket: Socket,
     dead: CancellationToken,
 }
 
-impl Link {
-    /// With the topology declared on it.
-    pub(super) async fn open(uri: &AMQPUri, topology: &Topology) -> Result<Self, BusError> {
-        let link = Self::connect(uri, topology).await?;
-        topology::declare(&link).await?;
-        topology::check(&link).await?;
-        Ok(link)
-    }
-
+impl BrokerConnection {
     /// With nothing declared on it.
     pub(super) async fn connect(uri: &AMQPUri, topology: &Topology) -> Result<Self, BusError> {
         // Where this fails or is dropped, the socket goes with it and takes the connection along.
@@ -137,7 +129,7 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for BrokerConnection {
     fn drop(&mut self) {
         self.kill();
     }

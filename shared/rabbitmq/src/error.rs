@@ -1,0 +1,23 @@
+//! What a failed call means to whoever made it.
+
+use std::time::Duration;
+
+use events::bus::BusError;
+use lapin::ErrorKind;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+pub(super) fn late(what: &str, deadline: Duration) -> BusError {
+    BusError::Unavailable(format!("no answer to {what} within {deadline:?}").into())
+}
+
+/// Tells what somebody has to repair from what passes by itself.
+pub(super) fn bus_error(error: lapin::Error) -> BusError {
+    use AMQPErrorKind::{Hard, Soft};
+    if let ErrorKind::ProtocolError(refusal) = error.kind()
+        && let Soft(AMQPSoftError::ACCESSREFUSED | AMQPSoftError::PRECONDITIONFAILED)
+        | Hard(AMQPHardError::NOTALLOWED) = refusal.kind()
+    {
+        return BusError::Refused(refusal.get_message().to_string());
+    }
+    BusError::Unavailable(error.into())
+}

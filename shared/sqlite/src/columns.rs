@@ -1,0 +1,41 @@
+//! What columns hold, and how it is read back.
+
+use jiff::Timestamp;
+use rusqlite::Row;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a column of times holds.
+pub fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// The time in a column.
+pub fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(row.get(column)?).map_err(unreadable)
+}
+
+/// The text in a column, read as something that not every text is.
+pub fn parsed<T>(
+    row: &Row<'_>,
+    column: &str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    parse(row.get_ref(column)?.as_str()?)
+        .ok_or_else(|| unreadable(format!("`{column}` holds something else")))
+}
+
+/// The JSON in a column.
+pub fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(unreadable)
+}
+
+/// What a column of JSON holds.
+pub fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(unreadable)
+}
+
+/// An error of a job or query for data that cannot be what it should be.
+pub fn unreadable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(why.into())
+}
