@@ -7,8 +7,5 @@ find_edge "${EDGE_URL:-}"
 cd "$ROOT"
 umask 022
 quick=${CARGO_TARGET_DIR:-$ROOT/target}/quick
-# Where `make run` was built, the demo is nearly there; elsewhere it needs little.
-features=(--no-default-features)
-[[ ! -x $quick/standalone ]] || features=()
-cargo build --profile quick --locked --quiet -p standalone "${features[@]}" --bin demo
+cargo build --profile quick --locked --quiet -p tools --bin demo
 exec "$quick/demo" --url "$edge"

@@ -5,8 +5,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$NATIVE/settings.sh"
 source "$NATIVE/services.sh"
 
+standalone=$(standalone_setting PID)
+if [[ -n $standalone ]]; then
+  begin=$(now_ms)
+  kill -TERM "$standalone"
+  gone() { [[ -z $(standalone_setting PID) ]]; }
+  # Longer than any drain.
+  wait_until 40 gone || fail "make run (process $standalone) did not stop when asked; kill -9 $standalone ends it"
+  say "make run is stopped ($(since "$begin"))."
+fi
 [[ -d $SERVICES ]] || {
-  say "Nothing runs."
+  [[ -n $standalone ]] || say "Nothing runs."
   exit 0
 }
 if [[ -z ${SLUICE_LOCKED:-} ]]; then

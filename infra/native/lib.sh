@@ -72,6 +72,12 @@ reachable() { curl --silent --output /dev/null --max-time 5 "$1/"; }
 
 # What `make up` has written, while it runs, and what `make compose-up` has chosen, until `make compose-down`.
 native_setting() { if [[ -d $RUN/pids ]]; then written "$RUN/platform.env" "$1"; fi; }
+# What `make run` has noted, while its process lives.
+standalone_setting() {
+  local pid
+  pid=$(written "$RUN/standalone.env" PID)
+  if [[ -n $pid && $(readlink "/proc/$pid/exe" 2>/dev/null) == */standalone* ]]; then written "$RUN/standalone.env" "$1"; fi
+}
 compose_setting() { written "$RUN/compose/compose.env" "$1"; }
 compose_edge() {
   local address
@@ -84,7 +90,7 @@ compose_edge() {
 find_edge() {
   local candidates=("$1")
   have curl || fail "curl is missing: install it, then run this again"
-  [[ -n $1 ]] || candidates=("$(native_setting EDGE_URL)" "$(compose_edge)" "http://127.0.0.1:${PORT[nginx]}")
+  [[ -n $1 ]] || candidates=("$(native_setting EDGE_URL)" "$(standalone_setting EDGE_URL)" "$(compose_edge)" "http://127.0.0.1:${PORT[nginx]}")
   for edge in "${candidates[@]}"; do
     if [[ -n $edge ]] && reachable "$edge"; then return; fi
   done

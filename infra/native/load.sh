@@ -49,7 +49,7 @@ if [[ $command == run ]]; then "$NATIVE/install.sh" load; fi
 
 cd "$ROOT"
 umask 022
-cargo build --release --locked --quiet -p standalone --no-default-features --bin load
+cargo build --release --locked --quiet -p tools --bin load
 umask 077
 PATH=$PATH:$TOOLS/bin
 # Each connection is a file, on both sides.

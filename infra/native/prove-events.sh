@@ -16,7 +16,8 @@ mkdir -p "$(dirname "$out")"
 PROVE_OUT=$(realpath "$out")
 export PROVE_OUT
 echo "Building (the first time takes minutes)"
-# As released, but for the fail points. The other packages are named for their binaries, which this one starts.
-cargo build --release --workspace --features standalone/servers --locked --quiet --bins --test prove
-cargo test --release --workspace --features standalone/servers --locked --quiet --test prove -- --nocapture
+# As released, but for the fail points. The other packages are named for their binaries, which the proof starts.
+packages=(-p prove -p gateway -p user-worker -p task-worker -p notification-worker)
+cargo build --release --locked --quiet "${packages[@]}" --bins --test events
+cargo test --release --locked --quiet "${packages[@]}" --test events -- --nocapture
 echo "The result, as JSON: $out"

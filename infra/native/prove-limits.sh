@@ -16,6 +16,7 @@ PROVE_SVG=$(realpath "$svg")
 export PROVE_OUT PROVE_SVG
 echo "Building (the first time takes minutes)"
 # As released: a debug build is not what anybody limits with.
-cargo test --release --locked --quiet -p gateway --test limits --no-run
-cargo test --release --locked --quiet -p gateway --test limits -- --nocapture
+cargo build --release --locked --quiet -p gateway
+cargo test --release --locked --quiet -p prove --test limits --no-run
+cargo test --release --locked --quiet -p prove --test limits -- --nocapture
 echo "The result: $out, $svg"

@@ -35,7 +35,7 @@ ulimit -n "$(ulimit -Hn)"
 out=${OUT:-$RUN/proofs/outage.json}
 mkdir -p "$(dirname "$out")" "$RUN/load"
 umask 022
-cargo build --release --locked --quiet -p standalone --no-default-features --bin load
+cargo build --release --locked --quiet -p tools --bin load
 umask 077
 PATH=$PATH:$TOOLS/bin
 processes=()

@@ -8,6 +8,9 @@ have cc || fail "a C compiler is missing: install gcc or clang (Debian: apt-get 
 cd "$ROOT"
 umask 022
 # Cargo shows its own progress. The demo with it: what comes next should not have to wait.
-cargo build --profile quick --locked -p standalone --bin standalone --bin demo
+cargo build --profile quick --locked -p standalone -p tools --bin standalone --bin demo
+# For `make status` and `make down`.
+mkdir -p "$RUN"
+export RUN_FILE=$RUN/standalone.env
 read -r -a arguments <<<"${ARGS:-}"
 exec "${CARGO_TARGET_DIR:-$ROOT/target}/quick/standalone" "${arguments[@]}"

@@ -6,8 +6,11 @@ source "$NATIVE/settings.sh"
 source "$NATIVE/services.sh"
 
 [[ -r $RUN/settings.bash ]] && load_settings
-if ! have s6-svscanctl || ! supervisor_runs; then
-  say "Nothing runs. Start it: make up"
+stack=false
+if have s6-svscanctl && supervisor_runs; then stack=true; fi
+standalone=$(standalone_setting PID)
+if ! $stack && [[ -z $standalone ]]; then
+  say "Nothing runs. Start it: make run, or make up"
   exit 0
 fi
 
@@ -25,7 +28,15 @@ age() {
 row='%-23s %8s  %-9s %8s  %-6s %9s  %s\n'
 # shellcheck disable=SC2059 # the format is the variable, on purpose
 print_row() { printf "$row" "$@"; }
+rss_of() { awk '/^VmRSS/ {printf "%.1f MiB", $2 / 1024}' "/proc/$1/status" 2>/dev/null || printf -- -; }
 print_row NAME PID STATE UPTIME READY RSS ADDRESS
+if [[ -n $standalone ]]; then
+  ready=no
+  if curl --silent --fail --output /dev/null --max-time 3 "$(standalone_setting ADMIN_URL)/readyz"; then ready=yes; fi
+  edge=$(standalone_setting EDGE_URL)
+  print_row standalone "$standalone" up "$(age "$(ps -o etimes= -p "$standalone" | tr -d ' ')")" "$ready" "$(rss_of "$standalone")" "${edge#http://}"
+fi
+$stack || exit 0
 for name in "${ALL[@]}"; do
   if external "$name"; then
     # shellcheck disable=SC2153 # GIVEN is settings.sh's
@@ -42,6 +53,5 @@ for name in "${ALL[@]}"; do
   pid=$(pid_of "$name")
   ready=no
   if is_ready "$name"; then ready=yes; fi
-  rss=$(awk '/^VmRSS/ {printf "%.1f MiB", $2 / 1024}' "/proc/$pid/status" 2>/dev/null || printf -- -)
-  print_row "$name" "$pid" up "$(age "$(stat_of "$name" updownfor)")" "$ready" "$rss" "$address"
+  print_row "$name" "$pid" up "$(age "$(stat_of "$name" updownfor)")" "$ready" "$(rss_of "$pid")" "$address"
 done

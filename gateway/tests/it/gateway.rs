@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Client, Process, eventually, free_port};
+use testkit::{Client, Process, binary, eventually, free_port};
 
 /// The secret of the issuer, and the key towards the workers.
 pub(crate) const SECRET: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -114,7 +114,7 @@ services:
 {top}
 "#
         );
-        let launch = Process::named("gateway").program(env!("CARGO_BIN_EXE_gateway"));
+        let launch = Process::named("gateway").program(binary("gateway"));
         let file = launch.file("gateway.yaml", config);
         let process = launch.arg("--config").arg(file).start();
         Gateway {

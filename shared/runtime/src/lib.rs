@@ -17,6 +17,7 @@ pub mod client;
 pub mod operations;
 pub mod readiness;
 pub mod serve;
+pub mod sse;
 mod stall;
 
 pub mod process;

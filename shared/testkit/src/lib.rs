@@ -32,7 +32,6 @@ mod chaos;
 mod client;
 mod eventually;
 mod signed;
-pub mod sse;
 
 pub use self::chaos::ChaosProxy;
 pub use self::client::{Client, EventStream, NoEvent, Reply, Request, SendError, SseEvent, raw};

@@ -1,4 +1,4 @@
-//! The whole platform in one process, and the story that shows it from outside.
+//! The whole platform in one process: what `make run` starts, and the way from there into MongoDB.
 //!
 //! The only crate that knows the gateway and every worker. It composes them; what they do is theirs.
 
@@ -6,7 +6,3 @@ pub mod home;
 pub mod platform;
 pub mod single;
 pub mod transfer;
-
-pub mod demo;
-pub mod load;
-mod stream;

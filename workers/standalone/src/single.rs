@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,9 @@ pub struct Options {
         default_value = "0.0"
     )]
     pub access_log_sample: String,
+    /// Where it is noted what runs, for `make status` and `make down`.
+    #[arg(long, env = "RUN_FILE", value_name = "FILE", hide = true)]
+    pub run_file: Option<PathBuf>,
 }
 
 /// The built-in configuration of the gateway.
@@ -81,6 +84,7 @@ pub struct Single {
     platform: Platform,
     started: Duration,
     options: Options,
+    _note: Option<RunNote>,
     /// Let go of last of all.
     _home: Home,
 }
@@ -107,10 +111,15 @@ impl Single {
             hashing: users::Hashing::default(),
         };
         let platform = Platform::start(settings, PATIENCE).await?;
+        let note = options.run_file.as_deref();
+        let note = note
+            .map(|file| RunNote::write(file, &options))
+            .transpose()?;
         Ok(Self {
             platform,
             started: began.elapsed(),
             options,
+            _note: note,
             _home: home,
         })
     }
@@ -144,6 +153,30 @@ Ctrl-C ends it; nothing is lost.",
         };
         let stopped = self.platform.stop().await;
         failed.map_or(stopped, Err)
+    }
+}
+
+/// A file of shell assignments that exists while this process serves.
+struct RunNote(PathBuf);
+
+impl RunNote {
+    fn write(file: &Path, options: &Options) -> anyhow::Result<Self> {
+        let url = |address| format!("http://{}", runtime::process::reachable(address));
+        let text = format!(
+            "PID='{}'\nEDGE_URL='{}'\nADMIN_URL='{}'\n",
+            std::process::id(),
+            url(options.listen),
+            url(options.admin),
+        );
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self(file.to_owned()))
+    }
+}
+
+impl Drop for RunNote {
+    fn drop(&mut self) {
+        // One that is left behind names a process that is gone, and fools nobody.
+        std::fs::remove_file(&self.0).ok();
     }
 }
 

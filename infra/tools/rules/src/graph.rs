@@ -7,27 +7,34 @@ use crate::source::{Modules, Names};
 /// How many re-exports a name is followed through.
 const MAX_REEXPORTS: usize = 16;
 
-pub(crate) fn circles(modules: &Modules) -> Vec<Vec<String>> {
-    let mut uses: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+pub(crate) type Uses = BTreeMap<String, BTreeSet<String>>;
+
+/// Each file, and the files that define what it names.
+pub(crate) fn uses(modules: &Modules) -> Uses {
+    let mut uses = Uses::new();
     for module in modules.values() {
-        let from = uses.entry(module.file.as_str()).or_default();
+        let from = uses.entry(module.file.clone()).or_default();
         for path in &module.paths {
             if let Some(to) = file_of(modules, path, MAX_REEXPORTS).filter(|to| *to != module.file)
             {
-                from.insert(to);
+                from.insert(to.to_owned());
             }
         }
     }
-    let reach: BTreeMap<&str, BTreeSet<&str>> = uses
+    uses
+}
+
+pub(crate) fn circles(uses: &Uses) -> Vec<Vec<String>> {
+    let reach: Uses = uses
         .keys()
-        .map(|file| (*file, reachable(&uses, file)))
+        .map(|file| (file.clone(), reachable(uses, file)))
         .collect();
     let mut found = BTreeSet::new();
     for (file, there) in &reach {
         let circle: Vec<String> = there
             .iter()
             .filter(|other| reach[*other].contains(file))
-            .map(|other| (*other).to_owned())
+            .cloned()
             .collect();
         if circle.len() > 1 {
             found.insert(circle);
@@ -37,12 +44,12 @@ pub(crate) fn circles(modules: &Modules) -> Vec<Vec<String>> {
 }
 
 /// Every file that `from` uses, whatever lies between.
-fn reachable<'a>(uses: &BTreeMap<&'a str, BTreeSet<&'a str>>, from: &str) -> BTreeSet<&'a str> {
+fn reachable(uses: &Uses, from: &str) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
-    let mut next: Vec<&str> = uses[from].iter().copied().collect();
+    let mut next: Vec<&String> = uses[from].iter().collect();
     while let Some(file) = next.pop() {
-        if seen.insert(file) {
-            next.extend(uses.get(file).into_iter().flatten().copied());
+        if seen.insert(file.clone()) {
+            next.extend(uses.get(file).into_iter().flatten());
         }
     }
     seen

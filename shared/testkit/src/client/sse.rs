@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use crate::sse::{Event, Parser};
+use runtime::sse::{Event, Parser};
 
 /// One event, with the fields that were sent with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,6 +20,5 @@ mod limits;
 mod process;
 mod refusals;
 mod revocation;
-mod rules;
 mod story;
 mod streaming;

@@ -1,6 +1,6 @@
 //! The demo's story, which checks every answer against the contract, holds at a gateway.
 
-use standalone::demo;
+use tools::demo;
 
 use crate::echo::Echo;
 use crate::world::World;

@@ -5,4 +5,5 @@
 mod checker;
 mod dependencies;
 mod modules;
+mod services;
 mod workspace;

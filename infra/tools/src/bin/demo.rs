@@ -21,6 +21,6 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = !arguments.no_color && !unwanted && stdout().is_terminal();
-    let told = standalone::demo::run(&arguments.url, colour, &mut stdout()).await;
+    let told = tools::demo::run(&arguments.url, colour, &mut stdout()).await;
     runtime::process::exit(told)
 }

@@ -11,6 +11,8 @@ use super::limits::Limits;
 use super::mix::Alike;
 use super::oha::Report;
 
+/// How many complaints about one process are printed.
+pub(super) const MOST_WRONG: usize = 5;
 /// From this multiple of what the limit owes on, it must have given all of it.
 const FAR_OVER: u64 = 3;
 

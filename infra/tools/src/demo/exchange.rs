@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use runtime::client::{Client, ClientError};
 use serde_json::Value;
 
-use super::contract;
+use super::conformance;
 use super::screen::Screen;
 
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -191,7 +191,7 @@ impl Answer {
     fn suits(mut self, call: &Call) -> anyhow::Result<Self> {
         self.has_status(call.status)?;
         self.has_headers(call)?;
-        let fits = contract::content_type(&self.headers, call.status, &self.body);
+        let fits = conformance::content_type(&self.headers, call.status, &self.body);
         self.holds(fits)?;
         if !self.body.is_empty() && self.json.is_null() {
             return Err(self.wrong("its body is not JSON"));
@@ -199,7 +199,7 @@ impl Answer {
         if call.status >= 400 {
             let path = call.path.split('?').next().unwrap_or_default();
             let id = self.header("x-request-id").unwrap_or_default();
-            let verdict = contract::problem(&self.json, call.status, path, id);
+            let verdict = conformance::problem(&self.json, call.status, path, id);
             self.holds(verdict)?;
             self.facts.push(format!("problem {}", self.text("/type")?));
         }
@@ -222,9 +222,9 @@ impl Answer {
         if self.header("x-request-id").is_none_or(str::is_empty) {
             return Err(self.wrong("it has no x-request-id, or several"));
         }
-        self.holds(contract::nothing_internal(&self.headers))?;
+        self.holds(conformance::nothing_internal(&self.headers))?;
         if call.limited {
-            self.holds(contract::rate_limit(&self.headers))?;
+            self.holds(conformance::rate_limit(&self.headers))?;
         }
         Ok(())
     }
@@ -252,17 +252,17 @@ impl Answer {
 
     /// The items of a list of the contract's shape, each with exactly these members.
     pub(super) fn items(&self, names: &[&str]) -> anyhow::Result<&[Value]> {
-        self.holds(contract::members(&self.json, contract::LIST))?;
+        self.holds(conformance::members(&self.json, conformance::LIST))?;
         let items = self.json["items"].as_array();
         let items = items.ok_or_else(|| self.wrong("`items` is not an array"))?;
         items
             .iter()
-            .try_for_each(|item| self.holds(contract::members(item, names)))?;
+            .try_for_each(|item| self.holds(conformance::members(item, names)))?;
         Ok(items)
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        contract::text(&self.headers, name)
+        conformance::text(&self.headers, name)
     }
 
     /// Shows what was right.

@@ -76,7 +76,10 @@ impl Stack {
         for _ in 0..2 {
             let (http, admin) = (local(), local());
             let launch = Process::named("gateway").program(binary("gateway"));
-            let file = launch.file("gateway.yaml", include_str!("../it/gateway.yaml"));
+            let file = launch.file(
+                "gateway.yaml",
+                include_str!("../../../../../workers/standalone/tests/it/gateway.yaml"),
+            );
             let mut launch = launch
                 .arg("--config")
                 .arg(file)

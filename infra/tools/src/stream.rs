@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use runtime::sse::{Event, Parser};
 use serde_json::Value;
-use testkit::sse::{Event, Parser};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use standalone::load::outage::{self, Outage};
-use standalone::load::{self, Settings};
+use tools::load::outage::{self, Outage};
+use tools::load::{self, Settings};
 
 /// Loads a running platform with oha and checks every answer.
 #[derive(Parser)]

@@ -7,9 +7,7 @@
 //! `PROVE_OPERATIONS`, `PROVE_FAULTS`, `PROVE_CLIENTS`, `PROVE_SEED` and `PROVE_OUT` (a file for the
 //! result, as JSON).
 
-#![cfg(feature = "servers")]
-
-#[path = "../servers/backlog.rs"]
+#[path = "../../../../../workers/standalone/tests/servers/backlog.rs"]
 #[expect(dead_code, reason = "the other tests wait otherwise")]
 mod backlog;
 mod clients;

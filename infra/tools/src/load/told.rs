@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Answer, Api, Ask};
 use super::lane::Actor;
+use super::ledger::MOST_WRONG;
 use super::limits::Limits;
-use super::measure::MOST_WRONG;
 use super::oha::Latency;
 use super::record::{MixRecord, Row, RowSettings, milliseconds};
 use crate::stream::Stream;

@@ -12,7 +12,7 @@ mod checker;
 mod clients;
 mod costs;
 mod faults;
-#[path = "../it/gateway.rs"]
+#[path = "../../../../../gateway/tests/it/gateway.rs"]
 #[expect(dead_code, reason = "the other tests need more of it")]
 mod gateway;
 mod plot;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::api::{Answer, Api};
 use super::lane::{Actor, Lane, Pace};
-use super::ledger;
+use super::ledger::{self, MOST_WRONG};
 use super::mix::{Group, Mix, Push, Who};
 use super::oha::{Latency, Oha, Report, Run};
 use super::record::{MixRecord, Row, RowSettings, milliseconds};
@@ -28,8 +28,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_REFILL: f64 = 30.0;
 /// What the warm-up, the refill and the calls around the load take at most: tokens must outlive it.
 pub(super) const OVERHEAD: Duration = Duration::from_secs(90);
-/// So much of what is wrong with one process is told.
-pub(super) const MOST_WRONG: usize = 5;
 /// A pace that is not held to this share is told.
 pub(super) const HELD: f64 = 0.95;
 

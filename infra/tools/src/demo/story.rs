@@ -7,7 +7,7 @@ use http::header::{ACCEPT, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderName, Method};
 use serde_json::{Value, json};
 
-use super::contract::{self, NOTIFICATION, TASK, TOKENS, USER};
+use super::conformance::{self, NOTIFICATION, TASK, TOKENS, USER};
 use super::exchange::{Answer, Call, Http};
 use super::screen::Screen;
 use crate::stream::Stream;
@@ -67,11 +67,11 @@ impl<'a> Story<'a> {
 
     pub(super) async fn registers(&mut self) -> anyhow::Result<Account> {
         self.screen.step("A client registers")?;
-        let email = format!("{}@example.com", ::contract::id::UserId::new());
+        let email = format!("{}@example.com", contract::id::UserId::new());
         let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
         let call = Call::new(Method::POST, "/api/users/register", 201).json(body);
         let mut answer = self.exchange(call).await?;
-        answer.holds(contract::members(&answer.json, USER))?;
+        answer.holds(conformance::members(&answer.json, USER))?;
         let id = answer.text("/id")?;
         let location = answer.header("location").map(str::to_owned);
         answer.check(
@@ -89,8 +89,8 @@ impl<'a> Story<'a> {
         let body = json!({"email": account.email, "password": PASSWORD});
         let call = Call::new(Method::POST, "/api/users/login", 200).json(body);
         let mut answer = self.exchange(call).await?;
-        answer.holds(contract::members(&answer.json, TOKENS))?;
-        answer.holds(contract::members(&answer.json["user"], USER))?;
+        answer.holds(conformance::members(&answer.json, TOKENS))?;
+        answer.holds(conformance::members(&answer.json["user"], USER))?;
         let bearer = answer.json["token_type"] == "Bearer" && answer.json["expires_in"] == 600;
         answer.check(bearer, "a bearer token for ten minutes")?;
         let token = answer.text("/access_token")?;
@@ -101,7 +101,7 @@ impl<'a> Story<'a> {
         let mut answer = self
             .exchange(Call::get("/api/users/me", 200).bearer(&token)?)
             .await?;
-        answer.holds(contract::members(&answer.json, USER))?;
+        answer.holds(conformance::members(&answer.json, USER))?;
         answer.check(
             answer.json["id"] == account.id,
             "the token speaks for this user",
@@ -141,7 +141,7 @@ impl<'a> Story<'a> {
             .json(sent.clone())
             .bearer(&login.token)?;
         let mut answer = self.exchange(call).await?;
-        answer.holds(contract::members(&answer.json, TASK))?;
+        answer.holds(conformance::members(&answer.json, TASK))?;
         let task = self.task_of(&mut answer)?;
         let location = answer.header("location").map(str::to_owned);
         answer.check(
@@ -179,7 +179,7 @@ impl<'a> Story<'a> {
         let mut answer = self
             .exchange(Call::get(&first.path, 200).bearer(&login.token)?)
             .await?;
-        answer.holds(contract::members(&answer.json, TASK))?;
+        answer.holds(conformance::members(&answer.json, TASK))?;
         let etag = answer.header("etag") == Some(&first.etag);
         answer.check(etag, "the same ETag as when it was created")?;
         answer.pass(&mut self.screen)?;
@@ -202,7 +202,7 @@ impl<'a> Story<'a> {
                 .bearer(&login.token)
         };
         let mut answer = self.exchange(call(200)?).await?;
-        answer.holds(contract::members(&answer.json, TASK))?;
+        answer.holds(conformance::members(&answer.json, TASK))?;
         let changed = self.task_of(&mut answer)?;
         answer.check(is_within(&patch, &answer.json), "the change")?;
         let kept = answer.json["title"] == "Water the plants";
@@ -252,7 +252,7 @@ impl<'a> Story<'a> {
                 );
             };
             let notification = &arrival.notification;
-            contract::members(notification, NOTIFICATION)
+            conformance::members(notification, NOTIFICATION)
                 .map_err(anyhow::Error::msg)
                 .with_context(|| {
                     format!("a notification is not as the contract says: {notification}")
@@ -318,7 +318,7 @@ impl<'a> Story<'a> {
             .json(json!({"read": true}))
             .bearer(&login.token)?;
         let mut answer = self.exchange(call).await?;
-        answer.holds(contract::members(&answer.json, NOTIFICATION))?;
+        answer.holds(conformance::members(&answer.json, NOTIFICATION))?;
         answer.check(answer.json["read"] == true, "marked as read")?;
         answer.pass(&mut self.screen)?;
         self.unread(login, count - 1).await
@@ -348,7 +348,7 @@ impl<'a> Story<'a> {
 
     pub(super) async fn cannot_be_somebody_else(&mut self, login: &Login) -> anyhow::Result<()> {
         self.screen.step("A forged x-user-id changes nothing")?;
-        let somebody = ::contract::id::UserId::new();
+        let somebody = contract::id::UserId::new();
         let call = Call::get("/api/users/me", 200)
             .bearer(&login.token)?
             .header(HeaderName::from_static("x-user-id"), somebody.as_str())?;
