@@ -4,6 +4,7 @@
 //! It knows nothing but a URL: what it shows works for any client. It stops at the first answer that
 //! is not as the contract says. Called by `make demo` and by the end-to-end tests.
 
+mod change;
 mod conformance;
 mod exchange;
 mod screen;

@@ -7,6 +7,7 @@ use http::header::{ACCEPT, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderName, Method};
 use serde_json::{Value, json};
 
+use super::change::{Change, is_within};
 use super::conformance::{self, NOTIFICATION, TASK, TOKENS, USER};
 use super::exchange::{Answer, Call, Http};
 use super::screen::Screen;
@@ -34,14 +35,6 @@ pub(super) struct Task {
     path: String,
     etag: String,
     version: u64,
-}
-
-/// A change whose notification must come.
-struct Change {
-    kind: &'static str,
-    task_id: String,
-    version: u64,
-    answered: Instant,
 }
 
 pub(super) struct Story<'a> {
@@ -390,22 +383,6 @@ impl<'a> Story<'a> {
             version: version.unwrap_or_default(),
         })
     }
-}
-
-impl Change {
-    fn is_told_by(&self, notification: &Value) -> bool {
-        notification["type"] == self.kind
-            && notification["task_id"] == self.task_id.as_str()
-            && notification["task_version"] == self.version
-    }
-}
-
-/// Whether `object` has every member of `part`, as it is there.
-fn is_within(part: &Value, object: &Value) -> bool {
-    part.as_object().is_some_and(|part| {
-        part.iter()
-            .all(|(name, value)| object.get(name) == Some(value))
-    })
 }
 
 fn ms(duration: Duration) -> f64 {

@@ -1,10 +1,6 @@
 //! The platform end to end, on files in a temporary folder: each test has its own. The same facts hold
 //! on real servers: see the binary `servers`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "tests panic, and so do the functions they share"
-)]
 
 mod connection;
 mod echo;

@@ -63,6 +63,7 @@ async fn gather(folder: &Path) -> (Vec<Value>, String) {
         config: None,
         log: "warn".to_owned(),
         access_log_sample: "0.0".to_owned(),
+        run_file: None,
     };
     let http = Client::new(format!("http://{}", options.listen));
     let single = Single::start(options).await.expect("it gets ready");
