@@ -4,6 +4,7 @@ mod limits;
 mod listeners;
 mod secrets;
 mod services;
+mod snapshots;
 mod variables;
 
 use std::collections::HashMap;
