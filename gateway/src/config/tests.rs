@@ -212,7 +212,7 @@ fn anchors_aliases_and_tags_are_errors() {
             "{SMALL}drain: &drain {{grace: 5s}}\naccess_log: *drain\n"
         )),
         [
-            format!("gateway.yaml:10:15: {message}"),
+            format!("gateway.yaml:10:8: {message}"),
             format!("gateway.yaml:11:13: {message}")
         ]
     );
