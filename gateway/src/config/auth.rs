@@ -1,4 +1,4 @@
-//! `auth`: whose tokens are believed, and by which keys.
+//! `auth`: the token issuers and their keys.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,94 +7,88 @@ use http::{HeaderName, Uri};
 use runtime::secret::Secret;
 
 use super::model::{Algorithm, Auth, Issuer, KeySource};
-use super::scalars::{duration_or_zero, one_of};
-use super::value::{Section, Value};
+use super::scalars::{duration_or_zero, flag, one_of};
+use super::setting::{Section, Setting};
 
-/// As RFC 7518 asks: the size of the hash.
+/// RFC 7518 requires a key as long as the hash.
 const MIN_SECRET_BYTES: usize = 32;
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(5);
 
-pub(super) fn auth(value: &Value<'_>) -> Option<Auth> {
-    value.section(|keys| {
-        let leeway = keys.optional("leeway", |v| v.parse(duration_or_zero));
-        let mut names = Vec::new();
-        let issuers = keys.required("issuers", |v| {
-            let issuers = v.list(|v| issuer(v, &mut names))?;
-            match issuers.is_empty() {
-                true => v.refuse("names no issuer; no token could ever be valid"),
-                false => Some(issuers),
-            }
-        });
-        Some(Auth {
-            leeway: leeway.unwrap_or(DEFAULT_LEEWAY),
-            issuers: issuers?,
-        })
+pub(super) fn auth(keys: &mut Section<'_, '_>) -> Option<Auth> {
+    let leeway = keys.parse("leeway", duration_or_zero);
+    let mut names = Vec::new();
+    let issuers = keys.required("issuers", |v| {
+        let issuers = v.list(|v| v.section(|keys| issuer(keys, &mut names)))?;
+        match issuers.is_empty() {
+            true => v.refuse("names no issuer; no token could ever be valid"),
+            false => Some(issuers),
+        }
+    });
+    Some(Auth {
+        leeway: leeway.unwrap_or(DEFAULT_LEEWAY),
+        issuers: issuers?,
     })
 }
 
-fn issuer(value: &Value<'_>, names: &mut Vec<String>) -> Option<Issuer> {
-    value.section(|keys| {
-        let issuer = keys.required("issuer", |v| {
-            let name = v.parse(not_empty)?;
-            if names.contains(&name) {
-                return v.refuse(format!("the issuer `{name}` stands there already"));
-            }
-            names.push(name.clone());
-            Some(name)
-        });
-        let audience = keys.required("audience", |v| v.parse(not_empty));
-        let source = key_source(keys);
-        let algorithms = algorithms(keys, source.as_ref());
-        let claims_to_headers = match keys.get("claims_to_headers") {
-            Some(value) => claims_to_headers(&value),
-            None => Some(BTreeMap::new()),
-        };
-        Some(Issuer {
-            issuer: issuer?,
-            audience: audience?,
-            keys: source?,
-            algorithms: algorithms?,
-            claims_to_headers: claims_to_headers?,
-        })
+/// `names` holds the issuers read so far.
+fn issuer(keys: &mut Section<'_, '_>, names: &mut Vec<String>) -> Option<Issuer> {
+    let issuer = keys.required("issuer", |v| {
+        let name = v.parse(not_empty)?;
+        if names.contains(&name) {
+            return v.refuse(format!("the issuer `{name}` stands there already"));
+        }
+        names.push(name.clone());
+        Some(name)
+    });
+    let audience = keys.required("audience", |v| v.parse(not_empty));
+    let source = key_source(keys);
+    let algorithms = algorithms(keys, source.as_ref());
+    let claims_to_headers = match keys.get("claims_to_headers") {
+        Some(claims) => claims_to_headers(&claims),
+        None => Some(BTreeMap::new()),
+    };
+    Some(Issuer {
+        issuer: issuer?,
+        audience: audience?,
+        keys: source?,
+        algorithms: algorithms?,
+        claims_to_headers: claims_to_headers?,
     })
 }
 
+/// Exactly one source.
 fn key_source(keys: &mut Section<'_, '_>) -> Option<KeySource> {
     const SOURCES: &str = "`jwks_url`, `jwks_file` or `hs256_secret` (or `hs256_secret_file`)";
     if let Some(discovery) = keys.get("discovery")
-        && discovery.parse(one_of(&[("true", true), ("false", false)])) == Some(true)
+        && discovery.parse(flag) == Some(true)
     {
         return discovery.refuse(format!(
             "`discovery` is not supported by this version; give {SOURCES}"
         ));
     }
     let (url, file) = (keys.get("jwks_url"), keys.get("jwks_file"));
-    let secret = keys.has_secret("hs256_secret");
-    let given = usize::from(url.is_some()) + usize::from(file.is_some()) + usize::from(secret);
-    if given > 1 {
-        return keys.refuse(format!(
-            "has more than one source of keys; keep one of {SOURCES}"
-        ));
-    }
-    if let Some(url) = url {
-        return url.parse(jwks_url).map(KeySource::JwksUrl);
-    }
-    if let Some(file) = file {
-        let path = file.file_path()?;
-        return match path.is_file() {
-            true => Some(KeySource::JwksFile(path)),
-            false => file.refuse(format!("{} is not a file", path.display())),
-        };
-    }
-    if secret {
-        return keys.secret("hs256_secret", |text| {
-            match text.len() >= MIN_SECRET_BYTES {
-                true => Ok(KeySource::SharedSecret(Secret::new(text))),
-                false => Err(format!("must have at least {MIN_SECRET_BYTES} bytes")),
+    match (url, file, keys.has_secret("hs256_secret")) {
+        (Some(url), None, false) => url.parse(jwks_url).map(KeySource::JwksUrl),
+        (None, Some(file), false) => {
+            let path = file.file_path()?;
+            match path.is_file() {
+                true => Some(KeySource::JwksFile(path)),
+                false => file.refuse(format!("{} is not a file", path.display())),
             }
-        });
+        }
+        (None, None, true) => keys.secret("hs256_secret", shared_secret),
+        (None, None, false) => keys.refuse(format!("has no source of keys; give {SOURCES}")),
+        _ => keys.refuse(format!(
+            "has more than one source of keys; keep one of {SOURCES}"
+        )),
     }
-    keys.refuse(format!("has no source of keys; give {SOURCES}"))
+}
+
+fn shared_secret(text: &str) -> Result<KeySource, String> {
+    match text.len() >= MIN_SECRET_BYTES {
+        true => Ok(KeySource::SharedSecret(Secret::new(text))),
+        false => Err(format!("must have at least {MIN_SECRET_BYTES} bytes")),
+    }
 }
 
 fn jwks_url(text: &str) -> Result<Uri, String> {
@@ -111,11 +105,11 @@ fn jwks_url(text: &str) -> Result<Uri, String> {
     }
 }
 
-/// The allow-list. A public key and a shared secret never stand together, so that nobody can pass
-/// the one off as the other.
+/// The allow-list. It never mixes public keys with a shared secret: otherwise an attacker could
+/// sign a token with the public key as the secret.
 fn algorithms(keys: &mut Section<'_, '_>, source: Option<&KeySource>) -> Option<Vec<Algorithm>> {
     let shared_secret = source.map(|source| matches!(source, KeySource::SharedSecret(_)));
-    let Some(value) = keys.get("algorithms") else {
+    let Some(list) = keys.get("algorithms") else {
         let default = match shared_secret {
             Some(true) => Algorithm::Hs256,
             _ => Algorithm::EdDsa,
@@ -123,7 +117,7 @@ fn algorithms(keys: &mut Section<'_, '_>, source: Option<&KeySource>) -> Option<
         return Some(vec![default]);
     };
     let mut seen = Vec::new();
-    let algorithms = value.list(|v| {
+    let algorithms = list.list(|v| {
         let algorithm = v.parse(one_of(&[
             ("EdDSA", Algorithm::EdDsa),
             ("ES256", Algorithm::Es256),
@@ -145,14 +139,14 @@ fn algorithms(keys: &mut Section<'_, '_>, source: Option<&KeySource>) -> Option<
         }
     })?;
     match algorithms.is_empty() {
-        true => value.refuse("names no algorithm; write for example [EdDSA]"),
+        true => list.refuse("names no algorithm; write for example [EdDSA]"),
         false => Some(algorithms),
     }
 }
 
-fn claims_to_headers(value: &Value<'_>) -> Option<BTreeMap<String, HeaderName>> {
+fn claims_to_headers(claims: &Setting<'_>) -> Option<BTreeMap<String, HeaderName>> {
     let mut headers = Vec::new();
-    let entries = value.named(|claim, v| {
+    let entries = claims.named(|claim, v| {
         let header = v.parse(claim_header)?;
         if headers.contains(&header) {
             return v.refuse(format!("`{header}` carries another claim already"));

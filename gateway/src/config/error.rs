@@ -1,9 +1,9 @@
-//! What is wrong with a configuration file, and where: `file:line:column: path.to.key: message`.
+//! The errors of a configuration file, printed as `file:line:column: path.to.key: message`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A position in the file, both parts counted from one.
+/// A position in the file; lines and columns count from one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub line: usize,
@@ -14,13 +14,24 @@ impl Place {
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// One error: its place, the path of the key (`services.users.upstreams[0]`, empty for the whole
-/// file), and what is wrong and what to write instead.
+/// One error of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     pub place: Place,
+    /// Of the key, `services.users.upstreams[0]`; empty for an error of the whole file.
     pub path: String,
+    /// What is wrong, and what to write instead.
     pub message: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(place: Place, path: String, message: impl Into<String>) -> Self {
+        Self {
+            place,
+            path,
+            message: message.into(),
+        }
+    }
 }
 
 /// Every error of one file, in the order of their places.
@@ -40,11 +51,8 @@ impl ConfigErrors {
     }
 
     pub(super) fn unreadable(file: &Path, why: &std::io::Error) -> Self {
-        let error = ConfigError {
-            place: Place::START,
-            path: String::new(),
-            message: format!("the file cannot be read: {why}"),
-        };
+        let message = format!("the file cannot be read: {why}");
+        let error = ConfigError::new(Place::START, String::new(), message);
         Self::new(file, vec![error])
     }
 

@@ -1,32 +1,34 @@
-//! `limits`: the policies, and their names wherever services use them.
+//! `limits`: the policies, and the lists that name them.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use super::declared::Declared;
 use super::model::{FailureMode, Limits, Policy, PolicyKey};
-use super::scalars::{count, name, one_of, rate};
-use super::value::{Section, Value, closest};
+use super::scalars::{count, flag, one_of, rate};
+use super::setting::{Section, Setting};
 
 const DEFAULT_IPV6_PREFIX: u8 = 64;
 
-/// The policies that could be read, and the names of all that are declared: a policy with an error
-/// of its own is not reported again wherever it is used.
+/// The section `limits`.
 pub(super) struct Policies {
-    pub(super) limits: Limits,
-    declared: Vec<String>,
+    pub(super) gateways: NonZeroU32,
+    declared: Declared<Policy>,
 }
 
 impl Policies {
-    /// Reads the key `limits` of the root.
     pub(super) fn read(root: &mut Section<'_, '_>) -> Self {
-        let mut declared = Vec::new();
-        let limits = root.optional("limits", |v| v.section(|keys| limits(keys, &mut declared)));
+        let (mut gateways, mut declared) = (None, None);
+        root.section("limits", |keys| {
+            gateways = keys.parse("gateways", count(1..=1000));
+            declared = keys.optional("policies", |v| Declared::read(v, policy));
+            Some(())
+        });
         Self {
-            limits: limits.unwrap_or(Limits {
-                gateways: NonZeroU32::MIN,
-                policies: Default::default(),
-            }),
-            declared,
+            gateways: gateways
+                .and_then(NonZeroU32::new)
+                .unwrap_or(NonZeroU32::MIN),
+            declared: declared.unwrap_or_else(Declared::nothing),
         }
     }
 
@@ -34,25 +36,32 @@ impl Policies {
         !self.declared.is_empty()
     }
 
-    /// A list of names, each once.
-    pub(super) fn list(&self, value: &Value<'_>) -> Option<Vec<Arc<Policy>>> {
+    pub(super) fn into_limits(self) -> Limits {
+        Limits {
+            gateways: self.gateways,
+            policies: self.declared.into_good().collect(),
+        }
+    }
+
+    /// A list of policies, each once.
+    pub(super) fn list(&self, names: &Setting<'_>) -> Option<Vec<Arc<Policy>>> {
         let mut seen = Vec::new();
-        value.list(|v| {
-            let policy = self.named(v)?;
+        names.list(|name| {
+            let policy = self.find(name)?;
             if seen.contains(&policy.name) {
-                return v.refuse(format!("`{}` stands there already", policy.name));
+                return name.refuse(format!("`{}` stands there already", policy.name));
             }
             seen.push(policy.name.clone());
             Some(policy)
         })
     }
 
-    /// A list for callers without a user.
-    pub(super) fn list_for_anonymous(&self, value: &Value<'_>) -> Option<Vec<Arc<Policy>>> {
-        value.list(|v| {
-            let policy = self.named(v)?;
+    /// A list of policies for callers without a user.
+    pub(super) fn list_for_anonymous(&self, names: &Setting<'_>) -> Option<Vec<Arc<Policy>>> {
+        names.list(|name| {
+            let policy = self.find(name)?;
             match policy.key {
-                PolicyKey::User => v.refuse(format!(
+                PolicyKey::User => name.refuse(format!(
                     "`{}` is keyed by user, and these callers have none; use a policy with \
                      `key: address`",
                     policy.name
@@ -62,87 +71,59 @@ impl Policies {
         })
     }
 
-    fn named(&self, value: &Value<'_>) -> Option<Arc<Policy>> {
-        let name = value.text()?;
-        if !self.declared.contains(&name) {
-            let declared = self.declared.iter().map(String::as_str);
-            return value.refuse(match closest(&name, declared) {
-                Some(known) => format!("no policy is called `{name}`; did you mean `{known}`?"),
-                None => format!("no policy is called `{name}`; declare it in `limits.policies`"),
-            });
-        }
-        self.limits.policies.get(&name).cloned()
+    fn find(&self, name: &Setting<'_>) -> Option<Arc<Policy>> {
+        self.declared.find(name, "policy", "limits.policies")
     }
-}
-
-fn limits(keys: &mut Section<'_, '_>, declared: &mut Vec<String>) -> Option<Limits> {
-    let gateways = keys.optional("gateways", |v| v.parse(count(1..=1000)));
-    let mut policies = Vec::new();
-    keys.optional("policies", |v| {
-        v.named(|name, v| {
-            declared.push(name.to_owned());
-            policies.push((name.to_owned(), policy(name, v)?));
-            Some(())
-        })
-    });
-    Some(Limits {
-        gateways: gateways
-            .and_then(NonZeroU32::new)
-            .unwrap_or(NonZeroU32::MIN),
-        policies: policies.into_iter().collect(),
-    })
 }
 
 /// One policy, `{key: user, rate: 100/s, burst: 200}`.
-fn policy(policy: &str, value: &Value<'_>) -> Option<Arc<Policy>> {
-    if let Err(why) = name(policy) {
-        return value.refuse(why);
-    }
-    value.section(|keys| {
-        let key = keys.required("key", |v| {
-            v.parse(one_of(&[
-                ("user", PolicyKey::User),
-                (
-                    "address",
-                    PolicyKey::Address {
-                        ipv6_prefix: DEFAULT_IPV6_PREFIX,
-                    },
-                ),
-                ("global", PolicyKey::Global),
-            ]))
-        });
-        let key = match (key, keys.get("ipv6_prefix")) {
-            (Some(PolicyKey::Address { .. }), Some(prefix)) => prefix
-                .parse(count(1..=128))
-                .and_then(|bits| u8::try_from(bits).ok())
-                .map(|ipv6_prefix| PolicyKey::Address { ipv6_prefix }),
-            (Some(_), Some(prefix)) => {
-                prefix.refuse("only means something with `key: address`; leave it out")
-            }
-            (key, _) => key,
-        };
-        let rate = keys.required("rate", |v| v.parse(rate));
-        let burst = keys.optional("burst", |v| v.parse(count(1..=u32::MAX)));
-        let on_redis_failure = keys.optional("on_redis_failure", |v| {
-            v.parse(one_of(&[
-                ("local", FailureMode::Local),
-                ("deny", FailureMode::Deny),
-                ("allow", FailureMode::Allow),
-            ]))
-        });
-        let max_in_flight = keys.optional("max_in_flight", |v| v.parse(count(1..=1_000_000)));
-        let shadow = keys.optional("shadow", |v| {
-            v.parse(one_of(&[("true", true), ("false", false)]))
-        });
-        let rate = rate?;
-        Some(Arc::new(Policy {
-            name: policy.to_owned(),
-            key: key?,
-            rate,
-            burst: burst.unwrap_or(rate.tokens),
-            on_redis_failure: on_redis_failure.unwrap_or(FailureMode::Local),
-            max_in_flight,
-            shadow: shadow.unwrap_or_default(),
-        }))
+fn policy(name: &str, keys: &mut Section<'_, '_>) -> Option<Policy> {
+    let key = policy_key(keys);
+    let rate = keys.required("rate", |v| v.parse(rate));
+    let burst = keys.parse("burst", count(1..=u32::MAX));
+    let on_redis_failure = keys.parse(
+        "on_redis_failure",
+        one_of(&[
+            ("local", FailureMode::Local),
+            ("deny", FailureMode::Deny),
+            ("allow", FailureMode::Allow),
+        ]),
+    );
+    let max_in_flight = keys.parse("max_in_flight", count(1..=1_000_000));
+    let shadow = keys.parse("shadow", flag);
+    let rate = rate?;
+    Some(Policy {
+        name: name.to_owned(),
+        key: key?,
+        rate,
+        burst: burst.unwrap_or(rate.tokens),
+        on_redis_failure: on_redis_failure.unwrap_or(FailureMode::Local),
+        max_in_flight,
+        shadow: shadow.unwrap_or_default(),
     })
+}
+
+fn policy_key(keys: &mut Section<'_, '_>) -> Option<PolicyKey> {
+    let by_address = PolicyKey::Address {
+        ipv6_prefix: DEFAULT_IPV6_PREFIX,
+    };
+    let key = keys.required("key", |v| {
+        v.parse(one_of(&[
+            ("user", PolicyKey::User),
+            ("address", by_address),
+            ("global", PolicyKey::Global),
+        ]))
+    });
+    let ipv6_prefix = keys.get("ipv6_prefix");
+    match (key?, ipv6_prefix) {
+        (PolicyKey::Address { .. }, Some(prefix)) => {
+            let bits = prefix.parse(count(1..=128))?;
+            let ipv6_prefix = u8::try_from(bits).ok()?;
+            Some(PolicyKey::Address { ipv6_prefix })
+        }
+        (_, Some(prefix)) => {
+            prefix.refuse("only means something with `key: address`; leave it out")
+        }
+        (key, None) => Some(key),
+    }
 }

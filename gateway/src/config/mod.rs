@@ -1,25 +1,36 @@
-//! The configuration file: one YAML document, checked whole, turned into immutable types.
+//! The configuration file: one YAML document, checked as a whole and turned into immutable types.
 //!
 //! [`Config::load`] reads the file, expands `${VAR}` and `${VAR:-default}`, fills in the defaults
-//! and checks every cross reference. It reports every error with its place, and never a half-read
-//! configuration: whoever holds a [`Config`] needs to check nothing again. Called at start, by
-//! `gateway --check FILE`, and at reload; [`crate::request::route::Table`] is built from the result.
+//! and checks every reference between sections. It reports every error with its place, and never
+//! returns a configuration with an error in it, so nothing that receives a [`Config`] checks it
+//! again. It runs at start, for `gateway --check FILE` and at reload; [`crate::route::Table`] is
+//! built from the result.
 //!
-//! It must never print a secret: values read as secrets appear in no error and in no `Debug`.
+//! Why not a ready-made deserializer: `serde` ends at the first error of a file, and so do the YAML
+//! loaders that give places. Only the YAML parser is a library; the rest is a reader of settings
+//! that carries on after an error.
 //!
-//! Paths inside the file (`…_file`) are relative to the folder of the configuration file.
+//! It must never print a secret: no error and no `Debug` output shows the value of a secret.
+//!
+//! Paths in the file (`…_file`) are relative to the folder of the configuration file.
 
-mod auth;
-mod error;
-mod limits;
 mod model;
+
+// Text to settings.
+mod error;
+mod setting;
+mod variables;
+mod yaml;
+
+// Settings to the model, section by section.
+mod auth;
+mod declared;
+mod limits;
 mod patterns;
 mod public;
-mod read;
+mod root;
 mod scalars;
 mod services;
-mod value;
-mod yaml;
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +42,11 @@ pub use model::{
     Rate, Redis, Revocation, Rule, Service, TimeoutOverrides, Timeouts, WhenStale,
 };
 pub(crate) use patterns::Patterns;
+pub use variables::Env;
 
 use std::path::Path;
 
-/// Looks up an environment variable; tests pass a map.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+use setting::{Setting, Source};
 
 impl Config {
     /// Reads and checks the file at `path`.
@@ -46,15 +57,14 @@ impl Config {
         }
     }
 
-    /// Checks `text` as if it stood in the file `path`, which names the errors and anchors the
-    /// relative paths, and is not read.
+    /// Checks `text` as if it were the content of the file `path`. That file is not read: `path`
+    /// appears in the errors, and relative paths start from its folder.
     pub fn parse(path: &Path, text: &str, env: Env<'_>) -> Result<Self, ConfigErrors> {
-        let reading = value::Reading::new(path.parent().unwrap_or(Path::new("")), env);
-        let config = yaml::parse(text, &|error| reading.report(error))
-            .map_err(|error| reading.report(error))
-            .ok()
-            .and_then(|root| read::config(&value::Value::root(&reading, &root)));
-        match (config, reading.into_errors()) {
+        let (tree, errors) = yaml::parse(text);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let source = Source::new(folder, env, errors);
+        let config = tree.and_then(|tree| Setting::root(&source, &tree).section(root::config));
+        match (config, source.into_errors()) {
             (Some(config), errors) if errors.is_empty() => Ok(config),
             (_, errors) => Err(ConfigErrors::new(path, errors)),
         }

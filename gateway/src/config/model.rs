@@ -1,7 +1,8 @@
 //! The checked configuration, as the rest of the gateway sees it.
 //!
 //! Plain immutable data: no parsing, no I/O, no defaults (the reader fills them in). References
-//! between parts of the file are already resolved: a rule holds its policies, not their names.
+//! between sections are resolved: a rule holds its policies, not their names. "Default" in a
+//! comment is what the reader fills in for a missing key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,14 +21,15 @@ use runtime::secret::Secret;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: Listen,
-    /// Peers whose `X-Forwarded-For` counts. Default: none.
+    /// The peers whose `X-Forwarded-For` is trusted. Default: none.
     pub trusted_proxies: Vec<IpNet>,
-    /// Keys that sign the identity towards the workers, newest first; the first one signs.
+    /// The keys that sign the identity in requests to the workers, newest first. Only the first
+    /// key signs.
     pub signing_keys: SigningKeys,
     pub auth: Auth,
-    /// Which service serves the feed of revoked sessions.
+    /// Where revoked sessions are read from. `None`: revocation is not checked.
     pub revocation: Option<Revocation>,
-    /// `None`: this process alone keeps the limits.
+    /// `None`: the limits are kept in this process alone.
     pub redis: Option<Redis>,
     pub limits: Limits,
     /// In the order of the file.
@@ -38,27 +40,27 @@ pub struct Config {
     pub drain: Drain,
 }
 
-/// Where the gateway listens, and how long it waits for a client.
+/// The addresses of the listeners, and how long they wait for a client.
 #[derive(Debug, Clone)]
 pub struct Listen {
     /// Plain HTTP/1.1 for clients.
     pub http: SocketAddr,
     /// Health, metrics and status; never public. Default: `127.0.0.1:9001`.
     pub admin: SocketAddr,
-    /// For a whole head, from its first byte. A new connection has as long for that byte.
-    /// Default: `10s`.
+    /// For a whole request head, from its first byte. A new connection has the same time to send
+    /// that byte. Default: `10s`.
     pub request_head_timeout: Duration,
-    /// For a connection without a request, and for a client that takes nothing of its answer.
+    /// For a connection without a request, and for a client that stops reading its answer.
     /// Default: `75s`.
     pub idle_timeout: Duration,
 }
 
-/// Whose bearer tokens are believed.
+/// The issuers whose bearer tokens are accepted.
 #[derive(Debug, Clone)]
 pub struct Auth {
     /// Tolerance for `exp` and `nbf`. Default: `5s`.
     pub leeway: Duration,
-    /// At least one; no two with the same `issuer`.
+    /// At least one issuer, each with its own name.
     pub issuers: Vec<Issuer>,
 }
 
@@ -67,24 +69,25 @@ pub struct Auth {
 pub struct Issuer {
     /// The `iss` claim.
     pub issuer: String,
-    /// The `aud` claim that is required.
+    /// The required `aud` claim.
     pub audience: String,
     pub keys: KeySource,
-    /// The allow-list. HS256 stands alone and only with [`KeySource::SharedSecret`].
-    /// Default: EdDSA, or HS256 with a shared secret.
+    /// The allow-list. HS256 is the only entry with [`KeySource::SharedSecret`], and never appears
+    /// with another source. Default: EdDSA, or HS256 with a shared secret.
     pub algorithms: Vec<Algorithm>,
-    /// Claim → the `x-claim-…` header that carries it to the workers. Each header once.
+    /// From the name of a claim to the `x-claim-…` header that carries it to the workers. No two
+    /// claims share a header.
     pub claims_to_headers: BTreeMap<String, HeaderName>,
 }
 
-/// Where an issuer's keys come from: exactly one of `jwks_url`, `jwks_file`, `hs256_secret`.
+/// The source of an issuer's keys: `jwks_url`, `jwks_file` or `hs256_secret`.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// Fetched over plain `http://` (the only scheme of this version).
+    /// Fetched over plain `http://`, the only scheme of this version.
     JwksUrl(Uri),
-    /// Exists as a file at the time of the check.
+    /// The file existed when the configuration was checked.
     JwksFile(PathBuf),
-    /// At least 32 bytes; the bytes of the text are the key.
+    /// The bytes of the text are the key; at least 32.
     SharedSecret(Secret),
 }
 
@@ -100,7 +103,7 @@ pub enum Algorithm {
 /// Where revoked sessions are read from.
 #[derive(Debug, Clone)]
 pub struct Revocation {
-    /// The name of the service whose workers serve the feed; it exists.
+    /// The name of the service whose workers serve the feed. The service exists.
     pub service: String,
     /// Default: `allow`.
     pub when_stale: WhenStale,
@@ -116,9 +119,9 @@ pub enum WhenStale {
 /// The Redis that all gateways share.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// As `rate_limit::RedisSettings` reads it; may hold a password.
+    /// In the form that `rate_limit::RedisSettings` reads. May contain a password.
     pub url: Secret,
-    /// For one call. Default: `20ms`.
+    /// For one call to Redis. Default: `20ms`.
     pub deadline: Duration,
 }
 
@@ -133,7 +136,7 @@ pub struct Limits {
 /// One token bucket per key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Lower-case letters, digits, `_` and `-`; at most 64.
+    /// At most 64 lower-case letters, digits, `_` and `-`.
     pub name: String,
     pub key: PolicyKey,
     pub rate: Rate,
@@ -141,54 +144,54 @@ pub struct Policy {
     pub burst: u32,
     /// Default: `local`.
     pub on_redis_failure: FailureMode,
-    /// Requests of one key at one time, at each gateway. Default: no cap.
+    /// Concurrent requests of one key, at each gateway. Default: no limit.
     pub max_in_flight: Option<u32>,
-    /// Counts what it would refuse, and refuses nothing.
+    /// Counts the requests that it would refuse, and refuses none.
     pub shadow: bool,
 }
 
-/// What a bucket is kept for.
+/// Who shares a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyKey {
     /// The verified user. Never applies to anonymous callers.
     User,
     /// The client's address; IPv6 addresses share a bucket by prefix (default: 64 bits).
     Address { ipv6_prefix: u8 },
-    /// Everybody together.
+    /// All callers together.
     Global,
 }
 
-/// Tokens per time, `100/s`.
+/// Tokens per unit of time, `100/s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// At least 1.
     pub tokens: u32,
-    /// A second, a minute or an hour.
+    /// One second, one minute or one hour.
     pub per: Duration,
 }
 
 /// What a policy does while Redis cannot decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureMode {
-    /// Local buckets at this gateway's share of the rate.
+    /// Use local buckets with this gateway's share of the rate.
     Local,
     /// Refuse with 503.
     Deny,
-    /// Admit everything.
+    /// Admit every request.
     Allow,
 }
 
-/// One backend and everything below its prefix.
+/// One backend, which serves every path below its prefix.
 #[derive(Debug, Clone)]
 pub struct Service {
     pub name: String,
     /// `/api/users`: starts with a slash, does not end with one; empty for a service at `/`.
     pub prefix: String,
-    /// At least one, no two the same.
+    /// At least one, each once.
     pub upstreams: Vec<HostPort>,
     /// Default: `round_robin`.
     pub balance: Balance,
-    /// What may be called without a token.
+    /// The requests that need no token.
     pub public: Vec<Match>,
     pub limits: PolicySet,
     pub rules: Vec<Rule>,
@@ -196,21 +199,21 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// Bytes. Default: `1MiB`.
     pub max_body: u64,
-    /// Requests at one time, over all upstreams. Default: 1024.
+    /// Concurrent requests, over all upstreams. Default: 1024.
     pub max_in_flight: u32,
-    /// Attempts in total, the first included; 1 means no retry. Default: 2.
+    /// Attempts in total, including the first; 1 means no retry. Default: 2.
     pub attempts: u32,
     pub health: Health,
 }
 
-/// The policies of a service, by caller. Policies keyed by user never stand in `anonymous`.
+/// The policies of a service, by caller. `anonymous` has no policy keyed by user.
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
     pub authenticated: Vec<Arc<Policy>>,
     pub anonymous: Vec<Arc<Policy>>,
 }
 
-/// How a request finds its replica.
+/// How the replica for a request is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
     RoundRobin,
@@ -219,10 +222,10 @@ pub enum Balance {
     Hash(HashKey),
 }
 
-/// What `balance: {hash: …}` looks at.
+/// What `balance: {hash: …}` hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashKey {
-    /// The user, or the client's address when there is none.
+    /// The user, or the client's address if there is no user.
     User,
     Address,
 }
@@ -231,7 +234,7 @@ pub enum HashKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
     pub method: Method,
-    /// Starts with a slash; `{name}` is one segment, `{*rest}` at the end one or more.
+    /// Starts with a slash. `{name}` is one segment; `{*rest}`, only at the end, is one or more.
     pub pattern: String,
 }
 
@@ -241,13 +244,13 @@ impl fmt::Display for Match {
     }
 }
 
-/// What differs for some requests of a service. Of several rules the most specific one counts.
+/// Settings for some requests of a service. If several rules match, the most specific one applies.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub matches: Match,
-    /// On top of the service's; those keyed by user apply to authenticated callers only.
+    /// In addition to the service's. A policy keyed by user applies to authenticated callers only.
     pub limits: Vec<Arc<Policy>>,
-    /// Tokens that a request takes from each policy; no more than the smallest burst. Default: 1.
+    /// Tokens that a request takes from each policy; at most the smallest burst. Default: 1.
     pub cost: u32,
     pub timeouts: TimeoutOverrides,
     /// Bytes.
@@ -260,12 +263,12 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the end of the request head to the first byte of the answer.
     pub first_byte: Duration,
-    /// Between two pieces of a body.
+    /// Between two chunks of a body.
     pub idle: Duration,
 }
 
 impl Timeouts {
-    /// These, with what `overrides` names replaced.
+    /// These time-outs, except those that `overrides` replaces.
     pub fn with(self, overrides: TimeoutOverrides) -> Self {
         Self {
             connect: overrides.connect.unwrap_or(self.connect),
@@ -290,13 +293,13 @@ pub struct Health {
     pub path: String,
     /// Default: `1s`.
     pub every: Duration,
-    /// Failures in a row. Default: 2.
+    /// Consecutive failures. Default: 2.
     pub unhealthy_after: u32,
-    /// Successes in a row. Default: 1.
+    /// Consecutive successes. Default: 1.
     pub healthy_after: u32,
 }
 
-/// An exact path outside the services that anybody may read (GET and HEAD).
+/// An exact path outside the services. Anyone may read it, with GET or HEAD.
 #[derive(Debug, Clone)]
 pub struct PublicPath {
     pub path: String,
@@ -307,20 +310,20 @@ pub struct PublicPath {
 /// The access log.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AccessLog {
-    /// The share of requests that is logged, 0 to 1. Default: 1.
+    /// The fraction of requests that is logged, 0 to 1. Default: 1.
     pub sample: f64,
 }
 
-/// How the gateway ends.
+/// How the gateway shuts down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// Not ready, but still accepting. Default: `1s`.
+    /// How long it reports that it is not ready, and still accepts connections. Default: `1s`.
     pub lame_duck: Duration,
-    /// From the signal to the end, the lame-duck time included. Default: `25s`.
+    /// From the signal to the end, including the lame-duck time. Default: `25s`.
     pub grace: Duration,
 }
 
-/// `host:port`, the host an address or a name that is resolved again and again.
+/// `host:port`. A name is resolved again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     pub host: Host,

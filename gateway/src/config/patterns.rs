@@ -1,18 +1,18 @@
 //! Matches of one service: `METHOD /path` → something.
 //!
-//! Shared by the reader, which finds out here that two matches are the same, and by the route
-//! table, where therefore no two are. A plain sorted list: a service has a handful of matches, and
-//! unlike in a radix tree `{name}` and `{*rest}` may stand side by side.
+//! The reader uses it to refuse two matches for the same requests; the route table, built after
+//! that, uses it to find the match of a request. It is a plain sorted list: a service has a handful
+//! of matches, and a radix tree would not allow `{name}` and `{*rest}` side by side.
 
 use http::Method;
 
-use super::Match;
+use super::model::Match;
 
-/// The most specific first: segment by segment a text comes before `{name}`, and that before
-/// `{*rest}`.
+/// The most specific match comes first: in each segment, a text comes before `{name}`, and `{name}`
+/// before `{*rest}`.
 pub(crate) struct Patterns<T>(Vec<(Pattern, T)>);
 
-/// Two matches that accept exactly the same requests.
+/// Another match accepts exactly the same requests.
 #[derive(Debug)]
 pub(crate) struct Collision;
 
@@ -27,7 +27,7 @@ struct Pattern {
 enum Segment {
     Text(String),
     One,
-    /// One or more; always the last.
+    /// One or more segments; always the last.
     Rest,
 }
 
@@ -48,8 +48,8 @@ impl<T> Patterns<T> {
         }
     }
 
-    /// The most specific match for a path below the service's prefix. GET answers for HEAD where
-    /// HEAD has no match of its own. Allocates nothing.
+    /// The most specific match for a path below the service's prefix. A HEAD request without a
+    /// match of its own takes that of GET. Allocates nothing.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&T> {
         let found = self.find_exactly(method, path);
         match *method {
@@ -77,7 +77,7 @@ impl Pattern {
         if self.method != method.as_str() {
             return false;
         }
-        // What stands before the first slash is empty.
+        // The part before the first slash is empty.
         let mut parts = path.split('/').skip(1);
         for segment in &self.segments {
             match (segment, parts.next()) {

@@ -1,7 +1,7 @@
-//! Single values and their spellings: durations, sizes, rates, addresses, paths, matches.
+//! Single values: durations, sizes, rates, addresses, paths, matches.
 //!
-//! Pure functions from text to a value or to a sentence that says what to write. They must never
-//! be used for secrets: the sentence repeats the text.
+//! Each function turns a text into a value, or into an error that says what to write. The errors
+//! repeat the text, so these functions must never parse a secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -13,10 +13,10 @@ use ipnet::IpNet;
 use super::model::{Host, HostPort, Match, Rate};
 use crate::request::canonical;
 
-/// Far beyond any sensible time-out, and safe to add to a clock.
+/// Longer than any sensible time-out, and safe to add to a clock.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// `500ms`, `10s`, `5min`, `1h`; not zero.
+/// `500ms`, `10s`, `5min`, `1h`; longer than zero.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match duration_or_zero(text)? {
         Duration::ZERO => Err("must be longer than zero".to_owned()),
@@ -24,7 +24,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As [`duration`], or zero.
+/// Like [`duration`], but may be zero.
 pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     let duration = runtime::env::parse_duration(text)?;
     match duration <= MAX_DURATION {
@@ -83,6 +83,11 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// `true` or `false`.
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    one_of(&[("true", true), ("false", false)])(text)
+}
+
 /// One of a few words.
 pub(super) fn one_of<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| match choices.iter().find(|(word, _)| *word == text) {
@@ -137,7 +142,7 @@ pub(super) fn address_block(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// The name of a service or a policy: it goes into metrics, keys and header fields.
+/// Checks the name of a service or a policy. Names are used in metrics, keys and header fields.
 pub(super) fn name(text: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
     match (1..=64).contains(&text.len()) && text.chars().all(allowed) {
@@ -148,8 +153,8 @@ pub(super) fn name(text: &str) -> Result<(), String> {
     }
 }
 
-/// A path that is compared letter by letter: canonical, and with nothing that could be spelled in
-/// a second way.
+/// A path that is compared byte by byte: canonical, and without characters that have a second
+/// spelling.
 pub(super) fn literal_path(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~".contains(&b);
     match canonical::path(text) {
@@ -171,7 +176,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
     }
 }
 
-/// `METHOD /path`, with `{name}` for one segment and `{*rest}` for all that remain.
+/// `METHOD /path`, where `{name}` is one segment and `{*rest}` is all the remaining segments.
 pub(super) fn matches(text: &str) -> Result<Match, String> {
     let wrong = || format!("`{text}` is not a match; write METHOD /path, for example GET /items");
     let (method, pattern) = text.split_once(' ').ok_or_else(wrong)?;
@@ -201,7 +206,7 @@ fn check_pattern(pattern: &str) -> Result<(), String> {
     let mut segments = segments.split('/').peekable();
     while let Some(segment) = segments.next() {
         let Some(parameter) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) else {
-            // Joined to a slash, a segment is a path of its own.
+            // With a slash before it, a segment is a path of its own.
             literal_path(&format!("/{segment}"))?;
             if segment.is_empty() && segments.peek().is_some() {
                 return Err("has an empty segment".to_owned());
@@ -231,7 +236,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((text[..unit].parse().ok()?, &text[unit..]))
 }
 
-/// A DNS name in lower case; the looser rule with `_`, as container networks use it.
+/// A DNS name, in lower case. `_` is allowed, because container networks use it.
 fn dns_name(text: &str) -> Option<String> {
     let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let label = |label: &str| {
@@ -241,7 +246,7 @@ fn dns_name(text: &str) -> Option<String> {
             && !label.ends_with('-')
     };
     let labels = text.strip_suffix('.').unwrap_or(text);
-    // All digits and dots is a mistyped address, not a name.
+    // Only digits and dots: a mistyped address, not a name.
     let numeric = labels.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let valid = text.len() <= 253 && !numeric && labels.split('.').all(label);
     valid.then(|| text.to_ascii_lowercase())

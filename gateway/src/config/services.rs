@@ -1,19 +1,18 @@
-//! `services`: one block each, and what no block can know alone (prefixes, names).
+//! `services`: one block each, and the checks across blocks (prefixes, matches).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::declared::Declared;
 use super::limits::Policies;
 use super::model::{
-    Balance, HashKey, Health, Host, HostPort, Listen, Match, PolicyKey, PolicySet, Rule, Service,
-    TimeoutOverrides, Timeouts,
+    Balance, HashKey, Health, Host, HostPort, Listen, Match, Policy, PolicyKey, PolicySet, Rule,
+    Service, TimeoutOverrides, Timeouts,
 };
 use super::patterns::Patterns;
-use super::scalars::{
-    count, duration, host_port, literal_path, matches, name, one_of, prefix, size,
-};
-use super::value::{Value, closest};
+use super::scalars::{count, duration, host_port, literal_path, matches, one_of, prefix, size};
+use super::setting::{Section, Setting};
 
 const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_millis(500),
@@ -25,142 +24,129 @@ const DEFAULT_MAX_IN_FLIGHT: u32 = 1024;
 const DEFAULT_ATTEMPTS: u32 = 2;
 const DEFAULT_HEALTH_EVERY: Duration = Duration::from_secs(1);
 
-/// The services that could be read, and the names and prefixes of all that are declared.
+/// The section `services`.
 pub(super) struct Services {
-    pub(super) all: Vec<Arc<Service>>,
-    declared: Vec<String>,
-    /// Prefix and name.
-    prefixes: Vec<(String, String)>,
-}
-
-/// What the blocks are read with.
-struct Context<'c, 'a> {
-    policies: &'c Policies,
-    listen: Option<&'c Listen>,
-    services: Services,
-    /// Every match: the prefix of its service, its place, itself.
-    matches: Vec<(String, Value<'a>, Match)>,
+    declared: Declared<Service>,
+    prefixes: Prefixes,
 }
 
 impl Services {
     pub(super) fn read(
-        value: &Value<'_>,
+        section: &Setting<'_>,
         policies: &Policies,
         listen: Option<&Listen>,
     ) -> Option<Self> {
-        let mut context = Context {
+        let mut reader = ServicesReader {
             policies,
             listen,
-            services: Self {
-                all: Vec::new(),
-                declared: Vec::new(),
-                prefixes: Vec::new(),
-            },
+            prefixes: Prefixes::default(),
             matches: Vec::new(),
         };
-        let count = value.named(|name, v| {
-            context.services.declared.push(name.to_owned());
-            if let Some(service) = context.service(name, v) {
-                context.services.all.push(Arc::new(service));
-            }
-            Some(())
-        })?;
-        if count.is_empty() {
-            return value.refuse("names no service; nothing could be reached");
+        let declared = Declared::read(section, |name, keys| reader.service(name, keys))?;
+        if declared.is_empty() {
+            return section.refuse("names no service; nothing could be reached");
         }
-        context.refuse_matches_of_other_services();
-        Some(context.services)
-    }
-
-    /// The service that `value` names.
-    pub(super) fn named(&self, value: &Value<'_>) -> Option<Arc<Service>> {
-        let name = value.text()?;
-        if !self.declared.contains(&name) {
-            let declared = self.declared.iter().map(String::as_str);
-            return value.refuse(match closest(&name, declared) {
-                Some(known) => format!("no service is called `{name}`; did you mean `{known}`?"),
-                None => format!("no service is called `{name}`; declare it in `services`"),
-            });
-        }
-        self.all
-            .iter()
-            .find(|service| service.name == name)
-            .cloned()
-    }
-
-    /// The name of the service that `path` belongs to: the longest prefix counts.
-    pub(super) fn owner(&self, path: &str) -> Option<&str> {
-        let candidates = self
-            .prefixes
-            .iter()
-            .filter(|(prefix, _)| lies_below(path, prefix));
-        let (_, name) = candidates.max_by_key(|(prefix, _)| prefix.len())?;
-        Some(name)
-    }
-}
-
-/// Whether `path` is `prefix` or below it, by whole segments.
-fn lies_below(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-impl<'a> Context<'_, 'a> {
-    fn service(&mut self, service: &str, value: &Value<'a>) -> Option<Service> {
-        if let Err(why) = name(service) {
-            return value.refuse(why);
-        }
-        value.section(|keys| {
-            let prefix = keys.required("prefix", |v| self.prefix(service, v));
-            let upstreams = keys.required("upstreams", |v| self.upstreams(v));
-            let balance = keys.optional("balance", balance);
-            let public = keys.optional("public", |v| {
-                let itself = |v: &Value<'a>| Some(v.clone());
-                self.matches(v, prefix.as_deref(), itself, |_, matches, _| matches)
-            });
-            let public = public.unwrap_or_default();
-            let limits = keys.optional("limits", |v| self.limits(v));
-            let rules = keys.optional("rules", |v| {
-                let limits = limits.clone().unwrap_or_default();
-                self.rules(v, prefix.as_deref(), &public, &limits)
-            });
-            let timeouts = keys.optional("timeouts", timeouts);
-            let max_body = keys.optional("max_body", |v| v.parse(size));
-            let max_in_flight = keys.optional("max_in_flight", |v| v.parse(count(1..=1_000_000)));
-            let attempts = keys.optional("retry", |v| {
-                v.section(|keys| keys.optional("attempts", |v| v.parse(count(1..=16))))
-            });
-            let health = keys.optional("health", health);
-            Some(Service {
-                name: service.to_owned(),
-                prefix: prefix?,
-                upstreams: upstreams?,
-                balance: balance.unwrap_or(Balance::RoundRobin),
-                public,
-                limits: limits.unwrap_or_default(),
-                rules: rules.unwrap_or_default(),
-                timeouts: DEFAULT_TIMEOUTS.with(timeouts.unwrap_or_default()),
-                max_body: max_body.unwrap_or(DEFAULT_MAX_BODY),
-                max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
-                attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
-                health: health.unwrap_or_else(default_health),
-            })
+        reader.refuse_matches_of_other_services();
+        Some(Self {
+            declared,
+            prefixes: reader.prefixes,
         })
     }
 
-    fn prefix(&mut self, service: &str, value: &Value<'_>) -> Option<String> {
-        let prefix = value.parse(prefix)?;
-        let prefixes = &mut self.services.prefixes;
-        if let Some((_, other)) = prefixes.iter().find(|(other, _)| *other == prefix) {
-            return value.refuse(format!("is the prefix of the service `{other}` already"));
+    /// The services without errors, in the order of the file.
+    pub(super) fn into_good(self) -> Vec<Arc<Service>> {
+        self.declared
+            .into_good()
+            .map(|(_, service)| service)
+            .collect()
+    }
+
+    /// The service that `name` names.
+    pub(super) fn find(&self, name: &Setting<'_>) -> Option<Arc<Service>> {
+        self.declared.find(name, "service", "services")
+    }
+
+    /// The name of the service that `path` belongs to.
+    pub(super) fn owner(&self, path: &str) -> Option<&str> {
+        self.prefixes.longest(path).map(|(_, name)| name)
+    }
+}
+
+/// The prefixes of the services, each with the name of its service.
+#[derive(Default)]
+struct Prefixes(Vec<(String, String)>);
+
+impl Prefixes {
+    /// The longest prefix above `path`, by whole segments.
+    fn longest(&self, path: &str) -> Option<(&str, &str)> {
+        let is_above = |prefix: &str| {
+            path.strip_prefix(prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let pairs = self.0.iter().map(|(prefix, name)| (&**prefix, &**name));
+        pairs
+            .filter(|(prefix, _)| is_above(prefix))
+            .max_by_key(|(prefix, _)| prefix.len())
+    }
+}
+
+/// Reads the blocks one after the other, and keeps what the checks across blocks need.
+struct ServicesReader<'c, 'a> {
+    policies: &'c Policies,
+    listen: Option<&'c Listen>,
+    prefixes: Prefixes,
+    /// Every match, with the prefix of its service.
+    matches: Vec<(String, Setting<'a>, Match)>,
+}
+
+impl<'a> ServicesReader<'_, 'a> {
+    fn service(&mut self, name: &str, keys: &mut Section<'_, 'a>) -> Option<Service> {
+        let prefix = keys.required("prefix", |v| self.prefix(name, v));
+        let upstreams = keys.required("upstreams", |v| self.upstreams(v));
+        let balance = keys.optional("balance", balance);
+        let mut public_patterns = Patterns::new();
+        let public = keys.optional("public", |v| {
+            v.list(|v| self.request_match(v, prefix.as_deref(), &mut public_patterns))
+        });
+        let limits = keys.section("limits", |keys| self.limits(keys));
+        let limits = limits.unwrap_or_default();
+        let rules = keys.optional("rules", |v| {
+            self.rules(v, prefix.as_deref(), &public_patterns, &limits)
+        });
+        let timeouts = keys.section("timeouts", timeouts);
+        let max_body = keys.parse("max_body", size);
+        let max_in_flight = keys.parse("max_in_flight", count(1..=1_000_000));
+        let attempts = keys.section("retry", |keys| keys.parse("attempts", count(1..=16)));
+        let health = keys.section("health", health);
+        Some(Service {
+            name: name.to_owned(),
+            prefix: prefix?,
+            upstreams: upstreams?,
+            balance: balance.unwrap_or(Balance::RoundRobin),
+            public: public.unwrap_or_default(),
+            limits,
+            rules: rules.unwrap_or_default(),
+            timeouts: DEFAULT_TIMEOUTS.with(timeouts?),
+            max_body: max_body.unwrap_or(DEFAULT_MAX_BODY),
+            max_in_flight: max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT),
+            attempts: attempts.unwrap_or(DEFAULT_ATTEMPTS),
+            health: health?,
+        })
+    }
+
+    fn prefix(&mut self, service: &str, setting: &Setting<'_>) -> Option<String> {
+        let prefix = setting.parse(prefix)?;
+        let Prefixes(known) = &mut self.prefixes;
+        if let Some((_, other)) = known.iter().find(|(other, _)| *other == prefix) {
+            return setting.refuse(format!("is the prefix of the service `{other}` already"));
         }
-        prefixes.push((prefix.clone(), service.to_owned()));
+        known.push((prefix.clone(), service.to_owned()));
         Some(prefix)
     }
 
-    fn upstreams(&self, value: &Value<'_>) -> Option<Vec<HostPort>> {
+    fn upstreams(&self, list: &Setting<'_>) -> Option<Vec<HostPort>> {
         let mut seen = Vec::new();
-        let upstreams = value.list(|v| {
+        let upstreams = list.list(|v| {
             let upstream = v.parse(host_port)?;
             if seen.contains(&upstream) {
                 return v.refuse(format!("`{upstream}` stands there already"));
@@ -172,145 +158,135 @@ impl<'a> Context<'_, 'a> {
             Some(upstream)
         })?;
         match upstreams.is_empty() {
-            true => value.refuse("is empty; name at least one host:port"),
+            true => list.refuse("is empty; name at least one host:port"),
             false => Some(upstreams),
         }
     }
 
     fn is_the_gateway(&self, upstream: &HostPort) -> bool {
-        let Host::Address(address) = upstream.host else {
+        let (Some(listen), Host::Address(address)) = (self.listen, &upstream.host) else {
             return false;
         };
-        let upstream = SocketAddr::new(address, upstream.port);
-        self.listen.is_some_and(|listen| {
-            [listen.http, listen.admin].iter().any(|own| {
-                let everywhere = own.ip().is_unspecified() && address.is_loopback();
-                own.port() == upstream.port() && (own.ip() == address || everywhere)
-            })
+        [listen.http, listen.admin].iter().any(|own: &SocketAddr| {
+            let everywhere = own.ip().is_unspecified() && address.is_loopback();
+            own.port() == upstream.port && (own.ip() == *address || everywhere)
         })
     }
 
-    /// A list of things with a match. No two of the list may match the same requests.
-    fn matches<T>(
-        &mut self,
-        value: &Value<'a>,
-        prefix: Option<&str>,
-        locate: impl Fn(&Value<'a>) -> Option<Value<'a>>,
-        mut build: impl FnMut(&Self, Option<Match>, &Value<'a>) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        let mut patterns = Patterns::new();
-        value.list(|v| {
-            let place = locate(v)?;
-            let matches = place.parse(matches);
-            if let Some(matches) = &matches {
-                if patterns.insert(matches, ()).is_err() {
-                    place.refuse::<()>(format!(
-                        "`{matches}` accepts the same requests as a match before it"
-                    ));
-                }
-                if let Some(prefix) = prefix {
-                    let known = (prefix.to_owned(), place, matches.clone());
-                    self.matches.push(known);
-                }
-            }
-            // What stands beside a bad match is read nevertheless, for its own errors.
-            build(self, matches, v)
+    fn limits(&self, keys: &mut Section<'_, '_>) -> Option<PolicySet> {
+        let authenticated = keys.optional("authenticated", |v| self.policies.list(v));
+        let anonymous = keys.optional("anonymous", |v| self.policies.list_for_anonymous(v));
+        Some(PolicySet {
+            authenticated: authenticated.unwrap_or_default(),
+            anonymous: anonymous.unwrap_or_default(),
         })
+    }
+
+    /// One match of a list. `patterns` holds the matches before it: no two of a list may match the
+    /// same requests.
+    fn request_match(
+        &mut self,
+        setting: &Setting<'a>,
+        prefix: Option<&str>,
+        patterns: &mut Patterns<()>,
+    ) -> Option<Match> {
+        let matches = setting.parse(matches)?;
+        if patterns.insert(&matches, ()).is_err() {
+            setting.refuse::<()>(format!(
+                "`{matches}` accepts the same requests as a match before it"
+            ));
+        }
+        if let Some(prefix) = prefix {
+            let known = (prefix.to_owned(), setting.clone(), matches.clone());
+            self.matches.push(known);
+        }
+        Some(matches)
     }
 
     fn rules(
         &mut self,
-        value: &Value<'a>,
+        list: &Setting<'a>,
         prefix: Option<&str>,
-        public: &[Match],
-        of_service: &PolicySet,
+        public: &Patterns<()>,
+        limits: &PolicySet,
     ) -> Option<Vec<Rule>> {
-        let mut public_patterns = Patterns::new();
-        for matches in public {
-            // A collision has been reported where it stands.
-            if public_patterns.insert(matches, ()).is_err() {
-                continue;
-            }
-        }
-        let locate = |v: &Value<'a>| v.section_value("match");
-        self.matches(value, prefix, locate, |this, matches, v| {
+        let mut patterns = Patterns::new();
+        list.list(|v| {
             v.section(|keys| {
-                keys.get("match");
-                // Read as a path, a pattern shows whether its requests are public.
+                // The other keys are read even if the match is bad, to report their errors too.
+                let matches = match keys.get("match") {
+                    Some(v) => self.request_match(&v, prefix, &mut patterns),
+                    None => keys.refuse("`match` is missing"),
+                };
+                // Used as a path, a pattern shows whether its requests are public.
                 let is_public = matches
                     .as_ref()
-                    .is_some_and(|m| public_patterns.find(&m.method, &m.pattern).is_some());
-                let limits = keys.get("limits");
-                let cost = keys.get("cost");
-                let timeouts = keys.get("timeouts");
-                let max_body = keys.get("max_body");
-                if limits.is_none() && cost.is_none() && timeouts.is_none() && max_body.is_none() {
-                    return keys.refuse("changes nothing; give limits, cost, timeouts or max_body");
-                }
-                let limits = limits.map(|v| {
-                    let policies = this.policies.list(&v)?;
-                    let by_user = policies.iter().find(|p| p.key == PolicyKey::User);
-                    match by_user {
-                        Some(policy) if is_public => v.refuse(format!(
-                            "`{}` is keyed by user, but this match is public and its callers \
-                             have no user; use a policy with `key: address`",
-                            policy.name
-                        )),
-                        _ => Some(policies),
-                    }
-                });
-                let limits = limits.flatten().unwrap_or_default();
-                let cost = cost.and_then(|v| {
-                    let cost = v.parse(count(1..=1_000_000))?;
-                    let PolicySet {
-                        authenticated,
-                        anonymous,
-                    } = of_service;
-                    let callers = if is_public { anonymous } else { authenticated };
-                    let mut all = callers.iter().chain(&limits);
-                    match all.find(|policy| policy.burst < cost) {
-                        Some(small) => v.refuse(format!(
-                            "no request could ever pass: the burst of `{}` is {}",
-                            small.name, small.burst
-                        )),
-                        None => Some(cost),
-                    }
-                });
-                let timeouts = timeouts.and_then(|v| self::timeouts(&v));
-                let max_body = max_body.and_then(|v| v.parse(size));
-                Some(Rule {
-                    matches: matches?,
-                    limits,
-                    cost: cost.unwrap_or(1),
-                    timeouts: timeouts.unwrap_or_default(),
-                    max_body,
-                })
+                    .is_some_and(|m| public.find(&m.method, &m.pattern).is_some());
+                let of_service = match is_public {
+                    true => &limits.anonymous,
+                    false => &limits.authenticated,
+                };
+                self.rule(keys, matches, is_public, of_service)
             })
         })
     }
 
-    fn limits(&self, value: &Value<'_>) -> Option<PolicySet> {
-        value.section(|keys| {
-            let authenticated = keys.optional("authenticated", |v| self.policies.list(v));
-            let anonymous = keys.optional("anonymous", |v| self.policies.list_for_anonymous(v));
-            Some(PolicySet {
-                authenticated: authenticated.unwrap_or_default(),
-                anonymous: anonymous.unwrap_or_default(),
-            })
+    /// The rest of a rule whose `match` has been read. `of_service` holds the service's policies
+    /// for the callers of this rule.
+    fn rule(
+        &self,
+        keys: &mut Section<'_, 'a>,
+        matches: Option<Match>,
+        is_public: bool,
+        of_service: &[Arc<Policy>],
+    ) -> Option<Rule> {
+        let changes = ["limits", "cost", "timeouts", "max_body"].map(|key| keys.get(key).is_some());
+        if !changes.contains(&true) {
+            return keys.refuse("changes nothing; give limits, cost, timeouts or max_body");
+        }
+        let limits = keys.optional("limits", |v| {
+            let policies = self.policies.list(v)?;
+            match policies.iter().find(|p| p.key == PolicyKey::User) {
+                Some(policy) if is_public => v.refuse(format!(
+                    "`{}` is keyed by user, but this match is public and its callers have no \
+                     user; use a policy with `key: address`",
+                    policy.name
+                )),
+                _ => Some(policies),
+            }
+        });
+        let limits = limits.unwrap_or_default();
+        let cost = keys.optional("cost", |v| {
+            let cost = v.parse(count(1..=1_000_000))?;
+            let mut policies = of_service.iter().chain(&limits);
+            match policies.find(|policy| policy.burst < cost) {
+                Some(small) => v.refuse(format!(
+                    "no request could ever pass: the burst of `{}` is {}",
+                    small.name, small.burst
+                )),
+                None => Some(cost),
+            }
+        });
+        let timeouts = keys.section("timeouts", timeouts);
+        let max_body = keys.parse("max_body", size);
+        Some(Rule {
+            matches: matches?,
+            limits,
+            cost: cost.unwrap_or(1),
+            timeouts: timeouts?,
+            max_body,
         })
     }
 
-    /// A match below the longer prefix of another service would never be asked.
+    /// Refuses each match below the longer prefix of another service: no request ever reaches it.
     fn refuse_matches_of_other_services(&self) {
-        for (prefix, place, matches) in &self.matches {
+        for (prefix, setting, matches) in &self.matches {
             let literal = matches.pattern.split('{').next().unwrap_or_default();
             let path = format!("{prefix}{literal}");
-            let others = self.services.prefixes.iter();
-            let owner = others
-                .filter(|(other, _)| other.len() > prefix.len() && lies_below(&path, other))
-                .max_by_key(|(other, _)| other.len());
-            if let Some((other, owner)) = owner {
-                place.refuse::<()>(format!(
+            if let Some((other, owner)) = self.prefixes.longest(&path)
+                && other.len() > prefix.len()
+            {
+                setting.refuse::<()>(format!(
                     "can never match: everything below {other} belongs to the service `{owner}`"
                 ));
             }
@@ -318,9 +294,9 @@ impl<'a> Context<'_, 'a> {
     }
 }
 
-fn balance(value: &Value<'_>) -> Option<Balance> {
-    if value.is_map() {
-        return value.section(|keys| {
+fn balance(setting: &Setting<'_>) -> Option<Balance> {
+    if setting.is_map() {
+        return setting.section(|keys| {
             let key = keys.required("hash", |v| {
                 v.parse(one_of(&[
                     ("user", HashKey::User),
@@ -330,7 +306,7 @@ fn balance(value: &Value<'_>) -> Option<Balance> {
             key.map(Balance::Hash)
         });
     }
-    value.parse(|text| {
+    setting.parse(|text| {
         one_of(&[
             ("round_robin", Balance::RoundRobin),
             ("least_in_flight", Balance::LeastInFlight),
@@ -339,37 +315,22 @@ fn balance(value: &Value<'_>) -> Option<Balance> {
     })
 }
 
-fn timeouts(value: &Value<'_>) -> Option<TimeoutOverrides> {
-    value.section(|keys| {
-        Some(TimeoutOverrides {
-            connect: keys.optional("connect", |v| v.parse(duration)),
-            first_byte: keys.optional("first_byte", |v| v.parse(duration)),
-            idle: keys.optional("idle", |v| v.parse(duration)),
-        })
+fn timeouts(keys: &mut Section<'_, '_>) -> Option<TimeoutOverrides> {
+    Some(TimeoutOverrides {
+        connect: keys.parse("connect", duration),
+        first_byte: keys.parse("first_byte", duration),
+        idle: keys.parse("idle", duration),
     })
 }
 
-fn health(value: &Value<'_>) -> Option<Health> {
-    value.section(|keys| {
-        let default = default_health();
-        let path = keys.optional("path", |v| v.parse(literal_path));
-        let every = keys.optional("every", |v| v.parse(duration));
-        let unhealthy_after = keys.optional("unhealthy_after", |v| v.parse(count(1..=100)));
-        let healthy_after = keys.optional("healthy_after", |v| v.parse(count(1..=100)));
-        Some(Health {
-            path: path.unwrap_or(default.path),
-            every: every.unwrap_or(default.every),
-            unhealthy_after: unhealthy_after.unwrap_or(default.unhealthy_after),
-            healthy_after: healthy_after.unwrap_or(default.healthy_after),
-        })
+fn health(keys: &mut Section<'_, '_>) -> Option<Health> {
+    let path = keys.parse("path", literal_path);
+    Some(Health {
+        path: path.unwrap_or_else(|| "/readyz".to_owned()),
+        every: keys
+            .parse("every", duration)
+            .unwrap_or(DEFAULT_HEALTH_EVERY),
+        unhealthy_after: keys.parse("unhealthy_after", count(1..=100)).unwrap_or(2),
+        healthy_after: keys.parse("healthy_after", count(1..=100)).unwrap_or(1),
     })
-}
-
-fn default_health() -> Health {
-    Health {
-        path: "/readyz".to_owned(),
-        every: DEFAULT_HEALTH_EVERY,
-        unhealthy_after: 2,
-        healthy_after: 1,
-    }
 }

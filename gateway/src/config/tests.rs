@@ -4,6 +4,7 @@ mod limits;
 mod listeners;
 mod secrets;
 mod services;
+mod snapshots;
 mod variables;
 
 use std::collections::HashMap;
@@ -12,12 +13,12 @@ use std::time::Duration;
 
 use super::*;
 
-/// The example of the contract, without the settings that this version refuses.
+/// Every setting, except those that this version refuses.
 const EXAMPLE: &str = include_str!("tests/example.yaml");
 
 const KEY: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// The least that a file must hold.
+/// The smallest valid file.
 const SMALL: &str = "\
 listen: {http: 127.0.0.1:8001}
 signing_keys: ${GATEWAY_SIGNING_KEYS}
@@ -59,14 +60,14 @@ fn errors(text: &str) -> Vec<String> {
     report.lines().map(str::to_owned).collect()
 }
 
-/// The one error of the small file with `more` at its end.
+/// The only error of [`SMALL`] with `more` at its end.
 fn error_with(more: &str) -> String {
     let mut errors = errors(&format!("{SMALL}{more}"));
     assert_eq!(errors.len(), 1, "{errors:#?}");
     errors.remove(0)
 }
 
-/// The one error of the small file with a piece replaced.
+/// The only error of [`SMALL`] with a piece replaced.
 fn error_replacing(piece: &str, by: &str) -> String {
     assert!(SMALL.contains(piece));
     let mut errors = errors(&SMALL.replacen(piece, by, 1));
@@ -211,7 +212,7 @@ fn anchors_aliases_and_tags_are_errors() {
             "{SMALL}drain: &drain {{grace: 5s}}\naccess_log: *drain\n"
         )),
         [
-            format!("gateway.yaml:10:15: {message}"),
+            format!("gateway.yaml:10:8: {message}"),
             format!("gateway.yaml:11:13: {message}")
         ]
     );

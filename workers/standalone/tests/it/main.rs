@@ -1,7 +1,6 @@
 //! The platform end to end, on files in a temporary folder: each test has its own. The same facts hold
 //! on real servers: see the binary `servers`.
 
-
 mod connection;
 mod echo;
 mod ground;
