@@ -54,12 +54,14 @@ fn report(text: &str) -> Vec<String> {
             known.map(|(_, value)| (*value).to_owned())
         })
     };
-    let lines = |shown: String| shown.lines().map(str::to_owned).collect::<Vec<_>>();
+    // Where the repository is, no report may depend on.
+    let folder = format!("{}/", folder().display());
+    let lines = |shown: String| -> Vec<String> {
+        let shown = shown.replace(&folder, "");
+        shown.lines().map(str::to_owned).collect()
+    };
     match read(text) {
-        Err(errors) => {
-            let folder = format!("{}/", folder().display());
-            lines(errors.to_string().replace(&folder, ""))
-        }
+        Err(errors) => lines(errors.to_string()),
         Ok(config) => {
             let small = lines(format!("{:#?}", read(SMALL).unwrap()));
             let mut shown = lines(format!("{config:#?}"));
