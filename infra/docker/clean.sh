@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make compose-clean`: everything that `make compose-up` made: containers, networks, volumes with all data, images, keys.
+# `make compose-clean`: deletes everything that `make compose-up` made: containers, networks, volumes with all data, images, keys.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_engine

@@ -12,5 +12,5 @@ else
   compose down --remove-orphans >"$log" 2>&1 || fail "$(tail -1 "$log") (log: $log)"
   say "Everything is stopped ($(since "$begin")). Data is kept in volumes; make compose-clean deletes it."
 fi
-# What was chosen is forgotten, servers that were given too.
+# Forgets the settings, including given servers.
 rm -f "$CHOSEN" "$RUN"/secrets/{redis_url,amqp_url,mongodb_uri}

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2178 # its variables are used by those who source it; GATEWAYS and WORKERS are other things in native
-# What the scripts of `make compose-…` share: places, the engine, what was chosen. Sourced, never run.
+# What the scripts of `make compose-…` share: paths, the engine, the settings. Sourced, never run.
 
 # Under `make up` these two are lists of names; here they are numbers, which the environment may give.
 asked_gateways=${GATEWAYS:-} asked_workers=${WORKERS:-}
@@ -32,7 +32,7 @@ need_engine() {
   at_least 20.10 "$version" || fail "Docker Engine $version is too old: 20.10 or later is needed"
 }
 
-# compose ARGUMENT…: with what was chosen at the last `make compose-up`
+# compose ARGUMENT…: with the settings of the last `make compose-up`
 compose() {
   local files=()
   [[ -r $CHOSEN ]] && files=(--env-file "$CHOSEN")
@@ -45,8 +45,8 @@ containers() { docker ps --all --quiet --filter "label=com.docker.compose.projec
 one_at_a_time() {
   mkdir -p "$RUN"
   exec 8>"$RUN/lock"
-  flock -n 8 || fail "another make compose-… is at work in $RUN"
+  flock -n 8 || fail "another make compose-… is running in $RUN"
 }
 
-# What a rebuild left behind. Other images are not ours to delete.
+# Images that a rebuild left behind. Other images are not ours to delete.
 prune_images() { docker image prune --force --filter label=org.opencontainers.image.vendor=Sluice >/dev/null 2>&1 || true; }

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # its variables are used by those who source it
-# What was chosen, secrets, and the files that compose.yaml reads. Sourced after lib.sh.
+# The stack's settings, its secrets, and the files that compose.yaml reads. Sourced after lib.sh.
 
 # The generators of `make up`; its `secret` keeps what it makes in $RUN/secrets.
 # shellcheck source=../native/settings.sh
 source "$NATIVE/settings.sh"
 
-# Each has its variable in compose.yaml; what is given is remembered until `make compose-down`.
+# Each is a variable in compose.yaml. What the environment sets is remembered until `make compose-down`.
 declare -A CHOICES=(
   [GATEWAYS]=2 [WORKERS]=2 [EDGE_ADDRESS]=127.0.0.1 [EDGE_PORT]=8080 [EDGE_NETWORK]=10.213.77
   [GATEWAY_CONFIG]=$ROOT/infra/gateway/gateway.yaml [OPEN_FILES]=65535 [LOG]=''
@@ -17,7 +17,7 @@ declare -A PREFIX=([REDIS_URL]=REDIS [AMQP_URL]=RABBITMQ [MONGODB_URI]=MONGO)
 
 remembered() { written "$CHOSEN" "$1"; }
 
-# choose: every choice from the environment, or as remembered, or as always
+# choose: every setting from the environment, else as remembered, else its default
 choose() {
   local name value
   for name in "${!CHOICES[@]}"; do
@@ -35,14 +35,14 @@ choose() {
   GATEWAY_CONFIG=$(realpath "$GATEWAY_CONFIG")
 }
 
-# choose_servers: ours, or those whose URLs are given or remembered
+# choose_servers: our servers, or those whose URLs are given or remembered
 declare -A CHOSEN_URL=()
 choose_servers() {
   local variable prefix given
   for variable in "${!SECRET[@]}"; do
     prefix=${PREFIX[$variable]} given=${!variable:-}
     [[ ! $given =~ [@/](localhost|127\.[0-9.]+|\[::1\])([:/?,]|$) ]] ||
-      fail "$variable points to this machine's own 127.0.0.1, which is another place inside a container; unset it, or give an address that others can reach"
+      fail "$variable points to this machine's own 127.0.0.1, which is a different machine inside a container; unset it, or give an address that containers can reach"
     if [[ -z $given && $(remembered "${prefix}_REPLICAS") == 0 ]]; then given=$(<"$RUN/secrets/${SECRET[$variable]}"); fi
     CHOSEN_URL[$variable]=$given
     if [[ -n $given ]]; then
@@ -53,7 +53,7 @@ choose_servers() {
   done
 }
 
-# Networks are not changed under running containers.
+# The networks of running containers are not changed.
 check_networks() {
   local name
   [[ -n $(containers) ]] || return 0
@@ -63,7 +63,7 @@ check_networks() {
   done
 }
 
-# A secret that is new although containers exist is not the one they have.
+# If containers exist, a newly generated secret would not be the one they have.
 SECRETS_CHANGED=false
 
 # keep NAME VALUE: a secret's file with this content
@@ -90,13 +90,13 @@ write_secrets() {
   for variable in "${!SECRET[@]}"; do
     keep "${SECRET[$variable]}" "${CHOSEN_URL[$variable]:-${own[$variable]}}"
   done
-  # The folder is closed; the files are read by users of containers, whom this machine does not know.
+  # The folder is closed to other users. The files are readable, because containers read them as users that this machine does not know.
   chmod 700 "$RUN/secrets"
   chmod 444 "$RUN/secrets"/*
 }
 
-# The gateways' file is that of `make up`, with the containers' names in the place of this machine's addresses, and with secrets
-# from files. Line for line, so that an error's place is that in the original. It becomes live once it has been checked.
+# The gateways' file is that of `make up`, with the containers' names instead of this machine's addresses, and with secrets from
+# files. It is edited line by line, so that errors have the same line numbers as in the original. It is used only after it was checked.
 write_gateway_config() {
   local new=$RUN/gateway/new.yaml
   mkdir -p "$RUN/gateway"
@@ -114,7 +114,7 @@ write_gateway_config() {
   chmod 644 "$new"
 }
 
-# Its time says which gateways have not read it yet.
+# Its modification time shows which gateways have not read it yet.
 use_gateway_config() {
   if cmp -s "$RUN"/gateway/{new,gateway}.yaml; then rm "$RUN/gateway/new.yaml"; else mv "$RUN"/gateway/{new,gateway}.yaml; fi
 }

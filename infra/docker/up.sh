@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make compose-up`: the whole stack in containers, from whatever state it is in to "everything is healthy". Running it again
-# changes nothing but what is stopped, was chosen otherwise, or was built anew.
+# `make compose-up`: brings the whole stack in containers from any state to "everything is healthy". Run again, it changes only what
+# is stopped, has other settings, or was built anew.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$DOCKER/settings.sh"
@@ -16,7 +16,7 @@ one_at_a_time
 choose
 choose_servers
 
-# The port is nginx's of this stack already, or free.
+# The port is free, or this stack's nginx has it already.
 check_edge_port() {
   local container holder=''
   container=$(compose ps --quiet nginx 2>/dev/null | head -1)
@@ -49,14 +49,14 @@ need_image() {
     fail "there is no image $COMPOSE_PROJECT_NAME-gateway, and SLUICE_BUILD=0 forbids building it"
 }
 
-# A wrong configuration is told here, not by gateways that do not start.
+# Report a wrong configuration here; otherwise the gateways would just not start.
 check_gateway_config() {
   local said
   said=$(compose run --rm --no-deps gateway --check /etc/sluice/new.yaml 2>&1) && return
   if [[ $said == *rlimit* && $OPEN_FILES == 65535 ]]; then
-    # The engine may not raise the limit; what it has must do.
+    # The engine may not be allowed to raise the limit; then its own limit must do.
     OPEN_FILES=$(docker run --rm --entrypoint sh "$COMPOSE_PROJECT_NAME-nginx" -c 'ulimit -Hn')
-    warn "at most $OPEN_FILES open files per process here: 20,000 clients with a connection upstream each want 45,000 (the engine's own ulimit -Hn)"
+    warn "at most $OPEN_FILES open files per process here: 20,000 clients, each with a connection upstream, need 45,000 (the engine's own ulimit -Hn)"
     check_gateway_config
     return
   fi
@@ -69,7 +69,7 @@ check_gateway_config() {
   fail "$GATEWAY_CONFIG was refused"
 }
 
-# why: the containers that are not well, with the last words of each
+# why: the containers that are not healthy, with the last log lines of each
 why() {
   local id name state
   while read -r id; do
@@ -80,7 +80,7 @@ why() {
   done < <(containers)
 }
 
-# answers PATH: whether the edge answers it with 200
+# answers PATH: whether the edge answers with 200
 answers() {
   local line address=$EDGE_ADDRESS
   [[ $address == 0.0.0.0 ]] && address=127.0.0.1
@@ -103,13 +103,13 @@ start_all() {
     fail "not everything became healthy: $(grep -iE 'error|fail|unhealthy|overlap' "$log" | tail -1) (log: $log)"
   }
   renew_gateways
-  answers /.well-known/jwks.json || fail "all containers are healthy, and yet the edge does not answer (see make compose-logs NAME=nginx)"
+  answers /.well-known/jwks.json || fail "all containers are healthy, but the edge does not answer (see make compose-logs NAME=nginx)"
   step "$begin" "$(compose ps --quiet | wc -l) containers" healthy
 }
 
 is_healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$1") == healthy ]]; }
 
-# Gateways that started before their configuration was changed: one after the other, so that the edge always has one.
+# Restarts gateways that started before their configuration changed, one after the other, so that the edge always has one.
 renew_gateways() {
   local id started changed
   changed=$(stat -c %Y "$RUN/gateway/gateway.yaml")

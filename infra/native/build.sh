@@ -12,13 +12,13 @@ say "Building (the first time takes minutes; log: $log)"
 compile() {
   cd "$ROOT"
   umask 022
-  # The gateway by itself: built together with the workers it would carry their MongoDB and RabbitMQ code.
+  # The gateway is built separately, so that no dependency gets features that only the workers ask for.
   cargo build --release --locked -p gateway &&
     cargo build --release --locked -p user-worker -p task-worker -p notification-worker
 }
 
 (compile) >"$log" 2>&1 || {
-  # The compiler's own words: they name the place.
+  # The compiler's own messages, which name the place.
   grep -A 12 -m 3 -E '^error' "$log" >&2 || tail -n 5 "$log" >&2
   fail "the build failed (log: $log)"
 }

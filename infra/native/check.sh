@@ -8,7 +8,7 @@ cd "$ROOT"
 umask 022
 export PATH=$TOOLS/bin:$PATH
 
-# tool NAME VERSION: this very version, built once into .tools
+# tool NAME VERSION: exactly this version, built once into .tools
 tool() {
   if [[ $("$TOOLS/bin/$1" --version 2>/dev/null) == *" $2" || $("$TOOLS/bin/$1" --version 2>/dev/null) == "$2" ]]; then return; fi
   local begin
@@ -19,7 +19,7 @@ tool() {
   step "$begin" "$1 $2" installed
 }
 
-# What a check answers that could not be made here.
+# The status of a check that could not be made here.
 COULD_NOT=75
 passed=()
 failed=()
@@ -46,7 +46,7 @@ run() {
   esac
 }
 
-# The advisory database comes from the network, which is not there everywhere: not fetched is said, not passed over.
+# The advisory database comes from the network, which is not available everywhere. If it cannot be fetched, the result says so.
 advisories() {
   local output
   if output=$(timeout 60 cargo-deny --all-features fetch db 2>&1); then

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2153,SC2154 # PORT, GIVEN are lib.sh's and settings.sh's
-# What can be known before anything starts: are the given servers there, are the ports free? Sourced after lib.sh.
+# Checks before anything starts: do the given servers answer, are the ports free? Sourced after lib.sh.
 
-# Spaces are fine. RabbitMQ hands its folder to a shell without quoting it, and nginx expands dollars.
+# Spaces are allowed. RabbitMQ passes its folder to a shell without quoting it, and nginx expands dollar signs.
 check_paths() {
   local path
   for path in "$ROOT" "$RUN"; do
-    [[ $path != *[\'\"\\\$\`\;\&\|]* ]] || fail "$path holds a quote, a dollar or the like, which RabbitMQ and nginx cannot bear: move the checkout, or set SLUICE_RUN_DIR"
+    [[ $path != *[\'\"\\\$\`\;\&\|]* ]] || fail "$path contains a quote, a dollar sign or the like, which RabbitMQ and nginx do not support: move the checkout, or set SLUICE_RUN_DIR"
   done
 }
 
@@ -38,7 +38,7 @@ check_redis_login() {
   [[ $reply == +PONG* ]] || { printf '%s' "${reply#-}" | tr -d '\r' && return 1; }
 }
 
-# check_given NAME: the URL in the environment is well-formed and somebody listens there
+# check_given NAME: the URL in the environment is well-formed, and a server listens there
 check_given() {
   local name=$1 variable=${URL_VARIABLE[$1]} url=${GIVEN[$1]} title=${TITLE[$1]} scheme rest hosts userinfo='' host port address problem
   local hint="change or unset $variable (unset, a $title of our own is started)"

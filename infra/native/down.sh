@@ -20,7 +20,7 @@ fi
 }
 if [[ -z ${SLUICE_LOCKED:-} ]]; then
   exec 8>"$RUN/lock"
-  flock -n 8 || fail "another make up or make down is at work in $RUN"
+  flock -n 8 || fail "another make up or make down is running in $RUN"
 fi
 [[ -r $RUN/settings.bash ]] && load_settings
 begin=$(now_ms)

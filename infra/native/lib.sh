@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # its variables are used by those who source it
-# What every script of `make up` shares: places, names, ports, words to the user. Sourced, never run.
+# What every script of `make up` shares: paths, names, ports, messages. Sourced, never run.
 
 set -euo pipefail
 umask 077
@@ -31,7 +31,7 @@ RABBITMQ_MANAGEMENT_PORT=${RABBITMQ_MANAGEMENT_PORT:-15674}
 RABBITMQ_DIST_PORT=${RABBITMQ_DIST_PORT:-15675}
 EPMD_PORT=${EPMD_PORT:-14369}
 
-# A server's URL in the environment means: use that one, install and start none.
+# If a server's URL is in the environment, that server is used, and none is installed or started.
 declare -A URL_VARIABLE=([redis]=REDIS_URL [rabbitmq]=AMQP_URL [mongod]=MONGODB_URI)
 
 say() { printf '%s\n' "$*"; }
@@ -60,7 +60,7 @@ step() {
   printf '  %-24s %-40s %8s\n' "$what" "$*" "$(since "$start")"
 }
 
-# Debian keeps servers outside an unprivileged user's PATH; rustup, just installed, has changed no shell's PATH yet.
+# Debian installs servers outside an unprivileged user's PATH. A rustup that was just installed has not changed the shell's PATH yet.
 for folder in "${HOME:-/root}/.cargo/bin" /usr/sbin /sbin; do
   [[ :$PATH: == *":$folder:"* ]] || PATH=$PATH:$folder
 done

@@ -2,18 +2,18 @@
 # `make load`: the load test with oha, against URL, or else whatever runs. docs/load-testing.md says how to read it.
 #
 #   load.sh            URL, DURATION, CONNECTIONS, USERS, MIX and SCENARIO in the environment say what is measured
-#   load.sh token      prints an access token, for requests of one's own
+#   load.sh token      prints an access token, for your own requests
 #   load.sh limits     writes a copy of the gateway's configuration with raised limits, and says how to run with it
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 command=${1:-run}
 folder=$RUN/load
 
-# The copy differs from its original in nothing but rates and bursts. A burst of one second's rate is told exactly by RateLimit-Policy.
+# The copy differs from the original only in rates and bursts. RateLimit-Policy can express a burst of one second's rate exactly.
 raised_limits() {
   local original=${GATEWAY_CONFIG:-$ROOT/infra/gateway/gateway.yaml} raised=$folder/gateway.yaml
   mkdir -p "$folder"
-  # What was raised once is not an original.
+  # A raised copy is not an original.
   [[ ! $original -ef $raised ]] || original=$ROOT/infra/gateway/gateway.yaml
   sed -E 's#(rate: *)[0-9]+/[a-z]+(, *burst: *)[0-9]+#\11000000/s\21000000#' "$original" >"$raised"
   ! cmp -s "$original" "$raised" || fail "$original has no \`rate: N/s, burst: N\` to raise: raise its limits by hand"
@@ -37,7 +37,7 @@ esac
 
 need_cargo
 find_edge "${URL:-${EDGE_URL:-}}"
-# The gateways' admin listeners, where they can be asked.
+# The gateways' admin listeners, if they can be reached.
 case $edge in
   "$(native_setting EDGE_URL)") admins=$(native_setting ADMIN_URLS) ;;
   "$(compose_edge)")

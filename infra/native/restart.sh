@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # .run/bin/restart NAME: restarts one process gracefully, and returns when the new one is ready. Gateways and workers drain by
-# themselves when they are told to end: what sends them requests notices, and goes to the other one.
+# themselves on SIGTERM: whoever sends them requests notices, and uses the other one.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$NATIVE/settings.sh"
@@ -11,13 +11,13 @@ name=${1:-}
 supervisor_runs || fail "nothing runs. Start it: make up"
 if [[ -z ${SLUICE_LOCKED:-} ]]; then
   exec 8>"$RUN/lock"
-  flock -sn 8 || fail "make up or make down is at work in $RUN"
+  flock -sn 8 || fail "make up or make down is running in $RUN"
 fi
 load_settings
 external "$name" && fail "$name is not ours: ${URL_VARIABLE[$name]} was given"
 STARTED=$(now_ms)
 
-# Looked at, not listened for: on a busy machine s6's own -wr was seen to miss the event.
+# This polls, because s6's own -wr was seen to miss the event on a busy machine.
 has_new_pid() {
   local now
   now=$(pid_of "$name")

@@ -6,21 +6,21 @@ source "$NATIVE/settings.sh"
 source "$NATIVE/services.sh"
 name=$1
 
-# A predecessor whose supervisor was killed still holds the port and the data: it goes first.
+# A predecessor whose supervisor was killed still holds the port and the data, so it is stopped first.
 pid_file=$RUN/pids/$name.pid
 if old=$(cat "$pid_file" 2>/dev/null) && [[ -n $old && $old != "$$" ]] && is_service "$old" "$name"; then
   kill -KILL -- "-$old" 2>/dev/null || true
   group_is_gone() { ! kill -0 -- "-$old" 2>/dev/null; }
-  wait_until 10 group_is_gone || fail "a $name of before, process group $old, does not end"
+  wait_until 10 group_is_gone || fail "an earlier $name, process group $old, does not end"
 fi
 if ! { printf '%s\n' "$$" >"$pid_file.new" && mv "$pid_file.new" "$pid_file"; }; then
-  # finish.sh believes the file, and an id of before the machine was started again may be anybody's.
+  # finish.sh trusts this file, and a process id from before a reboot may belong to any process.
   rm -f "$pid_file"
   fail "cannot write $pid_file"
 fi
 load_settings
 
-# Each process is given what it needs, nothing else of the secrets, and nothing on a command line that others can read.
+# Each process gets only the secrets that it needs, and none on its command line, which others can read.
 for variable in $(compgen -e); do
   case $variable in PATH | TZ | SLUICE_STACK) ;; *) export -n "${variable?}" ;; esac
 done
@@ -39,8 +39,8 @@ case $name in
     export RABBITMQ_CONFIG_FILE=$RUN/rabbitmq/rabbitmq.conf RABBITMQ_CONF_ENV_FILE=/dev/null
     export RABBITMQ_ENABLED_PLUGINS_FILE=$ROOT/infra/rabbitmq/enabled_plugins RABBITMQ_PID_FILE=$RUN/rabbitmq/pid
     export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
-    # Debian's wrapper insists on changing the user; the script behind it does not. Under "systemd" that script becomes the
-    # Erlang machine itself, so the process id stays and signals reach it.
+    # Debian's wrapper always changes the user; the script behind it does not. Under "systemd" that script becomes the Erlang VM
+    # itself, so the process id stays the same and signals reach it.
     export RUNNING_UNDER_SYSTEMD=true
     server=/usr/lib/rabbitmq/bin/rabbitmq-server
     [[ -x $server ]] || server=rabbitmq-server

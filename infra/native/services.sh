@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Talking to the supervisor and to the processes: running? ready? why not? Sourced after lib.sh and settings.sh.
+# Asks the supervisor and the processes: running? ready? why not? Sourced after lib.sh and settings.sh.
 
 # Everything this stack starts carries this in its environment, so that `make down` can prove that nothing is left.
 MARK=SLUICE_STACK=$RUN
@@ -18,7 +18,7 @@ write_service() {
   printf '#!/usr/bin/env bash\nexec s6-log -b -- n5 s10000000 %q\n' "$log" >"$directory/log/run"
   printf '#!/usr/bin/env bash\nexec %q %q\n' "$NATIVE/finish.sh" "$name" >"$directory/finish"
   chmod 700 "$directory/run" "$directory/finish" "$directory/log/run"
-  # Longer than any drain: after that it is killed.
+  # Longer than any drain. After that time the process is killed.
   printf '40000\n' >"$directory/timeout-kill"
   touch "$directory/down" "$log/current"
   ln -sfn "$name/current" "$RUN/logs/$name.log"
@@ -27,7 +27,7 @@ write_service() {
 start_supervisor() {
   local name
   for name in $(managed); do write_service "$name"; done
-  # Its own session: Ctrl-C in the terminal that said `make up` must not reach it. No file of ours stays open in it.
+  # In a session of its own, so that Ctrl-C in the terminal of `make up` does not reach it; and with none of our files open.
   env "$MARK" setsid s6-svscan "$SERVICES" </dev/null >>"$RUN/logs/supervisor.log" 2>&1 8>&- 9>&- &
   for name in $(managed); do
     wait_until 10 supervised "$name" || fail "the supervisor did not start: $(tail -1 "$RUN/logs/supervisor.log"). Log: $RUN/logs/supervisor.log"
@@ -79,7 +79,7 @@ is_ready() {
   esac
 }
 
-# cause_of NAME: the line of its log that says most about why it failed, looking only at what it said since `start`
+# cause_of NAME: the line of its log, since `start`, that says most about why it failed
 cause_of() {
   local log=$RUN/logs/$1/current said line
   said=$(tail -c "+$((${LOG_START[$1]:-0} + 1))" "$log" | tail -c 100000 | tr -d '\0' | grep -v '^[[:space:]]*$' || true)
@@ -127,7 +127,7 @@ carries() { tr '\0' '\n' <"/proc/$1/environ" | grep -qxF "$2"; } 2>/dev/null
 # is_nginx PID: of this stack. nginx overwrites its environment with its title.
 is_nginx() { grep -qsaF -- "nginx: master process nginx -e stderr -p $RUN/nginx/" "/proc/$1/cmdline"; }
 
-# is_service PID NAME: a process id alone says nothing, it may have been given to somebody else since.
+# is_service PID NAME: a process id alone proves nothing, because it may belong to another process by now.
 is_service() { carries "$1" "SLUICE_SERVICE=$RUN/$2" || { [[ $2 == nginx ]] && is_nginx "$1"; }; }
 
 # ours → ids of all processes that carry the mark

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What was chosen: secrets, .run/platform.env, and the servers' generated configuration. Sourced after lib.sh.
+# The stack's settings: secrets, .run/platform.env, and the servers' generated configuration. Sourced after lib.sh.
 
 # secret NAME GENERATOR…: made once, kept until `make clean`
 secret() {
@@ -17,7 +17,7 @@ external() { [[ -n ${URL_VARIABLE[$1]:-} && -n ${GIVEN[$1]:-} ]]; }
 
 declare -A GIVEN=([redis]=${REDIS_URL:-} [rabbitmq]=${AMQP_URL:-} [mongod]=${MONGODB_URI:-})
 
-# forget_own_urls: a shell that has read platform.env hands us our own servers' addresses; they are not "given"
+# forget_own_urls: a shell that has read platform.env passes on our own servers' addresses, which do not count as given
 forget_own_urls() {
   [[ -r $RUN/platform.env && -r $RUN/settings.bash ]] || return 0
   local name variable
@@ -39,7 +39,7 @@ managed() {
 
 url() { printf 'http://127.0.0.1:%s' "${PORT[$1]}"; }
 
-# load_settings: what the running stack was started with, whatever the caller's environment says now
+# load_settings: the settings that the running stack was started with, whatever the environment says now
 load_settings() {
   # shellcheck source=/dev/null
   source "$RUN/settings.bash"
@@ -49,7 +49,7 @@ load_settings() {
 
 write_settings() {
   mkdir -p "$RUN"/{secrets,pids,logs,bin,services} "$RUN/redis" "$RUN/rabbitmq" "$RUN/mongod" "$RUN/nginx/tmp"
-  # One by one, so that one that cannot be written ends the start.
+  # One by one, so that a secret that cannot be written ends the start.
   local redis_password rabbitmq_password gateway_signing_keys token_signing_keys
   redis_password=$(secret redis_password random_hex 24)
   rabbitmq_password=$(secret rabbitmq_password random_hex 24)
@@ -115,7 +115,7 @@ write_nginx() {
   local gateway files
   files=$(ulimit -n)
   {
-    # Unprivileged workers need no file: everything is opened by the master.
+    # Unprivileged worker processes need no file: the master opens everything.
     ((EUID == 0)) && printf 'user www-data;\n'
     cat <<CONF
 daemon off;
@@ -132,7 +132,8 @@ CONF
   for gateway in "${GATEWAYS[@]}"; do
     printf 'server 127.0.0.1:%s max_fails=1 fail_timeout=1s;\n' "${PORT[$gateway]}"
   done >"$RUN/nginx/upstream.conf"
-  # Each a second time, as the last resort: where one has just been restarted and the next one goes, nginx still passes over both.
+  # Each gateway again, as a backup that is never marked as failed. If one gateway was just restarted and the next one stops, nginx would
+  # otherwise skip both.
   for gateway in "${GATEWAYS[@]}"; do
     printf 'server 127.0.0.1:%s backup max_fails=0;\n' "${PORT[$gateway]}"
   done >>"$RUN/nginx/upstream.conf"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make up`: the whole stack on this machine, from whatever state it is in to "everything is ready". Running it again changes nothing
-# but what is stopped, and restarts gracefully what was built anew.
+# `make up`: brings the whole stack on this machine from any state to "everything is ready". Run again, it starts what is stopped and
+# gracefully restarts what was built anew.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$NATIVE/settings.sh"
@@ -13,7 +13,7 @@ BUILT=${SLUICE_BIN_DIR:-${CARGO_TARGET_DIR:-$ROOT/target}/release}
 raise_file_limit() {
   ulimit -n 65535 2>/dev/null || ulimit -n "$(ulimit -Hn)"
   $fresh || return 0
-  (($(ulimit -n) >= 45000)) || warn "at most $(ulimit -n) open files per process here: 20,000 clients with a connection upstream each want 45,000 (ulimit -Hn)"
+  (($(ulimit -n) >= 45000)) || warn "at most $(ulimit -n) open files per process here: 20,000 clients, each with a connection upstream, need 45,000 (ulimit -Hn)"
 }
 
 # Processes run copies, so that a later build cannot change them under a crash restart. Sets changed=(binary…).
@@ -38,7 +38,7 @@ prepare_mongo() {
     fail "the replica set of mongod could not be initiated: $(tail -1 <<<"$reply") (log: $RUN/logs/mongod.log)"
 }
 
-# A child with this stack's ports may still run although its supervisor was killed.
+# A child may still run and hold this stack's ports although its supervisor was killed.
 sweep_remains() {
   local name
   for name in "${ALL[@]}"; do
@@ -77,7 +77,7 @@ mkdir -p "$RUN"
 
 # One make up at a time.
 exec 8>"$RUN/lock"
-flock -n 8 || fail "another make up or make down is at work in $RUN"
+flock -n 8 || fail "another make up or make down is running in $RUN"
 
 "$NATIVE/install.sh" up
 
@@ -98,7 +98,7 @@ else
 fi
 raise_file_limit
 
-# An interrupted or failed first start leaves nothing behind but logs and data.
+# An interrupted or failed first start leaves only logs and data behind.
 give_up() {
   local status=$?
   if $fresh && ! $finished && supervisor_runs; then

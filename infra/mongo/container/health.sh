@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does mongod answer {hello: 1}? Asked in its own protocol, because not every image has a shell for it. Whether it is the primary
-# is not asked: it becomes that only after it was found healthy.
+# Does mongod answer {hello: 1}? The script speaks MongoDB's protocol itself, because not every image has a MongoDB shell. It does
+# not check for a primary: mongod becomes the primary only after it was found healthy.
 set -euo pipefail
 exec 3<>/dev/tcp/127.0.0.1/27017
 # OP_MSG: length 52, request 1, response to 0, opcode 2013; no flags, one body: {hello: 1, $db: "admin"}

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs nginx, and tells it which gateways there are: all addresses of the name `gateway`, asked for every second, as containers
-# come and go. (Names in nginx's own configuration are looked up once; `resolve` is not in every version.) Ends when nginx ends,
-# so that the container's restart policy is what supervises both.
+# Runs nginx, and keeps its list of gateways up to date: the name `gateway` is resolved every second, as containers come and go.
+# (nginx resolves names in its own configuration only once; `resolve` is not in every version.) Ends when nginx ends, so that the
+# container's restart policy supervises both.
 set -euo pipefail
 umask 077
 
 run=/run/nginx
 export TMPDIR=$run
-# Two seconds for what is being answered; streams are cut, their clients resume.
+# Running requests get two seconds. Streams are cut, and their clients resume.
 patience=2
 
 mkdir -p "$run/tmp"
@@ -17,12 +17,13 @@ printf 'events { worker_connections %d; }\n' $((files < 33000 ? files - 200 : 32
 
 addresses() { timeout 2 getent ahostsv4 gateway | awk '{ print $1 }' | sort -u; }
 
-# write_upstream ADDRESS…: none at all is a server that is down, because nginx wants one.
+# write_upstream ADDRESS…: without an address it writes a server marked as down, because nginx requires one.
 write_upstream() {
   local address
   {
     for address in "$@"; do printf 'server %s:8001 max_fails=1 fail_timeout=1s;\n' "$address"; done
-    # Each a second time, as the last resort: where one has just been restarted and the next one goes, nginx still passes over both.
+    # Each gateway again, as a backup that is never marked as failed. If one gateway was just restarted and the next one stops, nginx
+    # would otherwise skip both.
     for address in "$@"; do printf 'server %s:8001 backup max_fails=0;\n' "$address"; done
     (($# > 0)) || printf 'server 127.0.0.1:8001 down;\n'
   } >"$run/upstream.conf.new"
@@ -45,7 +46,7 @@ stop() {
 }
 trap stop TERM QUIT INT
 
-# A change must be seen twice: a container that is restarted is away for less than that, and comes back with its old address.
+# A change must be seen twice: a restarted container is away for less time than that, and keeps its address.
 seen=$current
 while ! $stopping && kill -0 "$nginx" 2>/dev/null; do
   sleep 1 &
@@ -62,7 +63,7 @@ while ! $stopping && kill -0 "$nginx" 2>/dev/null; do
   seen=$now
 done
 
-# A signal cuts `wait` short.
+# A signal interrupts `wait`.
 while :; do
   status=0
   wait "$nginx" || status=$?

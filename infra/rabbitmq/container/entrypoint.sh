@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Completes rabbitmq.conf with what only the container knows, and becomes RabbitMQ. The user is a definition, which is read at
-# every start: another password in the secret's file counts from the next one on. The password stays in files.
+# Adds to rabbitmq.conf what only the container knows, and becomes RabbitMQ. The user is a definition, which RabbitMQ reads at every
+# start, so a changed password in the secret's file applies from the next start. The password stays in files.
 set -euo pipefail
 umask 077
 cat /etc/sluice/rabbitmq.conf /etc/sluice/container.conf >"$RABBITMQ_CONFIG_FILE"

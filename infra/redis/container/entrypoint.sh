@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Completes redis.conf with what only the container knows, and becomes Redis. The password stays in files.
+# Adds to redis.conf what only the container knows, and becomes Redis. The password stays in files.
 set -euo pipefail
 umask 077
 {
