@@ -1,8 +1,8 @@
 //! The port to the message broker. Only the relay publishes; only consumers subscribe.
 //!
-//! A publish counts only when the broker confirmed that a queue holds the message. A delivery ends
+//! A publish counts only after the broker has confirmed that a queue holds the message. A delivery ends
 //! in exactly one named way: acknowledged, put back, or dead-lettered. Hints are not events: they reach
-//! whoever listens now, and may be lost.
+//! the processes that listen at that moment, and may be lost.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -24,7 +24,7 @@ pub enum BusError {
     /// unacknowledged will be delivered again.
     #[error("the broker cannot be reached")]
     Unavailable(#[source] BoxError),
-    /// The broker refused what we declared: somebody has to act.
+    /// The broker refused what we declared: an operator has to act.
     #[error("the broker refused: {0}")]
     Refused(String),
 }
@@ -47,21 +47,21 @@ pub trait Bus: Send + Sync + 'static {
     /// The queues that events are routed to.
     fn topology(&self) -> &Topology;
 
-    /// Publishes in order and waits for the confirms: one outcome per envelope. An error means that
-    /// nothing is known of any of them.
+    /// Publishes in order, waits for the confirms, and returns one outcome per envelope. After an error
+    /// the outcome of all of them is unknown.
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError>;
 
-    /// Starts taking deliveries from `queues`, of each at most `prefetch` unacknowledged at a time.
+    /// Subscribes to `queues`, with at most `prefetch` unacknowledged deliveries of each.
     async fn subscribe(
         &self,
         queues: &[Queue],
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BusError>;
 
-    /// Tells all who listen now, in every process. Nobody confirms or keeps it.
+    /// Sends a hint to every process that listens now. It is neither confirmed nor kept.
     async fn hint(&self, body: Bytes) -> Result<(), BusError>;
 
-    /// Listens to what is hinted from now on.
+    /// Listens to hints from now on.
     async fn hints(&self) -> Result<Box<dyn Hints>, BusError>;
 
     /// How many dead letters there are now.
@@ -71,8 +71,8 @@ pub trait Bus: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), BusError>;
 }
 
-/// Hints until the connection breaks; whoever listens again looks for themselves what happened
-/// meanwhile. A listener that does not keep up may miss some without a word.
+/// Hints, until the connection breaks. A process that listens again must look for itself what happened
+/// meanwhile. A slow listener may miss hints without notice.
 #[async_trait]
 pub trait Hints: Send {
     async fn next(&mut self) -> Result<Bytes, BusError>;
@@ -94,10 +94,10 @@ pub trait Subscription: Send {
     /// Waits for one delivery, then takes what else is there without waiting, up to `max`.
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError>;
 
-    /// Acknowledges: their effect is durable.
+    /// Acknowledges deliveries whose effect is durable.
     async fn ack(&mut self, deliveries: &[Delivery]) -> Result<(), BusError>;
 
-    /// Puts one aside with its reason: it is confirmed in the dead-letter queue before it is
-    /// acknowledged, so it is never lost between the two.
+    /// Moves a delivery to the dead letters, with the reason. It is confirmed there before it is
+    /// acknowledged, so it is never lost in between.
     async fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), BusError>;
 }

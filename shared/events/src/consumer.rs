@@ -22,8 +22,8 @@ use crate::pace::Pace;
 
 /// Deliveries in one batch, and unacknowledged at a time of each queue.
 pub const BATCH: u16 = 500;
-/// So often under load, and so many times in a row before that. Of the 100 ms in which an event must be
-/// readable, most belong to the servers.
+/// The least time between two batches under load; [`IN_A_ROW`] batches may begin without it. An event must
+/// be readable within 100 ms, and the servers need most of that.
 const PACE: Duration = Duration::from_millis(15);
 const IN_A_ROW: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -46,15 +46,15 @@ pub trait Handler: Send + Sync + 'static {
     /// The queues of this worker.
     fn queues(&self) -> &'static [Queue];
 
-    /// Makes the store ready to be applied to.
+    /// Prepares the store for [`Handler::apply`].
     async fn prepare(&self) -> Result<(), StoreError>;
 
     /// The event in a message and its time, or why nobody can ever use it.
     fn read(&self, queue: Queue, body: &[u8]) -> Result<(Timestamp, Self::Event), String>;
 
-    /// Applies events, each once: one outcome for each, in order. They are durable when it returns.
-    /// Unavailable: they come again. Corrupt: they come again in halves, until the one that the
-    /// store cannot digest is alone, and is dead-lettered.
+    /// Applies each event once, durably, and returns one outcome per event, in order. After
+    /// `Unavailable` the same events come again. After `Corrupt` they come again in halves, until the
+    /// event that the store refuses is alone and is dead-lettered.
     async fn apply(&self, events: &[Self::Event]) -> Result<Vec<Outcome>, StoreError>;
 }
 
@@ -89,8 +89,8 @@ impl<H: Handler> Consumer<H> {
         }
     }
 
-    /// Consumes until `shutdown`, or until the broker fails: then everything unacknowledged comes
-    /// again to whoever subscribes next.
+    /// Consumes until `shutdown`, or until the broker fails. Then the next subscriber gets everything
+    /// that is not acknowledged.
     pub async fn run(
         self: Arc<Self>,
         bus: Arc<dyn Bus>,
@@ -110,8 +110,8 @@ impl<H: Handler> Consumer<H> {
         Ok(())
     }
 
-    /// Waits for deliveries and brings each to its end. On `shutdown` it returns early, and what is
-    /// not acknowledged comes again.
+    /// Waits for a batch and ends each of its deliveries. On `shutdown` it returns early, and the broker
+    /// delivers again what is not acknowledged.
     pub async fn consume_once(
         &self,
         subscription: &mut dyn Subscription,
@@ -136,7 +136,7 @@ impl<H: Handler> Consumer<H> {
         }
 
         let mut step = Step::default();
-        // Halves of a batch that the store cannot digest, the next one last.
+        // Halves of a batch that the store refuses, the next one last.
         let mut parts: Vec<&[Readable<'_, H::Event>]> = vec![&readable];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
@@ -181,8 +181,8 @@ impl<H: Handler> Consumer<H> {
         }
     }
 
-    /// Applies, as often as it takes for the store to answer. An error is the data's fault; `None`
-    /// means shutdown.
+    /// Applies events, and tries again until the store answers. An error means that the data is at
+    /// fault; `None` means shutdown.
     async fn apply(
         &self,
         part: &[Readable<'_, H::Event>],

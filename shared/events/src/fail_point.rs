@@ -1,8 +1,8 @@
-//! Places where a test can end a process: behind one effect and before the next.
+//! Places where a test can kill a process: after one effect and before the next.
 
-/// Ends the process if its environment names a folder, `SLUICE_FAIL_POINTS`, and a file of this name is
-/// in it. Whoever removes the file obeys, so one process dies for each file. Nothing without the feature
-/// `fail-points`, which no product has.
+/// Aborts the process if the folder that `SLUICE_FAIL_POINTS` names holds a file of this name. The process
+/// that removes the file aborts, so one process dies for each file. Without the feature `fail-points`,
+/// which no product has, this does nothing.
 #[cfg(feature = "fail-points")]
 pub(crate) fn fail_point(name: &str) {
     let order = std::env::var_os("SLUICE_FAIL_POINTS")

@@ -10,12 +10,12 @@ use stores::StoreError;
 /// A committed, unpublished event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pending {
-    /// The version of the subject that this event made.
+    /// The version of its subject that this event describes.
     pub version: u64,
     pub event: Envelope,
 }
 
-/// How much waits.
+/// The size of an outbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Backlog {
     /// Subjects with unpublished events, counted up to a bound of the adapter's choice.
@@ -40,13 +40,13 @@ pub trait Outbox: Send + Sync + 'static {
     /// versions from the outbox. Safe to repeat.
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError>;
 
-    /// Makes `holder` the one who sweeps for the next `hold`, unless another one is: several at once
-    /// would publish the same events. Of processes that share an outbox one is told true; a process
-    /// that has its outbox to itself, always.
+    /// Gives `holder` the sweep for the next `hold`, unless another holder has it: several sweepers would
+    /// publish the same events. Of the processes that share an outbox, one gets true at a time; a process
+    /// with an outbox of its own always does.
     async fn claim_sweep(&self, _holder: &str, _hold: Duration) -> Result<bool, StoreError> {
         Ok(true)
     }
 
-    /// How much waits, cheaply: it is asked every second.
+    /// The size of the outbox. It is asked every second, so it must be cheap.
     async fn backlog(&self) -> Result<Backlog, StoreError>;
 }

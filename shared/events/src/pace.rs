@@ -1,8 +1,8 @@
-//! How often something may be done, after a few times in a row.
+//! Spaces batches out under load.
 //!
-//! A batch costs the servers about the same whether it holds one event or fifty. Under load, batches
-//! that begin a little later hold more, and what they save is what the load needs. Without load
-//! nobody waits.
+//! A batch costs the servers about the same whether it holds one event or fifty. Under load, a batch that
+//! begins a little later holds more events, and the servers have time for more of them. Without load
+//! nothing waits.
 
 use std::time::Duration;
 

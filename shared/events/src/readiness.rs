@@ -8,8 +8,8 @@ use stores::Store;
 
 use crate::bus::Bus;
 
-/// A worker is ready while its store answers. Without the broker every request is answered all the same,
-/// and events wait.
+/// A worker is ready while its store answers. Without the broker it still answers every request, and
+/// events wait in the outbox.
 pub struct StoreAndBus<S: ?Sized> {
     pub store: Arc<S>,
     pub bus: Arc<dyn Bus>,

@@ -1,12 +1,12 @@
 //! The relay: takes committed events from the outbox to the bus. Nobody else publishes.
 //!
-//! A handler hints what it has just committed, and the relay publishes that at once; whatever a full
-//! hint channel, a crash or an outage leaves behind, the sweeper finds in the outbox. So a hint may
-//! be lost and an event may be published twice, but none is lost: it leaves the outbox only after the
-//! broker confirmed it and the history keeps it.
+//! A handler hints what it has just committed, and the relay publishes that at once. The sweeper finds in
+//! the outbox what a full hint channel, a crash or an outage left behind. So a hint may be lost and an
+//! event may be published twice, but no event is lost: it leaves the outbox only after the broker has
+//! confirmed it and the history keeps it.
 //!
-//! One subject's events are published in version order, each behind the one before on the bus. When
-//! one fails, those behind it stay in the outbox with it, even where the broker took them.
+//! The events of one subject are published in version order. When one fails, the later ones stay in the
+//! outbox with it, even if the broker has confirmed them.
 
 mod metrics;
 mod recent;
@@ -33,23 +33,24 @@ use crate::fail_point::fail_point;
 use crate::outbox::{Outbox, Pending};
 use crate::pace::Pace;
 
-/// Events in one publish, and in one look into the outbox.
+/// Events in one publish, and in one read of the outbox.
 const BATCH: usize = 512;
 /// Hints that wait while the relay is busy; more are dropped, and found by the sweeper.
 const HINTS: usize = 1_024;
-/// So often under load, and so many times in a row before that.
+/// The least time between two batches under load; [`IN_A_ROW`] batches may begin without it.
 const PACE: Duration = Duration::from_millis(10);
 const IN_A_ROW: u32 = 10;
-/// Nobody waits for the marks, and each costs the store two commits: so they come seldomer, and larger.
+/// The least time between two marks. Nobody waits for a mark and each costs the store two commits, so
+/// marks are rarer and larger than publishes.
 const MARK_PACE: Duration = Duration::from_millis(100);
-/// Batches that wait for the one that is being marked; the next one is not published before there is room.
+/// Confirmed batches that may wait while another is being marked; beyond it publishing waits.
 const MARKS: usize = 8;
-/// Younger events are the fast path's.
+/// The sweeper leaves younger events to the fast path.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// Who sweeps is the one who does for so long after each look. A sibling takes over from the dead.
+/// How long a relay holds the sweep after each look. When it dies, another one takes over after this time.
 const HELD: Duration = Duration::from_secs(3);
-/// One sweep in this many looks at events of any age: their times are another machine's.
+/// One sweep in this many reads events of any age, because their times come from another machine's clock.
 const ANY_AGE_EVERY: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -70,11 +71,11 @@ pub enum RelayError {
 pub struct Step {
     /// Events that the outbox or the hints held.
     pub found: usize,
-    /// Those that the broker has, and the outbox no longer.
+    /// Those that the broker has and that left the outbox.
     pub published: usize,
 }
 
-/// Tells the relay what was just committed. All that a handler has of the relay and the bus.
+/// Hints to the relay what was just committed. A handler knows nothing else of the relay and the bus.
 #[derive(Clone)]
 pub struct RelayHandle(mpsc::Sender<Vec<Pending>>);
 
@@ -95,7 +96,7 @@ pub struct Relay {
     metrics: Metrics,
     /// What this relay calls itself when it claims the sweep.
     name: String,
-    /// What needs no second publishing though a hint, made before the first, names it.
+    /// Published events that an earlier hint may still name; they are not published again.
     recent: std::sync::Mutex<Recent>,
     /// Locked by [`Relay::run`] alone.
     hints: Mutex<mpsc::Receiver<Vec<Pending>>>,
@@ -121,8 +122,8 @@ impl Relay {
         (Arc::new(relay), RelayHandle(sender))
     }
 
-    /// Relays until `shutdown`. An outage of the bus or of the outbox ends nothing: the relay pauses
-    /// and tries again, and then clears what has piled up before it listens to hints again.
+    /// Relays until `shutdown`. In an outage of the bus or of the outbox the relay pauses and tries again;
+    /// after it, the relay publishes the backlog before it listens to hints again.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut hints = self.hints.lock().await;
         while let Err(error) = self.follow(&mut hints, &shutdown).await {
@@ -318,8 +319,8 @@ impl Relay {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Publishes at most a batch, and gives what the broker has of it, now or since before: that need
-    /// only be marked. A subject in `stopped` has an unpublished earlier event.
+    /// Publishes at most a batch, and returns what the broker has, from now or from before: that only
+    /// needs marking. A subject in `stopped` has an earlier event that is not published.
     async fn publish(
         &self,
         part: &[Pending],
@@ -371,7 +372,7 @@ impl Relay {
         Ok(confirmed)
     }
 
-    /// Takes out of the outbox what the broker has.
+    /// Removes from the outbox what the broker has.
     async fn mark(&self, confirmed: &[Pending]) -> Result<(), RelayError> {
         if !confirmed.is_empty() {
             fail_point("relay.confirmed");

@@ -1,9 +1,9 @@
-//! One connection: it ends at the first error, for all who use it, and at once.
+//! One connection. The first error ends it at once, for all its users.
 //!
-//! The driver closes politely and waits for the broker's answer, on a thread of its own; with a
-//! broker that hangs, each attempt would leave a thread behind. So a [`BrokerConnection`] keeps a second handle
-//! of the socket and shuts that down. And a call that was made while the connection broke may never
-//! be answered, so each call also watches for that.
+//! The driver closes a connection politely, on a thread of its own that waits for the broker's answer. If
+//! the broker hangs, each attempt would leave a thread behind. So a [`BrokerConnection`] keeps a second
+//! handle of the socket and shuts that down. A call that was made while the connection broke may never be
+//! answered, so each call also watches for the end of the connection.
 
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
@@ -24,7 +24,7 @@ use super::error::{bus_error, late};
 /// How long the broker may take to answer anything but a connection attempt.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long a connection may take until the broker has let us in.
+/// How long a connection may take, authentication included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A connection.
@@ -36,9 +36,9 @@ pub(super) struct BrokerConnection {
 }
 
 impl BrokerConnection {
-    /// With nothing declared on it.
+    /// Connects, and declares nothing.
     pub(super) async fn connect(uri: &AMQPUri, topology: &Topology) -> Result<Self, BusError> {
-        // Where this fails or is dropped, the socket goes with it and takes the connection along.
+        // If this fails or is dropped, the socket is shut down, and the connection with it.
         let socket = Socket::default();
         let connection = timeout(CONNECT_DEADLINE, connect(uri.clone(), socket.0.clone()))
             .await
@@ -58,7 +58,7 @@ impl BrokerConnection {
         })
     }
 
-    /// What belongs on the broker.
+    /// The queues that belong on the broker.
     pub(super) fn queues(&self) -> &[Queue] {
         self.topology.queues()
     }
@@ -67,7 +67,7 @@ impl BrokerConnection {
         !self.dead.is_cancelled() && self.connection.status().connected()
     }
 
-    /// Whether the broker is short of memory or disk, and takes nothing.
+    /// Whether the broker is short of memory or disk and accepts no messages.
     pub(super) fn is_blocked(&self) -> bool {
         self.connection.status().blocked()
     }
@@ -94,7 +94,7 @@ impl BrokerConnection {
         answer
     }
 
-    /// Whether what was asked for is there. Where it is not, the broker closes the channel that asked.
+    /// Whether what was asked for exists. If not, the broker closes the channel.
     pub(super) async fn is_there<T>(
         &self,
         asked: impl Future<Output = lapin::Result<T>>,
@@ -108,7 +108,7 @@ impl BrokerConnection {
         self.call(answer).await
     }
 
-    /// The answer, or an error as soon as the connection is broken.
+    /// The answer, or an error as soon as the connection breaks.
     pub(super) async fn while_alive<T>(
         &self,
         answer: impl Future<Output = Result<T, BusError>>,
@@ -122,7 +122,7 @@ impl BrokerConnection {
         }
     }
 
-    /// Ends the connection for all who use it.
+    /// Ends the connection for all its users.
     pub(super) fn kill(&self) {
         self.dead.cancel();
         self.socket.shut_down();
@@ -142,8 +142,8 @@ fn is_not_found(error: &lapin::Error) -> bool {
     matches!(refusal.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
 
-/// Cancels `dead` when the connection breaks. Errors of a channel come here too; those are for
-/// whoever uses the channel.
+/// Cancels `dead` when the connection breaks. Errors of channels arrive here too, and are ignored: the
+/// users of a channel see them.
 async fn watch(
     status: ConnectionStatus,
     events: impl Stream<Item = Event>,

@@ -14,7 +14,7 @@ use super::message::again;
 use super::publisher::Publisher;
 use super::{RabbitBus, topology};
 
-/// Messages that are put back before their confirms are waited for.
+/// Messages that are published before their confirms are awaited.
 const AT_ONCE: usize = 100;
 
 #[async_trait]
@@ -27,10 +27,10 @@ impl DeadLetters for RabbitBus {
         let link = self.link().await?;
         topology::declare(&link).await?;
         let publisher = Publisher::open(self.publishing.link().await?).await?;
-        // What is taken and not acknowledged on it goes back when it closes.
+        // When this channel closes, everything that was taken and not acknowledged goes back.
         let channel = link.channel().await?;
         let mut done = Redriven::default();
-        // Poison comes back while we work: once is enough.
+        // Poison returns to the dead letters while we work: move each message once.
         let mut met = HashSet::new();
         let mut more = true;
         while more && done.moved < redrive.limit {

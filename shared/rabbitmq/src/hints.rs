@@ -1,4 +1,4 @@
-//! Hints: through an exchange to a queue of each listener's own, which goes with its connection.
+//! Hints: a fanout exchange, and an exclusive queue of each listener that ends with its connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,20 +20,21 @@ use super::reconnecting::Reconnecting;
 use super::topology;
 
 const EXCHANGE: &str = "hints";
-/// What waits for a listener that does not keep up; the oldest goes first.
+/// Hints that wait for a slow listener; beyond it the oldest are dropped.
 const MAX_WAITING: i32 = 1_000;
-/// Whoever hints waits no longer, a new connection included.
+/// The longest that sending a hint may take, a new connection included.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// A channel without confirms, on a connection of its own: a broker that is short of memory reads
-/// nothing more from whoever publishes, and must go on reading the acknowledgements of those who consume.
+/// A channel without confirms, on a connection of its own: a broker that is short of memory stops reading
+/// from connections that publish, and it must go on reading the acknowledgements of consumers.
 pub(super) struct Hinter {
     link: BrokerConnection,
     channel: Channel,
 }
 
 impl Hinter {
-    /// Through `usual` where that still works, else through a new one. Gives it back for the next hint.
+    /// Sends a hint through `usual` if that still works, else through a new hinter, and returns the one
+    /// that worked.
     pub(super) async fn hint(
         usual: Option<Self>,
         line: &Reconnecting,
@@ -63,7 +64,7 @@ impl Hinter {
     }
 
     async fn send(&self, body: &[u8]) -> Result<(), BusError> {
-        // Nobody waits until the broker has room.
+        // A hint is not worth waiting for the broker to have room again.
         if self.link.is_blocked() {
             return Ok(());
         }

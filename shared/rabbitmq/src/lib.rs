@@ -1,11 +1,11 @@
 //! RabbitMQ behind the [`Bus`] port.
 //!
-//! A connection for what is consumed and asked, one for what is published, and one for hints: a broker
-//! that is short of memory or disk space reads nothing more from whoever publishes, and must go on
-//! reading acknowledgements, or its queues never empty. Each is built when first needed and rebuilt from
-//! nothing after any error on it or its channels: the driver's own recovery is off, so an unconfirmed
-//! message always counts as unpublished and an unacknowledged one is always delivered again. Whoever
-//! builds one of the first two declares the whole topology on it.
+//! There are three connections: for consuming and questions, for publishing, and for hints. A broker that
+//! is short of memory or disk stops reading from connections that publish, and it must go on reading
+//! acknowledgements, or its queues never empty. Each connection is made when first needed, and anew after
+//! any error on it or its channels. The driver's own recovery is off, so an unconfirmed message always
+//! counts as unpublished and an unacknowledged one is always delivered again. A new connection of the
+//! first two kinds declares the whole topology.
 
 mod connection;
 mod dead_letters;
@@ -91,7 +91,7 @@ impl Bus for RabbitBus {
             return Ok(Vec::new());
         }
         let mut slot = self.publisher.lock().await;
-        // Taken out: when this future is dropped half-way, its channel is never used again.
+        // Taken out of the slot: if this future is dropped half-way, the channel is never used again.
         let publisher = match slot.take().filter(Publisher::is_usable) {
             Some(publisher) => publisher,
             None => Publisher::open(self.publishing.link().await?).await?,
@@ -135,8 +135,8 @@ impl Bus for RabbitBus {
     }
 
     async fn ping(&self) -> Result<(), BusError> {
-        // A new channel is something that only a broker that is well gives us. One that is short of memory
-        // gives it too, to who consumes: what waits to be published is told by the outbox's own figures.
+        // Only a healthy broker opens a new channel. One that is short of memory does so too, on this
+        // connection; the outbox's own metrics show what waits to be published.
         let ping = async { self.link().await?.channel().await.map(drop) };
         timeout(PING_DEADLINE, ping)
             .await

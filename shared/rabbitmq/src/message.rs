@@ -1,4 +1,4 @@
-//! Messages as they are published: persistent, and with what a consumer and an operator want to know.
+//! Messages as they are published: persistent, with headers for consumers and operators.
 
 use contract::event::Envelope;
 use events::bus::BusError;
@@ -10,7 +10,7 @@ const PERSISTENT: u8 = 2;
 /// CloudEvents' JSON format.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// What a dead letter carries besides what it was published with.
+/// The headers that a dead letter has in addition to those it was published with.
 const OF_DEAD_LETTERS: [&str; 4] = ["x-reason", "x-original-queue", "x-event-id", "x-death"];
 
 /// One message, ready to be sent.
@@ -42,7 +42,7 @@ pub(super) fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT)
 }
 
-/// An event into one queue alone.
+/// An event for one queue only.
 pub(super) fn into(queue: &'static str, envelope: &Envelope) -> Result<Message, BusError> {
     Ok(Message {
         exchange: "",
@@ -51,7 +51,7 @@ pub(super) fn into(queue: &'static str, envelope: &Envelope) -> Result<Message, 
     })
 }
 
-/// A dead letter once more, straight into the queue it came from: no other queue has lost it.
+/// A dead letter for the queue it came from, and no other: the other queues have not lost it.
 pub(super) fn again(queue: &'static str, body: Vec<u8>, properties: BasicProperties) -> Message {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {

@@ -35,10 +35,10 @@ struct RabbitSubscription {
     publishing: Arc<Reconnecting>,
     channel: Channel,
     deliveries: Deliveries,
-    /// What came with each message that is neither acknowledged nor put aside.
+    /// The properties of each message that is neither acknowledged nor dead-lettered.
     open: HashMap<u64, BasicProperties>,
     tags: Tags,
-    /// Made when the first message is put aside.
+    /// Made when the first message is dead-lettered.
     dead_letters: Option<Publisher>,
 }
 
@@ -51,10 +51,10 @@ pub(super) async fn open(
     // A queue may have been deleted since the connection was made.
     topology::declare(&link).await?;
     let channel = link.channel().await?;
-    // Quorum queues know a prefetch per consumer only, and most of the time one queue has it all.
+    // Quorum queues have a prefetch per consumer only, and most of the time one queue has all the messages.
     link.call(channel.basic_qos(prefetch, BasicQosOptions::default()))
         .await?;
-    // One replica is served before the others, who get what is over its prefetch: batches are fuller,
+    // One replica is served first and the others get what exceeds its prefetch. So batches are fuller,
     // and transactions of several replicas do not collide over the same users.
     let (_, drawn) = uuid::Uuid::now_v7().as_u64_pair();
     let priority = i32::try_from(drawn % (1 << 30)).unwrap_or_default();
@@ -178,7 +178,7 @@ impl Subscription for RabbitSubscription {
                 return Err(error);
             }
         }
-        // Only now: a crash before this line gives a second dead letter, never none.
+        // After the confirm: a crash before this line makes a second dead letter, never none.
         self.open.remove(&delivery.tag);
         self.ack_tags(std::iter::once(delivery.tag)).await
     }

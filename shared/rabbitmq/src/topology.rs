@@ -1,4 +1,4 @@
-//! The exchanges and queues, declared the same way by everybody, as often as they like.
+//! The exchanges and queues. Every process declares them in the same way, any number of times.
 //!
 //! All queues are durable quorum queues with arguments that RabbitMQ 3.10 to 4.x understand alike.
 //! Arguments cannot be changed later: a queue that was declared with others is a clear error.
@@ -19,22 +19,22 @@ use tokio::time::{Instant, sleep};
 use super::connection::BrokerConnection;
 use super::message;
 
-/// How often a message is delivered before the broker itself puts it into the dead letters. High,
-/// because every crash of a consumer counts against all messages it held.
+/// How often a message is delivered before the broker itself moves it to the dead letters. High, because
+/// every crash of a consumer counts against all messages that it held.
 const DELIVERY_LIMIT: i32 = 1_000;
-/// Nothing catches what the dead-letter queue drops: in effect no limit (RabbitMQ 4 has one of 20
-/// where none is given).
+/// In effect no limit, because nothing catches what the dead-letter queue drops. (Without a limit
+/// RabbitMQ 4 applies its own, 20.)
 const DEAD_LETTER_DELIVERY_LIMIT: i32 = 1_000_000;
-/// A queue that somebody else is just declaring is there before it takes anything; not for longer than this.
+/// How long a queue that another process is just declaring may exist before it accepts messages.
 const IN_THE_MAKING: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Declares everything. A queue that is not there is told as lost before it is made, and one that is
-/// there is only bound: so none is made unknown to its refiller. Channels of its own, for a refusal
-/// closes the channel.
+/// Declares everything. A missing queue is recorded as lost before it is declared, and an existing queue
+/// is only bound, so the refiller knows of every queue that was missing. Uses channels of its own, because
+/// the broker closes a channel when it refuses something.
 pub(super) async fn declare(link: &BrokerConnection) -> Result<(), BusError> {
     let channel = link.channel().await?;
-    // Dead letters first: no message may find their exchange missing.
+    // The dead-letter exchange first: no message may find it missing.
     exchange(link, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
     queue(link, &channel, DEAD_LETTER, dead_letter_arguments()).await?;
     bind(link, &channel, DEAD_LETTER, DEAD_LETTER, "").await?;
@@ -56,8 +56,8 @@ pub(super) async fn declare(link: &BrokerConnection) -> Result<(), BusError> {
     link.call(channel.close(200, "done".into())).await
 }
 
-/// Refuses queues that somebody has made with other arguments. Only for a new connection: where a queue
-/// was deleted since [`declare`], it would be made and nobody told.
+/// Refuses queues that exist with other arguments. Only for a new connection: a queue that was deleted
+/// since [`declare`] would be declared here without a record of its loss.
 pub(super) async fn check(link: &BrokerConnection) -> Result<(), BusError> {
     let channel = link.channel().await?;
     for one in link.queues() {
@@ -66,8 +66,8 @@ pub(super) async fn check(link: &BrokerConnection) -> Result<(), BusError> {
     link.call(channel.close(200, "done".into())).await
 }
 
-/// The queues of which something may be gone: those that are not there, and all of an exchange that is
-/// not there itself, or whose losses are not.
+/// The queues that may have lost messages: those that are missing, and all queues of an exchange that is
+/// missing itself or whose queue of losses is.
 async fn lost(link: &BrokerConnection) -> Result<Vec<Queue>, BusError> {
     let mut lost = Vec::new();
     let mut asking = Asking {
@@ -86,7 +86,7 @@ async fn lost(link: &BrokerConnection) -> Result<Vec<Queue>, BusError> {
     Ok(lost)
 }
 
-/// Says so, to whoever mends it. See [`events::bus::refill`].
+/// Records a loss for the refiller. See [`events::bus::refill`].
 async fn tell(link: &BrokerConnection, losses: &str, lost: Queue) -> Result<(), BusError> {
     let channel = link.channel().await?;
     link.call(channel.confirm_select(ConfirmSelectOptions::default()))
@@ -113,7 +113,7 @@ async fn tell(link: &BrokerConnection, losses: &str, lost: Queue) -> Result<(), 
     link.call(channel.close(200, "done".into())).await
 }
 
-/// Questions whose answer may be no: the broker then closes the channel, and nothing else.
+/// Passive declarations: if the thing does not exist, the broker closes the channel and nothing else.
 struct Asking<'l> {
     link: &'l BrokerConnection,
     channel: Channel,

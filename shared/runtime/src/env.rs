@@ -89,6 +89,11 @@ impl<'a> Vars<'a> {
         self.required(name, |text| Ok(Secret::new(text)))
     }
 
+    /// Records what is wrong with several variables together.
+    pub fn refuse(&mut self, why: &str) {
+        self.errors.push(why.to_owned());
+    }
+
     /// Ends the reading: the value `build` makes, or every complaint.
     pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, EnvErrors> {
         match (self.errors.is_empty(), build()) {

@@ -40,6 +40,9 @@ impl Settings {
             grace: vars.duration_or("SHUTDOWN_GRACE", default.grace),
             ..default
         };
+        if limits.lame_duck >= limits.grace {
+            vars.refuse("DRAIN_LAME_DUCK must be shorter than SHUTDOWN_GRACE, which includes it");
+        }
         let listen = vars.or("LISTEN", SocketAddr::from(([127, 0, 0, 1], default_port)));
         let log = vars.or("LOG", "info".to_owned());
         let signing_keys = vars.required("GATEWAY_SIGNING_KEYS", SigningKeys::parse);
@@ -151,4 +154,33 @@ pub fn reachable(mut listener: SocketAddr) -> SocketAddr {
         });
     }
     listener
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_lame_duck_that_outlives_the_grace_is_refused() {
+        let read = |lame_duck: &str, grace: &str| {
+            let source = HashMap::from(
+                [
+                    ("GATEWAY_SIGNING_KEYS", format!("k1:{}", "11".repeat(32))),
+                    ("DRAIN_LAME_DUCK", lame_duck.to_owned()),
+                    ("SHUTDOWN_GRACE", grace.to_owned()),
+                ]
+                .map(|(name, value)| (name.to_owned(), value)),
+            );
+            let mut vars = Vars::new(&source);
+            let settings = Settings::read(&mut vars, 1);
+            vars.finish(|| settings)
+                .map(|settings| settings.limits.grace)
+        };
+        assert_eq!(read("3s", "25s").unwrap(), Duration::from_secs(25));
+        for (lame_duck, grace) in [("3s", "3s"), ("4s", "3s")] {
+            let why = read(lame_duck, grace).unwrap_err().to_string();
+            assert!(why.contains("DRAIN_LAME_DUCK must be shorter"), "{why}");
+        }
+    }
 }

@@ -1,13 +1,19 @@
 //! The skeleton of a worker: its listener, the tasks that run beside it, and the order in which they end.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::serve::{Limits, Service, serve};
 use crate::supervise::keep_running;
+
+/// How long background tasks may take after the last request. The relay publishes for 2 s what was
+/// hinted last; nothing else takes as long, and nothing is lost with it.
+const LAST_TASKS: Duration = Duration::from_secs(5);
 
 /// A worker's background tasks. Each of them names the moment at which it ends.
 pub struct Worker {
@@ -46,6 +52,8 @@ impl Worker {
         serve(listener, service, limits, self.shutdown, self.stopping).await;
         self.served.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(LAST_TASKS, self.tasks.wait()).await.is_err() {
+            tracing::warn!("a background task did not end within {LAST_TASKS:?}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 use super::refill::Refillable;
 use super::{Bus, Delivery, Outcome, Queue, Subscription, Topology};
 
-/// The queues that the platform's consumers name; a test of the composed processes holds them equal.
+/// The queues of the platform's consumers. A test in `workers/process` keeps the two lists equal.
 pub const TASK_QUEUES: [Queue; 3] = [
     Queue {
         name: "task_created",
@@ -344,8 +344,8 @@ async fn assert_only_a_marker_is_left(bus: &impl Bus, subscription: Box<dyn Subs
     assert_eq!(ids(&received), [marker.id]);
 }
 
-/// Declares everything where nothing is, and forgets that it was not there: a worker that starts later
-/// has nothing to fill, so what is in its queues was published.
+/// Declares everything on an empty broker and acknowledges the losses that this reports. A worker that
+/// starts later has nothing to refill, so what is in its queues was published.
 pub async fn declared(bus: &impl Refillable, exchange: &'static str) {
     bus.declare().await.unwrap();
     let mut lost = bus.losses(exchange).await.unwrap();

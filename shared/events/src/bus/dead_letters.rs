@@ -1,27 +1,27 @@
 //! Dead letters on their way back to the queues they came from.
 //!
-//! Each is put into its queue, confirmed, before it leaves the dead letters: a crash in between leaves
-//! it in both, and consumers apply an event once. So a redrive may be repeated, run twice at a time,
-//! and run while everything works.
+//! Each message is confirmed in its queue before it leaves the dead letters. A crash in between leaves it
+//! in both, and consumers apply an event once. So a redrive may be repeated, run twice at the same time,
+//! and run while the platform works.
 
 use async_trait::async_trait;
 use contract::event::EventType;
 
 use super::{Bus, BusError, Queue, Topology};
 
-/// Which dead letters are to go back.
+/// Which dead letters to move back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Redrive {
-    /// At most so many.
+    /// Move at most this many.
     pub limit: usize,
-    /// Only those of queues of this type.
+    /// Move only those from queues of this type.
     pub event_type: Option<EventType>,
-    /// Only looks; nothing moves.
+    /// Report what would move, and move nothing.
     pub dry_run: bool,
 }
 
 impl Redrive {
-    /// The queue that a dead letter goes back to, where it is to go.
+    /// The queue that a dead letter goes back to; `None` for one that stays.
     pub fn selects(&self, topology: &Topology, letter: &DeadLetter) -> Option<Queue> {
         let queue = topology.find(&letter.queue)?;
         let wanted = self.event_type.is_none_or(|kind| kind == queue.event_type);
@@ -29,12 +29,12 @@ impl Redrive {
     }
 }
 
-/// A message that nobody could use.
+/// A message that no consumer could use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where it came from; empty where nobody knows.
+    /// The queue it came from; empty if unknown.
     pub queue: String,
-    /// Empty where it had none.
+    /// Empty if the message had none.
     pub event_id: String,
     pub reason: String,
 }
@@ -42,18 +42,18 @@ pub struct DeadLetter {
 /// What a redrive did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Redriven {
-    /// Went back, or would have.
+    /// Moved back, or would have been.
     pub moved: usize,
-    /// Looked at and left: of another type, from a queue that is not known here, or the same as one
-    /// that has just gone.
+    /// Left where they were: of another type, from an unknown queue, or equal to one that has just
+    /// been moved.
     pub left: usize,
 }
 
-/// A bus whose dead letters can be brought back.
+/// A bus whose dead letters can be moved back.
 #[async_trait]
 pub trait DeadLetters: Bus {
-    /// Brings back what is there, oldest first, each no more than once. `seen` hears of each that goes. An error leaves
-    /// the rest where it is.
+    /// Moves dead letters back, oldest first, each at most once, and calls `seen` for each. An error
+    /// leaves the rest where it is.
     async fn redrive(
         &self,
         redrive: &Redrive,

@@ -1,10 +1,10 @@
-//! Queues that were gone are filled again from the history.
+//! Refills queues that were deleted, from the history of events.
 //!
-//! Whoever is about to declare a queue and finds that it is not there says so first, in a queue of
-//! its own ([`LOSSES`]), confirmed. So a loss is known for as long as it is not mended, whoever
-//! noticed it and whatever dies meanwhile, and also after the queue was declared again. The worker
-//! that has the history, one for each exchange, listens there and puts the events of the last
-//! [`REACH`] into the new queue. Events that were applied before come twice, which consumers ignore.
+//! A process that is about to declare a missing queue first records the loss in another queue
+//! ([`LOSSES`]) and waits for the confirm. So the loss is known until it is repaired, whichever process
+//! noticed it, whatever dies meanwhile, and after the queue was declared again. The worker that keeps
+//! the history of an exchange consumes these records and puts the events of the last [`REACH`] into the
+//! new queue. Events that were applied before are delivered again, and consumers ignore them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bus, BusError, Delivery, Queue, Subscription, Topology};
 
-/// How far back a queue is filled, from when its loss was noticed.
+/// How far back a queue is refilled, counted from when its loss was noticed.
 pub const REACH: Duration = Duration::from_secs(24 * 60 * 60);
-/// Events that are put back before their confirms are waited for.
+/// Events that are published before their confirms are awaited.
 const AT_ONCE: usize = 256;
-/// Losses that are mended together.
+/// Losses that are repaired together.
 const LOSSES_AT_ONCE: usize = 100;
-/// How often everything is declared again: nobody is told when a binding is deleted.
+/// How often everything is declared again: RabbitMQ does not report that a binding was deleted.
 const DECLARE_EVERY: Duration = Duration::from_secs(10);
 
-/// Each exchange, and the queue in which the losses of its queues are told.
+/// Each exchange, and the queue that records the losses of its queues.
 pub const LOSSES: [(&str, &str); 2] = [("tasks", "tasks.lost"), ("users", "users.lost")];
 
-/// A queue was not there.
+/// A queue that was missing.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Loss {
     queue: String,
@@ -57,22 +57,22 @@ impl Loss {
 /// A bus whose queues somebody can delete.
 #[async_trait]
 pub trait Refillable: Bus {
-    /// Declares everything, and tells of what was not there.
+    /// Declares everything, and records what was missing.
     async fn declare(&self) -> Result<(), BusError>;
 
-    /// Losses of queues that `exchange` feeds, until they are acknowledged.
+    /// The recorded losses of queues that `exchange` feeds. Each stays until it is acknowledged.
     async fn losses(&self, exchange: &'static str) -> Result<Box<dyn Subscription>, BusError>;
 
-    /// Puts events into one queue and no other. Done when all are confirmed.
+    /// Publishes events to one queue only, and returns when all are confirmed.
     async fn put(&self, queue: Queue, events: &[Envelope]) -> Result<(), BusError>;
 }
 
-/// Every event there was.
+/// Every event of the last [`REACH`].
 pub trait History: Send + Sync + 'static {
-    /// Those of a type that happened since, each at least once, and all that wait in the outbox.
+    /// The events of a type since a time, each at least once, including all that wait in the outbox.
     ///
-    /// The outbox is read first: an event that is published in between is then found in the history,
-    /// and one that the lost queue had confirmed is in one of the two.
+    /// The outbox is read before the history: an event that is published in between is then found in
+    /// the history, and an event that the lost queue had confirmed is in one of the two.
     fn told(
         &self,
         event_type: EventType,
@@ -80,7 +80,7 @@ pub trait History: Send + Sync + 'static {
     ) -> BoxStream<'static, Result<Envelope, StoreError>>;
 }
 
-/// Why a queue is not filled yet. The loss is still known.
+/// Why a queue is not refilled yet. The loss is still recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RefillError {
     #[error("the queue cannot be filled")]
@@ -89,7 +89,7 @@ pub enum RefillError {
     History(#[from] StoreError),
 }
 
-/// Mends the losses of one exchange.
+/// Refills the lost queues of one exchange.
 pub struct Refiller {
     bus: Arc<dyn Refillable>,
     history: Arc<dyn History>,
@@ -109,14 +109,14 @@ impl Refiller {
         }
     }
 
-    /// Does `work`, and mends meanwhile.
+    /// Runs `work`, and refills lost queues until it ends.
     pub async fn beside<T>(self, work: impl Future<Output = T>) -> T {
         let end = CancellationToken::new();
         let (refiller, ends) = (Arc::new(self), end.clone());
         let refill = keep_running("refiller", end.clone(), move || {
             refiller.clone().run(ends.clone())
         });
-        // Also where the work panics or is dropped.
+        // Also ends the refill when the work panics or is dropped.
         let ended = end.drop_guard();
         let refilling = tokio::spawn(refill);
         let done = work.await;
@@ -127,7 +127,7 @@ impl Refiller {
         done
     }
 
-    /// Mends what is lost as it becomes known, until `shutdown`; what is not mended then is still known.
+    /// Refills queues as their losses are recorded, until `shutdown`. The rest stays recorded.
     async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mending = shutdown.run_until_cancelled(self.follow());
         Ok(mending.await.transpose().map(drop)?)
@@ -147,7 +147,7 @@ impl Refiller {
         }
     }
 
-    /// Waits for losses and mends them; how many events were put back.
+    /// Waits for losses and repairs them. Returns how many events were published again.
     pub async fn mend_once(&self, lost: &mut dyn Subscription) -> Result<usize, RefillError> {
         let batch = lost.next_batch(LOSSES_AT_ONCE).await?;
         self.mend(lost, batch).await
@@ -158,13 +158,14 @@ impl Refiller {
         lost: &mut dyn Subscription,
         batch: Vec<Delivery>,
     ) -> Result<usize, RefillError> {
-        // Whoever told of it may not have come to bind it, and what is published until then misses it.
+        // The process that recorded the loss may have died before it bound the queue, and events that are
+        // published before the binding exists miss the queue.
         self.bus.declare().await?;
         let (mut known, mut noticed) = (Vec::new(), BTreeMap::new());
         for delivery in batch {
             match read(&delivery, self.bus.topology()) {
                 Ok((queue, at)) => {
-                    // Several may have noticed.
+                    // Several processes may have recorded the same loss.
                     let first = noticed.entry(queue.name).or_insert((queue, at));
                     first.1 = first.1.min(at);
                     known.push(delivery);

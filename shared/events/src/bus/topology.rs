@@ -1,7 +1,7 @@
 //! Which queues there are, and which events each of them takes.
 //!
-//! Each consumer names its own queues; whoever composes a process collects those of all consumers and
-//! hands them to the bus.
+//! Each consumer names its own queues. The composition root of a process collects those of all consumers
+//! and hands them to the bus.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// What feeds it.
+    /// The exchange that feeds it.
     pub fn exchange(&self) -> &'static str {
         self.event_type.exchange()
     }
