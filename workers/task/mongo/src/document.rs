@@ -1,12 +1,12 @@
 //! How a task looks in a document, and back.
 
 use bson::{DateTime, Document, doc};
+use contract::id::{TaskId, UserId};
 use mongo::{from_bson, to_bson};
+use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 use stores::StoreError;
-
-use contract::id::{TaskId, UserId};
-use tasks::domain::{Attachment, Priority, Status, Task};
+use tasks::domain::{Attachment, Erasure, Priority, Status, Task};
 
 /// The version of this layout. Every worker also reads the one before.
 pub(super) const SCHEMA: i32 = 1;
@@ -81,4 +81,28 @@ pub(super) fn task_fields(operation: &'static str, task: &Task) -> Result<Docume
     fields.remove("version");
     fields.insert("members", members);
     Ok(fields)
+}
+
+pub(super) const ERASURES: &str = "erasures";
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct ErasureDocument {
+    #[serde(rename = "_id")]
+    pub(super) user_id: UserId,
+    pub(super) since: DateTime,
+    pub(super) due_at: DateTime,
+}
+
+impl From<ErasureDocument> for Erasure {
+    fn from(document: ErasureDocument) -> Self {
+        Self {
+            user_id: document.user_id,
+            since: from_bson(document.since),
+            due_at: from_bson(document.due_at),
+        }
+    }
+}
+
+pub(super) fn erasures(database: &Database) -> Collection<ErasureDocument> {
+    database.collection(ERASURES)
 }

@@ -1,48 +1,19 @@
 //! Erasures in MongoDB: a document for each, for as long as it takes.
 
 use async_trait::async_trait;
-use bson::{DateTime, Document, doc};
-use contract::id::UserId;
+use bson::{Document, doc};
 use events::consumer::Outcome;
 use jiff::Timestamp;
-use mongo::{from_bson, run, to_bson};
+use mongo::{run, to_bson};
 use mongodb::error::Error;
-use mongodb::{Collection, Database, IndexModel};
-use serde::{Deserialize, Serialize};
 use stores::StoreError;
-
-use super::MongoTaskStore;
 use tasks::domain::Erasure;
 use tasks::store::Erasures;
 
-const ERASURES: &str = "erasures";
+use super::MongoTaskStore;
+use super::document::ERASURES;
+
 const DUPLICATE_KEY: i32 = 11000;
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct ErasureDocument {
-    #[serde(rename = "_id")]
-    user_id: UserId,
-    since: DateTime,
-    due_at: DateTime,
-}
-
-impl From<ErasureDocument> for Erasure {
-    fn from(document: ErasureDocument) -> Self {
-        Self {
-            user_id: document.user_id,
-            since: from_bson(document.since),
-            due_at: from_bson(document.due_at),
-        }
-    }
-}
-
-pub(super) fn collection(database: &Database) -> Collection<ErasureDocument> {
-    database.collection(ERASURES)
-}
-
-pub(super) fn index() -> IndexModel {
-    IndexModel::builder().keys(doc! {"due_at": 1}).build()
-}
 
 #[async_trait]
 impl Erasures for MongoTaskStore {

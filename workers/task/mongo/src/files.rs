@@ -16,7 +16,6 @@ use mongodb::error::Error;
 use mongodb::options::{Acknowledgment, CollectionOptions, IndexOptions, WriteConcern};
 use mongodb::{Collection, Database, IndexModel};
 use stores::StoreError;
-
 use tasks::store::files::{CHUNK, FileRef, FileStore};
 
 const FILES: &str = "attachments.files";

@@ -13,14 +13,12 @@ use events::outbox::Pending;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use mongo::{run, to_bson};
-use mongodb::IndexModel;
-use mongodb::options::IndexOptions;
 use serde::Deserialize;
 use stores::StoreError;
 use stores::idempotency::{Idempotency, LIFETIME, Once};
+use tasks::domain::Task;
 
 use super::{AT_ONCE, MongoTaskStore};
-use tasks::domain::Task;
 
 /// How often an insert is tried against a key that is taken and stands for nothing that can be read:
 /// it is being released, or its task's write is not durable yet.
@@ -39,20 +37,6 @@ struct Keyed {
 struct Key {
     body: String,
     at: DateTime,
-}
-
-/// `key` is unique for each owner; what is expired is found by its time.
-pub(super) fn indexes() -> [IndexModel; 2] {
-    let unique = IndexOptions::builder()
-        .unique(true)
-        .partial_filter_expression(doc! {"idempotency.key": {"$exists": true}})
-        .build();
-    let sparse = IndexOptions::builder().sparse(true).build();
-    let index = |keys, options| IndexModel::builder().keys(keys).options(options).build();
-    [
-        index(doc! {"owner_id": 1, "idempotency.key": 1}, unique),
-        index(doc! {"idempotency.at": 1}, sparse),
-    ]
 }
 
 impl MongoTaskStore {

@@ -8,6 +8,7 @@ mod document;
 mod erasures;
 pub mod files;
 mod idempotency;
+mod indexes;
 mod inserts;
 mod list;
 
@@ -22,21 +23,18 @@ use contract::page::{Page, PageRequest};
 use events::outbox::{Backlog, Outbox, Pending};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use mongo::insert_missing;
 use mongo::outbox::{self, EmbeddedOutbox, pending_bson};
-use mongo::{MongoSettings, connect, ping, run, to_bson};
+use mongo::{MongoSettings, connect, insert_missing, ping, run, to_bson};
 use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Collection, Database, IndexModel};
-use stores::{Idempotency, Once};
-use stores::{Store, StoreError};
-use tokio::sync::OnceCell;
-
-use self::document::{TaskDocument, task_fields};
-use self::erasures::ErasureDocument;
-use self::inserts::Inserts;
+use stores::{Idempotency, Once, Store, StoreError};
 use tasks::domain::Task;
 use tasks::store::turns::Turns;
 use tasks::store::{Filter, Key, Sort, TaskStore, Written};
+use tokio::sync::OnceCell;
+
+use self::document::{ErasureDocument, TaskDocument, task_fields};
+use self::inserts::Inserts;
 
 const TASKS: &str = "tasks";
 const EVENTS: &str = "task_events";
@@ -72,7 +70,7 @@ impl MongoTaskStore {
             inserts: Inserts::new(&tasks),
             tasks,
             events: database.collection(EVENTS),
-            erasures: erasures::collection(&database),
+            erasures: document::erasures(&database),
             outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
             prepared: Arc::default(),
             searches: Arc::new(Turns::new(SEARCHES.0, SEARCHES.1)),
@@ -155,11 +153,11 @@ impl MongoTaskStore {
             .build();
         let index = |keys| IndexModel::builder().keys(keys);
         let mut indexes = vec![index(doc! {"deleted_at": 1}).options(gone).build()];
-        indexes.extend(list::indexes());
-        indexes.extend(idempotency::indexes());
+        indexes.extend(indexes::lists());
+        indexes.extend(indexes::keys());
         let (tasks, erasures) = (self.tasks.clone(), self.erasures.clone());
         run("prepare", async move {
-            erasures.create_index(erasures::index()).await?;
+            erasures.create_index(indexes::erasures()).await?;
             tasks.create_indexes(indexes).await
         })
         .await?;

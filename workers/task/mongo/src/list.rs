@@ -7,30 +7,15 @@ use bson::{DateTime, Document, doc};
 use contract::page::{Page, PageRequest};
 use futures_util::TryStreamExt;
 use mongo::{DEADLINE, run, to_bson};
-use mongodb::IndexModel;
 use mongodb::options::Hint;
 use stores::StoreError;
-use tokio::time::{Instant, timeout_at};
-
-use super::MongoTaskStore;
-use super::document::{TaskDocument, projection};
 use tasks::domain::Task;
 use tasks::store::list::Run;
 use tasks::store::{Filter, Key, Role, Sort};
+use tokio::time::{Instant, timeout_at};
 
-/// `members` are owner and assignee; what is deleted has none.
-fn keys(sort: Sort) -> Document {
-    match sort {
-        Sort::CreatedUp | Sort::CreatedDown => doc! {"members": 1, "created_at": -1, "_id": -1},
-        Sort::DueUp | Sort::DueDown => doc! {"members": 1, "due_at": 1, "_id": 1},
-        Sort::PriorityUp | Sort::PriorityDown => doc! {"members": 1, "priority": 1, "_id": 1},
-    }
-}
-
-pub(super) fn indexes() -> [IndexModel; 3] {
-    [Sort::CreatedUp, Sort::DueUp, Sort::PriorityUp]
-        .map(|sort| IndexModel::builder().keys(keys(sort)).build())
-}
+use super::document::{TaskDocument, projection};
+use super::{MongoTaskStore, indexes};
 
 /// What a run holds.
 fn condition(run: &Run) -> Document {
@@ -114,7 +99,7 @@ impl MongoTaskStore {
                     .find(query)
                     .sort(order)
                     // Left to choose, the server might walk through everybody's tasks by id.
-                    .hint(Hint::Keys(keys(sort)))
+                    .hint(Hint::Keys(indexes::order(sort)))
                     .projection(projection())
                     .limit(missing as i64)
                     .max_time(left.max(Duration::from_millis(1)));

@@ -7,6 +7,7 @@
 //! durable, or wait for the broker to answer. The
 //! composition roots call [`run`].
 
+mod app;
 mod http;
 
 pub mod attachments;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use events::bus::Bus;
 use events::readiness::StoreAndBus;
-use events::relay::{Relay, RelayHandle};
+use events::relay::Relay;
 use runtime::process::Settings;
 use runtime::supervise::CancellationToken;
 use runtime::time::{Clock, SystemClock};
@@ -32,18 +33,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use web::Service;
 
+use app::App;
 use attachments::Attachments;
 use erasure::Eraser;
 use store::TaskStore;
 use store::files::FileStore;
-
-/// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
-struct App {
-    store: Arc<dyn TaskStore>,
-    attachments: Attachments,
-    relay: RelayHandle,
-    clock: Arc<dyn Clock>,
-}
 
 /// What the worker stands on.
 pub struct Adapters {

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use contract::id::{AttachmentId, TaskId};
 use jiff::Timestamp;
 use stores::StoreError;
-
 use tasks::store::files::{CHUNK, FileRef, FileStore};
 
 /// The folder must be this process's alone.

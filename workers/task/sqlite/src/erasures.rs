@@ -1,16 +1,16 @@
 //! Erasures in SQLite: a row for each, for as long as it takes.
 
 use async_trait::async_trait;
-use contract::id::UserId;
 use events::consumer::Outcome;
 use jiff::Timestamp;
-use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params};
-use sqlite::{millis, parsed, time};
+use sqlite::millis;
+use sqlite::rusqlite::{OptionalExtension, params};
 use stores::StoreError;
-
-use super::SqliteTaskStore;
 use tasks::domain::Erasure;
 use tasks::store::Erasures;
+
+use super::SqliteTaskStore;
+use super::rows::erasure;
 
 #[async_trait]
 impl Erasures for SqliteTaskStore {
@@ -71,19 +71,4 @@ impl Erasures for SqliteTaskStore {
             })
             .await
     }
-}
-
-pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Erasure>> {
-    connection
-        .prepare_cached("SELECT * FROM erasures")?
-        .query_map([], erasure)?
-        .collect()
-}
-
-fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
-    Ok(Erasure {
-        user_id: parsed(row, "user_id", UserId::parse)?,
-        since: time(row, "since")?,
-        due_at: time(row, "due_at")?,
-    })
 }

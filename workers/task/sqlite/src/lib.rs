@@ -17,9 +17,7 @@ use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use sqlite::{Database, OpenError, millis, outbox, parsed, unreadable};
 use stores::idempotency::LIFETIME;
-use stores::{Idempotency, Once};
-use stores::{Store, StoreError};
-
+use stores::{Idempotency, Once, Store, StoreError};
 use tasks::domain::{Erasure, Task};
 use tasks::store::transfer::Moved;
 use tasks::store::turns::Turns;
@@ -81,7 +79,7 @@ impl SqliteTaskStore {
 
     /// Users whose erasure is not over, for another store.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
-        self.database.read("export erasures", erasures::all).await
+        self.database.read("export erasures", rows::erasures).await
     }
 
     /// Runs `change` on the task's row, where that is of the version before, with its event.

@@ -6,13 +6,13 @@ use sqlite::rusqlite::types::Value;
 use sqlite::rusqlite::{self, Connection, params_from_iter};
 use sqlite::{DEADLINE, millis};
 use stores::StoreError;
+use tasks::domain::Task;
+use tasks::store::list::Run;
+use tasks::store::{Filter, Key, Role, Sort};
 use tokio::time::Instant;
 
 use super::SqliteTaskStore;
 use super::rows::{folded, task};
-use tasks::domain::Task;
-use tasks::store::list::Run;
-use tasks::store::{Filter, Key, Role, Sort};
 
 /// One query: its conditions so far, with their values.
 #[derive(Clone)]

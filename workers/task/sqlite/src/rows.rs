@@ -4,8 +4,7 @@ use contract::id::{TaskId, UserId};
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, named_params, params};
 use sqlite::{json, millis, parsed, time, to_json};
 use stores::Idempotency;
-
-use tasks::domain::{Priority, Status, Task};
+use tasks::domain::{Erasure, Priority, Status, Task};
 
 pub(super) fn insert(
     connection: &Connection,
@@ -174,5 +173,20 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<Task> {
         version: row.get("version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn erasures(connection: &Connection) -> rusqlite::Result<Vec<Erasure>> {
+    connection
+        .prepare_cached("SELECT * FROM erasures")?
+        .query_map([], erasure)?
+        .collect()
+}
+
+pub(super) fn erasure(row: &Row<'_>) -> rusqlite::Result<Erasure> {
+    Ok(Erasure {
+        user_id: parsed(row, "user_id", UserId::parse)?,
+        since: time(row, "since")?,
+        due_at: time(row, "due_at")?,
     })
 }

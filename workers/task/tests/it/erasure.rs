@@ -250,7 +250,7 @@ async fn a_deleted_user_is_heard_of_from_the_queue_and_each_change_is_told_once(
         create_titled(&ann, &n.to_string()).await;
     }
     let given = create(&bob, json!({"title": "given", "assignee_id": "ann"})).await;
-    let bus = support::bus(&&worker.amqp_url);
+    let bus = support::bus(&worker.amqp_url);
     // Whoever cannot be read stops nobody.
     let nobody = Envelope::new(
         "/services/user",

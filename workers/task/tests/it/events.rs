@@ -1,8 +1,7 @@
 //! From a request to the queues: every change one event, none lost, whatever breaks.
 
 use contract::event::{Envelope, EventType};
-use events::bus::conformance::TASK_QUEUES;
-use events::bus::conformance::declared;
+use events::bus::conformance::{TASK_QUEUES, declared};
 use events::outbox::Outbox;
 use serde_json::json;
 use tasks::store::TaskStore;

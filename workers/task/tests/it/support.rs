@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use contract::event::Envelope;
 use events::bus::Bus;
-use events::bus::conformance::TASK_QUEUES;
-use events::bus::conformance::{declared, event, topology};
+use events::bus::conformance::{TASK_QUEUES, declared, event, topology};
 use events::outbox::Outbox;
 use jiff::Timestamp;
 use mongo::MongoSettings;

@@ -1,9 +1,10 @@
 //! What may be asked of an existing task.
 
+use contract::event::EventType;
 use contract::id::UserId;
 use jiff::Timestamp;
 
-use super::{NewTask, Priority, Status, Task};
+use super::task::{Changed, NewTask, Priority, Status, Task};
 
 /// New values for some members; `None` leaves a member alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,9 +41,42 @@ impl From<NewTask> for Change {
     }
 }
 
+impl Task {
+    /// The task after `change`, or `None` where it changes nothing: then there is nothing to tell.
+    pub fn change(
+        &self,
+        change: Change,
+        actor: &UserId,
+        now: Timestamp,
+    ) -> Result<Option<Changed>, Refusal> {
+        let mut task = self.clone();
+        let changed = change.apply(&mut task);
+        if changed.is_empty() {
+            return Ok(None);
+        }
+        if changed.contains(&"assignee_id") && *actor != self.owner_id {
+            return Err(Refusal::OnlyTheOwner("reassigns"));
+        }
+        task.advance(now);
+        let event = task.event(EventType::TaskUpdated, actor, &changed);
+        Ok(Some((task, event)))
+    }
+
+    /// The task's last version.
+    pub fn delete(&self, actor: &UserId, now: Timestamp) -> Result<Changed, Refusal> {
+        if *actor != self.owner_id {
+            return Err(Refusal::OnlyTheOwner("deletes"));
+        }
+        let mut task = self.clone();
+        task.advance(now);
+        let event = task.event(EventType::TaskDeleted, actor, &[]);
+        Ok((task, event))
+    }
+}
+
 impl Change {
     /// Sets the members and names those that are different now.
-    pub(super) fn apply(self, task: &mut Task) -> Vec<&'static str> {
+    fn apply(self, task: &mut Task) -> Vec<&'static str> {
         let mut changed = Vec::new();
         set("title", &mut task.title, self.title, &mut changed);
         set(

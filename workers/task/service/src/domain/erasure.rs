@@ -7,7 +7,7 @@ use contract::id::UserId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, Task};
+use super::task::{Changed, Task};
 
 /// How long after an account's end something of it may still be written: its last access token
 /// lives ten minutes more, and the body of a request half a minute.

@@ -1,5 +1,10 @@
+use std::time::Duration;
+
+use contract::event::{Envelope, EventType};
+use contract::id::{AttachmentId, TaskId, UserId};
+use jiff::Timestamp;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 

@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use runtime::error::BoxError;
 use web::{Part, Reply, Request};
 
-use super::{ATTEMPTS, Target, contended, visible};
-use crate::App;
+use super::tasks::{ATTEMPTS, Target, contended, visible};
+use crate::app::App;
 use crate::domain::Attachment;
 use crate::store::files::CHUNK;
 

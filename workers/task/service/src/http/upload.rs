@@ -17,8 +17,9 @@ use stores::{Idempotency, Once};
 use web::request::MAX_JSON_BYTES;
 use web::{Object, Reply, Request, json};
 
-use super::{create, created, input};
-use crate::App;
+use super::input;
+use super::tasks::{create, created};
+use crate::app::App;
 use crate::attachments::{MAX_FILES, NotTaken, Upload};
 use crate::domain::{NewTask, Task};
 
