@@ -71,8 +71,8 @@ impl Inserts {
                         if sent > 1 {
                             *next_command = began + MIN_INTERVAL;
                         }
-                        // The lock ends with this wait, not with the command: a command that hangs
-                        // delays others no longer than that.
+                        // A caller whose deadline passes gives up the lock too, while its command goes on. So a
+                        // command that hangs delays the others by one deadline at most.
                         drop(next_command);
                         if sent == 0 {
                             // Our document went with the command of a caller who has gone away since.

@@ -315,7 +315,8 @@ impl IncomingFile<'_> {
         if self.size > self.upload.attachments.max_file_bytes {
             return Err(WriteFileError::TooLarge);
         }
-        // Not once per chunk: a slow client may need longer for one chunk than the doubt lasts.
+        // Checked with every piece of the body, not with every chunk: a slow client may need longer for
+        // a chunk than the doubt lasts.
         if self.upload.attachments.clock.now() > self.upload.renewed_at + RENEWAL_INTERVAL {
             self.upload.renew().await?;
         }

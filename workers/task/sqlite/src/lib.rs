@@ -231,8 +231,8 @@ impl TaskStore for SqliteTaskStore {
     }
 }
 
-/// The outcome of the first request with the owner's key; `None` if the key is unused. An expired key is
-/// released.
+/// The outcome of the first request with the owner's key; `None` if the key is unused or has expired. An
+/// expired key is released.
 fn find_by_key(
     connection: &Connection,
     task: &Task,

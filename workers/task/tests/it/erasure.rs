@@ -1,4 +1,4 @@
-//! Deleted users: their tasks are deleted, they are no assignee any more, and nothing of them comes back.
+//! Deleted users: their tasks are deleted, no task stays assigned to them, and nothing of them comes back.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -54,7 +54,7 @@ pub(super) async fn upload(cx: Arc<App>, request: Request<Caller>) -> Result<Rep
         received
     });
     received.await.unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, "an upload panicked");
+        tracing::error!(error = %panic, "an upload failed unexpectedly");
         Err(Problem::internal())
     })
 }
