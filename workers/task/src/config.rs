@@ -1,12 +1,14 @@
-//! The worker's configuration: read from the environment once, every complaint at once.
+//! The worker's configuration, read from the environment once.
+//!
+//! All mistakes are reported together. `main.rs` calls it before anything else.
 
 use runtime::env::{EnvErrors, Strings, Vars};
 use tasks::attachments::max_file_bytes;
 
-/// Where the first of these workers listens unless told.
+/// The port that the worker listens on unless it is configured.
 pub const DEFAULT_PORT: u16 = 4002;
 
-/// Everything that can be chosen from outside.
+/// Everything that the environment sets.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub worker: process::Config,
@@ -14,7 +16,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the variables of every worker, and `MAX_FILE_BYTES`.
+    /// Reads the variables that all workers have, and `MAX_FILE_BYTES`.
     pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
         let worker = process::Config::read(&mut vars, DEFAULT_PORT);
@@ -30,8 +32,9 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashMap;
+
+    use super::*;
 
     #[test]
     fn an_empty_environment_is_told_everything_it_lacks() {

@@ -1,4 +1,7 @@
-//! The task worker as a process of its own, on MongoDB and RabbitMQ. What it does is the crate `tasks`.
+//! The task worker as a process of its own, on MongoDB and RabbitMQ.
+//!
+//! It only builds the adapters; what the worker does is in the crate `tasks`. `main.rs` and the tests
+//! call [`run`].
 
 mod config;
 
@@ -13,7 +16,7 @@ use tasks_mongo::MongoTaskStore;
 use tasks_mongo::files::GridFsFiles;
 use tokio::net::TcpListener;
 
-/// Serves with the servers that `config` names, until `shutdown`.
+/// Serves on the servers that the configuration names, until `shutdown`.
 pub async fn run(
     listener: TcpListener,
     Config {

@@ -1,4 +1,7 @@
-//! How a task looks in a document, and back.
+//! The layout of documents: tasks and erasures to BSON and back.
+//!
+//! No I/O. Fields that only the store needs, such as `pending` or `deleted_at`, never reach the domain.
+//! The other modules of this crate call it.
 
 use bson::{DateTime, Document, doc};
 use contract::id::{TaskId, UserId};
@@ -8,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use stores::StoreError;
 use tasks::domain::{Attachment, Erasure, Priority, Status, Task};
 
-/// The version of this layout. Every worker also reads the one before.
+/// The version of this layout. Every worker also reads the version before it.
 pub(super) const SCHEMA: i32 = 1;
 
-/// A task, without what only the store needs.
+/// A task, without the fields that only the store needs.
 #[derive(Serialize, Deserialize)]
 pub(super) struct TaskDocument {
     #[serde(rename = "_id")]
@@ -30,7 +33,7 @@ pub(super) struct TaskDocument {
     updated_at: DateTime,
 }
 
-/// What a [`TaskDocument`] leaves out.
+/// Excludes the fields that a [`TaskDocument`] does not have.
 pub(super) fn projection() -> Document {
     doc! {"pending": 0, "idempotency": 0, "members": 0, "schema": 0, "deleted_at": 0}
 }
@@ -55,7 +58,7 @@ impl From<TaskDocument> for Task {
     }
 }
 
-/// Everything of a task but its version, which only the writes themselves count.
+/// All fields of a task except its version, which only the writes themselves set.
 pub(super) fn task_fields(operation: &'static str, task: &Task) -> Result<Document, StoreError> {
     let task = task.clone();
     let mut members = vec![task.owner_id.as_str().to_owned()];

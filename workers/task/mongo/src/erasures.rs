@@ -1,4 +1,7 @@
-//! Erasures in MongoDB: a document for each, for as long as it takes.
+//! Erasures in MongoDB: one document for each erasure under way.
+//!
+//! A new erasure must be durable on a majority before this returns, because its event is acknowledged
+//! afterwards and does not come again.
 
 use async_trait::async_trait;
 use bson::{Document, doc};
@@ -27,11 +30,11 @@ impl Erasures for MongoTaskStore {
             "update": ERASURES,
             "updates": erasures.iter().map(note).collect::<Vec<_>>(),
             "ordered": false,
-            // An acknowledged event does not come again.
+            // An acknowledged event is not delivered again.
             "writeConcern": {"w": "majority", "j": true},
         };
         let (database, count) = (self.database.clone(), erasures.len());
-        run("note erasures", async move {
+        run("store erasures", async move {
             let reply = database.run_command(notes).await?;
             outcomes(&reply, count).map_err(Error::custom)
         })
@@ -49,10 +52,14 @@ impl Erasures for MongoTaskStore {
         Ok(found.await?.map(Erasure::from))
     }
 
-    async fn settle(&self, erasure: &Erasure, due_at: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn reschedule(
+        &self,
+        erasure: &Erasure,
+        due_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         let erasures = self.erasures.clone();
         let as_read = doc! {"_id": erasure.user_id.as_str(), "due_at": to_bson(erasure.due_at)};
-        run("settle erasure", async move {
+        run("reschedule erasure", async move {
             match due_at {
                 Some(due_at) => {
                     let later = doc! {"$set": {"due_at": to_bson(due_at)}};
@@ -65,7 +72,8 @@ impl Erasures for MongoTaskStore {
     }
 }
 
-/// What was inserted is new; the rest was there, or another worker inserted it at this moment.
+/// One outcome for each erasure: applied if it was inserted, duplicate if it was there already or
+/// another worker inserted it at the same moment.
 fn outcomes(reply: &Document, count: usize) -> Result<Vec<Outcome>, String> {
     let list = |name| reply.get_array(name).into_iter().flatten();
     let failed = list("writeErrors")
@@ -76,10 +84,10 @@ fn outcomes(reply: &Document, count: usize) -> Result<Vec<Outcome>, String> {
                 .is_ok_and(|code| code == DUPLICATE_KEY)
         });
     if let Some(failed) = failed.or(reply.get_document("writeConcernError").ok()) {
-        return Err(format!("erasures were not noted: {failed}"));
+        return Err(format!("erasures were not stored: {failed}"));
     }
     let mut outcomes = vec![Outcome::Duplicate; count];
-    let new = list("upserted").filter_map(|one| one.as_document()?.get_i32("index").ok());
+    let new = list("upserted").filter_map(|upserted| upserted.as_document()?.get_i32("index").ok());
     for index in new.filter_map(|index| usize::try_from(index).ok()) {
         if let Some(outcome) = outcomes.get_mut(index) {
             *outcome = Outcome::Applied;

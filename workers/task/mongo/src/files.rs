@@ -1,8 +1,8 @@
-//! Files in MongoDB, laid out as GridFS lays them out: a document for each in `attachments.files`,
-//! its bytes in `attachments.chunks`. So any tool that knows GridFS can read them.
+//! Files in MongoDB, in the layout of GridFS: a document for each file in `attachments.files`, its
+//! bytes in `attachments.chunks`. So any tool that knows GridFS can read them.
 //!
-//! Not by the driver's bucket, which writes the file's document last: what a crash leaves of an
-//! upload would be chunks that nothing leads to.
+//! This must not use the driver's GridFS bucket, which writes the file's document last: a crash during
+//! an upload would leave chunks that nothing refers to.
 
 use async_trait::async_trait;
 use bson::spec::BinarySubtype;
@@ -20,14 +20,15 @@ use tasks::store::files::{CHUNK, FileRef, FileStore};
 
 const FILES: &str = "attachments.files";
 const CHUNKS: &str = "attachments.chunks";
-const SINCE: &str = "metadata.in_doubt_since";
+const IN_DOUBT_SINCE: &str = "metadata.in_doubt_since";
 
 #[derive(Clone)]
 pub struct GridFsFiles {
     files: Collection<Document>,
     chunks: Collection<Document>,
-    /// The same without waiting for a majority and the journal: [`FileStore::finish`] does.
-    quick_chunks: Collection<Document>,
+    /// The same collection, acknowledged by the primary only. [`FileStore::finish`] waits for a majority
+    /// and the journal.
+    primary_chunks: Collection<Document>,
 }
 
 impl GridFsFiles {
@@ -36,12 +37,12 @@ impl GridFsFiles {
     }
 
     pub fn new(database: &Database) -> Self {
-        let quick = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
-        let quick = CollectionOptions::builder().write_concern(quick).build();
+        let primary = WriteConcern::builder().w(Acknowledgment::Nodes(1)).build();
+        let primary = CollectionOptions::builder().write_concern(primary).build();
         Self {
             files: database.collection(FILES),
             chunks: database.collection(CHUNKS),
-            quick_chunks: database.collection_with_options(CHUNKS, quick),
+            primary_chunks: database.collection_with_options(CHUNKS, primary),
         }
     }
 }
@@ -50,7 +51,7 @@ fn ids(files: &[FileRef]) -> Vec<&str> {
     files.iter().map(|file| file.id.as_str()).collect()
 }
 
-fn number(operation: &'static str, number: u64) -> Result<i64, StoreError> {
+fn as_i64(operation: &'static str, number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|why| StoreError::corrupt(operation, why))
 }
 
@@ -63,10 +64,10 @@ impl FileStore for GridFsFiles {
             .options(unique)
             .build();
         let partial = IndexOptions::builder()
-            .partial_filter_expression(doc! {SINCE: {"$type": "date"}})
+            .partial_filter_expression(doc! {IN_DOUBT_SINCE: {"$type": "date"}})
             .build();
         let in_doubt = IndexModel::builder()
-            .keys(doc! {SINCE: 1})
+            .keys(doc! {IN_DOUBT_SINCE: 1})
             .options(partial)
             .build();
         let (files, chunks) = (self.files.clone(), self.chunks.clone());
@@ -102,7 +103,7 @@ impl FileStore for GridFsFiles {
         };
         let n = i32::try_from(index).map_err(|why| StoreError::corrupt("write file", why))?;
         let document = doc! {"files_id": file.id.as_str(), "n": n, "data": data};
-        let chunks = self.quick_chunks.clone();
+        let chunks = self.primary_chunks.clone();
         run(
             "write file",
             async move { chunks.insert_one(document).await },
@@ -113,11 +114,12 @@ impl FileStore for GridFsFiles {
 
     async fn finish(&self, file: &FileRef, size: u64) -> Result<(), StoreError> {
         const OPERATION: &str = "finish file";
-        let (id, length) = (file.id.as_str().to_owned(), number(OPERATION, size)?);
+        let (id, length) = (file.id.as_str().to_owned(), as_i64(OPERATION, size)?);
         let (files, chunks) = (self.files.clone(), self.chunks.clone());
         let wanted = size.div_ceil(CHUNK as u64);
         run(OPERATION, async move {
-            // A majority that has this write has all before it, unless another primary came between.
+            // A majority that has this write also has every write before it, unless the primary changed in
+            // between. So the chunks are counted.
             let known = files
                 .update_one(doc! {"_id": &id}, doc! {"$set": {"length": length}})
                 .await?
@@ -125,7 +127,7 @@ impl FileStore for GridFsFiles {
             let found = chunks.count_documents(doc! {"files_id": &id}).await?;
             match known == 1 && found == wanted {
                 true => Ok(()),
-                false => Err(Error::custom("not all of the file is there")),
+                false => Err(Error::custom("the file is incomplete")),
             }
         })
         .await
@@ -133,7 +135,7 @@ impl FileStore for GridFsFiles {
 
     async fn read(&self, file: &FileRef, index: u64) -> Result<Option<Bytes>, StoreError> {
         const OPERATION: &str = "read file";
-        let chunk = doc! {"files_id": file.id.as_str(), "n": number(OPERATION, index)?};
+        let chunk = doc! {"files_id": file.id.as_str(), "n": as_i64(OPERATION, index)?};
         let chunks = self.chunks.clone();
         let found = run(OPERATION, async move { chunks.find_one(chunk).await }).await?;
         found
@@ -144,21 +146,23 @@ impl FileStore for GridFsFiles {
             .transpose()
     }
 
-    async fn doubt(&self, files: &[FileRef], now: Timestamp) -> Result<usize, StoreError> {
+    async fn mark_in_doubt(&self, files: &[FileRef], now: Timestamp) -> Result<usize, StoreError> {
         let these = doc! {"_id": {"$in": ids(files)}};
-        let since = doc! {"$set": {SINCE: to_bson(now)}};
+        let since = doc! {"$set": {IN_DOUBT_SINCE: to_bson(now)}};
         let files = self.files.clone();
-        let doubted = run("doubt files", async move {
+        let marked = run("mark files in doubt", async move {
             files.update_many(these, since).await
         });
-        Ok(usize::try_from(doubted.await?.matched_count).unwrap_or(usize::MAX))
+        Ok(usize::try_from(marked.await?.matched_count).unwrap_or(usize::MAX))
     }
 
     async fn settle(&self, files: &[FileRef], before: Timestamp) -> Result<(), StoreError> {
-        let these = doc! {"_id": {"$in": ids(files)}, SINCE: {"$lt": to_bson(before)}};
+        let these = doc! {"_id": {"$in": ids(files)}, IN_DOUBT_SINCE: {"$lt": to_bson(before)}};
         let files = self.files.clone();
         run("settle files", async move {
-            files.update_many(these, doc! {"$unset": {SINCE: 1}}).await
+            files
+                .update_many(these, doc! {"$unset": {IN_DOUBT_SINCE: 1}})
+                .await
         })
         .await?;
         Ok(())
@@ -169,7 +173,7 @@ impl FileStore for GridFsFiles {
         let these = doc! {"_id": {"$in": ids(files)}};
         let (files, chunks) = (self.files.clone(), self.chunks.clone());
         run("remove files", async move {
-            // The chunks first: a crash in between leaves the file to be found again.
+            // The chunks first: after a crash in between, the file's document is still there to be found.
             chunks.delete_many(chunks_of).await?;
             files.delete_many(these).await
         })
@@ -178,15 +182,15 @@ impl FileStore for GridFsFiles {
     }
 
     async fn in_doubt(&self, before: Timestamp, limit: usize) -> Result<Vec<FileRef>, StoreError> {
-        const OPERATION: &str = "look for files in doubt";
+        const OPERATION: &str = "find files in doubt";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        // `$type` is what lets the partial index be used.
-        let old = doc! {SINCE: {"$lt": to_bson(before), "$type": "date"}};
+        // Only with `$type` does the server use the partial index.
+        let old = doc! {IN_DOUBT_SINCE: {"$lt": to_bson(before), "$type": "date"}};
         let files = self.files.clone();
         let found: Vec<Document> = run(OPERATION, async move {
             let found = files.find(old).projection(doc! {"metadata.task_id": 1});
             found
-                .sort(doc! {SINCE: 1})
+                .sort(doc! {IN_DOUBT_SINCE: 1})
                 .limit(limit)
                 .await?
                 .try_collect()

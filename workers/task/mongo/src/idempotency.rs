@@ -1,8 +1,9 @@
-//! Keys of requests: each in the document of the task that its request made, so that a task and its
-//! key are one write, and a unique index decides which of two requests makes it.
+//! Idempotency keys in MongoDB.
 //!
-//! The first answer is not kept twice: it is what the task's first event shows, in the outbox or in
-//! the history.
+//! A key is stored in the document of the task that its request created. So a task and its key are one
+//! write, and a unique index decides which of two requests with one key creates the task. The first
+//! answer is not stored again: the task's first event holds it, in the outbox or in the history. A key
+//! must never be given up before its lifetime ends.
 
 use std::time::Duration;
 
@@ -18,30 +19,30 @@ use stores::StoreError;
 use stores::idempotency::{Idempotency, LIFETIME, Once};
 use tasks::domain::Task;
 
-use super::{AT_ONCE, MongoTaskStore};
+use super::{CLEANUP_BATCH, MongoTaskStore};
 
-/// How often an insert is tried against a key that is taken and stands for nothing that can be read:
-/// it is being released, or its task's write is not durable yet.
-const ATTEMPTS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(50);
+/// How often an insert is tried while its key is taken but no task with that key can be read: the key is
+/// being released, or the write of its task is not durable yet.
+const MAX_ATTEMPTS: u32 = 20;
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// The task that has a key, and the key.
+/// A task that has a key, with that key.
 #[derive(Deserialize)]
-struct Keyed {
+struct TaskWithKey {
     #[serde(rename = "_id")]
     id: TaskId,
-    idempotency: Key,
+    idempotency: StoredKey,
 }
 
 #[derive(Deserialize)]
-struct Key {
+struct StoredKey {
     body: String,
     at: DateTime,
 }
 
 impl MongoTaskStore {
-    /// Inserts the task's document with its key. `None` when it is inserted; otherwise what the key
-    /// stands for.
+    /// Inserts the task's document with its key. `None` if it was inserted; otherwise the outcome of the
+    /// key's first request.
     pub(super) async fn insert_keyed(
         &self,
         task: &Task,
@@ -51,7 +52,7 @@ impl MongoTaskStore {
         let (key, body) = (idempotency.key.to_hex(), idempotency.body.to_hex());
         let at = to_bson(task.created_at);
         document.insert("idempotency", doc! {"key": &key, "body": &body, "at": at});
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             if self.inserts.insert(document.clone()).await? {
                 return Ok(None);
             }
@@ -65,14 +66,14 @@ impl MongoTaskStore {
                 }
                 return Ok(Some(Once::Before(self.first_version(&first.id).await?)));
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
         Ok(Some(Once::InFlight))
     }
 
-    /// Also finds what was deleted: the key stays with the tombstone.
-    async fn find_keyed(&self, task: &Task, key: &str) -> Result<Option<Keyed>, StoreError> {
-        let tasks = self.tasks.clone_with_type::<Keyed>();
+    /// Finds deleted tasks too: a tombstone keeps its key.
+    async fn find_keyed(&self, task: &Task, key: &str) -> Result<Option<TaskWithKey>, StoreError> {
+        let tasks = self.tasks.clone_with_type::<TaskWithKey>();
         let mine = doc! {"owner_id": task.owner_id.as_str(), "idempotency.key": key};
         run("find key", async move {
             tasks
@@ -83,8 +84,8 @@ impl MongoTaskStore {
         .await
     }
 
-    /// Takes an expired key from its task. Whoever comes later finds it gone or renewed.
-    async fn release(&self, expired: &Keyed) -> Result<(), StoreError> {
+    /// Removes an expired key from its task. Changes nothing if another request has done so already.
+    async fn release(&self, expired: &TaskWithKey) -> Result<(), StoreError> {
         let tasks = self.tasks.clone();
         let as_found = doc! {"_id": expired.id.as_str(), "idempotency.at": expired.idempotency.at};
         run("release key", async move {
@@ -109,20 +110,23 @@ impl MongoTaskStore {
             .first()
             .filter(|event| event.id == created)
             .ok_or_else(|| StoreError::corrupt(OPERATION, "a task without its first event"))?;
-        Task::shown_by(created).map_err(|why| StoreError::corrupt(OPERATION, why))
+        Task::from_event(created).map_err(|why| StoreError::corrupt(OPERATION, why))
     }
 
-    pub(super) async fn release_before(&self, before: Timestamp) -> Result<u64, StoreError> {
+    pub(super) async fn forget_keys_before(&self, before: Timestamp) -> Result<u64, StoreError> {
         let tasks = self.tasks.clone();
         let old = doc! {"idempotency.at": {"$lt": to_bson(before)}};
         run("forget keys", async move {
-            let found = tasks.find(old).projection(doc! {"_id": 1}).limit(AT_ONCE);
+            let found = tasks
+                .find(old)
+                .projection(doc! {"_id": 1})
+                .limit(CLEANUP_BATCH);
             let found: Vec<Document> = found.await?.try_collect().await?;
             let ids: Vec<_> = found.iter().filter_map(|task| task.get("_id")).collect();
             if ids.is_empty() {
                 return Ok(0);
             }
-            // A task's key never changes, so what was found is what is forgotten.
+            // A task's key never changes, so these are still the keys that were found.
             let these = doc! {"_id": {"$in": ids}};
             let forgotten = tasks.update_many(these, doc! {"$unset": {"idempotency": 1}});
             Ok(forgotten.await?.modified_count)

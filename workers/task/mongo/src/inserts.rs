@@ -1,8 +1,11 @@
-//! Group commit: tasks that are created at the same time are one command.
+//! Group commit: tasks that are created at the same time are inserted by one command.
 //!
-//! A command, and the wait until a majority has what it wrote, costs the server and us more than the
-//! insert itself. So one is under way at a time, and what comes meanwhile goes together with the next:
-//! alone, nobody waits; under load each command carries more. Databases write their logs so.
+//! Sending a command and waiting for a majority costs the server and this process more than the insert
+//! itself. So one command is in flight at a time, and the inserts that arrive meanwhile share the next
+//! one. An insert that arrives alone does not wait; under load each command carries more. Databases write
+//! their logs the same way.
+//!
+//! An insert that nobody waits for any more must not be sent. The store calls [`Inserts::insert`].
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,44 +15,47 @@ use mongo::{DEADLINE, DUPLICATE_KEY, failed, run};
 use mongodb::Collection;
 use mongodb::error::{Error, ErrorKind, Result as MongoResult};
 use stores::StoreError;
-use tokio::sync::{Mutex as Turn, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 const OPERATION: &str = "insert task";
-/// Documents of one command.
-const BATCH: usize = 256;
-/// Between the beginnings of two commands, where the first carried several: then more are coming.
-const PACE: Duration = Duration::from_millis(10);
+/// The most documents of one command.
+const MAX_BATCH: usize = 256;
+/// The shortest time between the starts of two commands if the first one carried several documents:
+/// then more are on their way.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A document, and who waits to hear whether it is new.
-struct Waiting {
+/// A document that waits for the next command.
+struct QueuedInsert {
     document: Document,
+    /// Reports whether the document was new.
     inserted: oneshot::Sender<MongoResult<bool>>,
 }
 
 #[derive(Clone)]
 pub(super) struct Inserts {
     tasks: Collection<Document>,
-    waiting: Arc<Mutex<Vec<Waiting>>>,
-    /// Whoever has it writes for all who wait, not before the time that it holds.
-    turn: Arc<Turn<Instant>>,
+    queue: Arc<Mutex<Vec<QueuedInsert>>>,
+    /// Whoever locks it sends the next command for everybody who waits. It holds the earliest time of
+    /// that command.
+    next_command: Arc<AsyncMutex<Instant>>,
 }
 
 impl Inserts {
     pub(super) fn new(tasks: &Collection<Document>) -> Self {
         Self {
             tasks: tasks.clone(),
-            waiting: Arc::default(),
-            turn: Arc::new(Turn::new(Instant::now())),
+            queue: Arc::default(),
+            next_command: Arc::new(AsyncMutex::new(Instant::now())),
         }
     }
 
-    /// False where a unique index holds the document's key already. One that waits in vain for its turn,
-    /// or that nobody waits for any more, is not sent.
+    /// Inserts a document. False if a unique index holds its key already. A document is not sent if no
+    /// command takes it within the deadline, or if nobody waits for it any more.
     pub(super) async fn insert(&self, document: Document) -> Result<bool, StoreError> {
         let end = Instant::now() + DEADLINE;
         let (sender, mut inserted) = oneshot::channel();
-        self.waiting().push(Waiting {
+        self.queue().push(QueuedInsert {
             document,
             inserted: sender,
         });
@@ -58,17 +64,18 @@ impl Inserts {
                 tokio::select! {
                     biased;
                     outcome = &mut inserted => return Ok(outcome),
-                    mut turn = self.turn.lock() => {
-                        sleep_until(*turn).await;
+                    mut next_command = self.next_command.lock() => {
+                        sleep_until(*next_command).await;
                         let (this, began) = (self.clone(), Instant::now());
-                        let taken = run(OPERATION, async move { Ok(this.write().await) }).await?;
-                        if taken > 1 {
-                            *turn = began + PACE;
+                        let sent = run(OPERATION, async move { Ok(this.send_batch().await) }).await?;
+                        if sent > 1 {
+                            *next_command = began + MIN_INTERVAL;
                         }
-                        // It ends with the wait, not with the command: one that hangs holds up nobody for longer.
-                        drop(turn);
-                        if taken == 0 {
-                            // Ours went with the command of somebody who has hung up since.
+                        // A caller whose deadline passes gives up the lock too, while its command goes on. So a
+                        // command that hangs delays the others by one deadline at most.
+                        drop(next_command);
+                        if sent == 0 {
+                            // Our document went with the command of a caller who has gone away since.
                             return Ok((&mut inserted).await);
                         }
                     }
@@ -83,34 +90,35 @@ impl Inserts {
         }
     }
 
-    /// Inserts what waits, at most [`BATCH`], and tells everybody what became of theirs. Returns how many.
-    async fn write(&self) -> usize {
-        let batch: Vec<Waiting> = {
-            let mut waiting = self.waiting();
-            waiting.retain(|one| !one.inserted.is_closed());
-            let count = waiting.len().min(BATCH);
-            waiting.drain(..count).collect()
+    /// Inserts up to [`MAX_BATCH`] queued documents with one command, and reports to each caller what
+    /// happened to its document. Returns how many documents were sent.
+    async fn send_batch(&self) -> usize {
+        let batch: Vec<QueuedInsert> = {
+            let mut queue = self.queue();
+            queue.retain(|insert| !insert.inserted.is_closed());
+            let count = queue.len().min(MAX_BATCH);
+            queue.drain(..count).collect()
         };
-        let taken = batch.len();
-        if taken == 0 {
+        let sent = batch.len();
+        if sent == 0 {
             return 0;
         }
-        let documents = batch.iter().map(|one| &one.document);
+        let documents = batch.iter().map(|insert| &insert.document);
         let result = self.tasks.insert_many(documents).ordered(false).await;
         let error = result.as_ref().err();
-        for (index, one) in batch.into_iter().enumerate() {
-            // Whoever does not wait any more has told the client that nobody knows.
-            one.inserted.send(outcome_of(index, error)).ok();
+        for (index, insert) in batch.into_iter().enumerate() {
+            // A caller that has gone away has reported to its client that the outcome is unknown.
+            insert.inserted.send(outcome_of(index, error)).ok();
         }
-        taken
+        sent
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Vec<QueuedInsert>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What became of one document of a batch that ended in `error`, or without.
+/// The outcome of one document of a batch; `error` is the command's, if it failed.
 fn outcome_of(index: usize, error: Option<&Error>) -> MongoResult<bool> {
     let Some(error) = error else {
         return Ok(true);
@@ -119,11 +127,11 @@ fn outcome_of(index: usize, error: Option<&Error>) -> MongoResult<bool> {
         return Err(error.clone());
     };
     let of_this = failed.write_errors.iter().flatten();
-    match of_this.into_iter().find(|one| one.index == index) {
+    match of_this.into_iter().find(|failure| failure.index == index) {
         Some(duplicate) if duplicate.code == DUPLICATE_KEY => Ok(false),
         Some(_) => Err(error.clone()),
         None => match &failed.write_concern_error {
-            // Not `error` itself, which may tell of somebody else's document.
+            // Not `error` itself, which may be about another caller's document.
             Some(why) => Err(Error::custom(format!(
                 "not confirmed by a majority: {why:?}"
             ))),

@@ -1,8 +1,10 @@
-//! Tasks in MongoDB: one document per task, its unpublished events inside.
+//! Tasks in MongoDB: one document per task, with its unpublished events inside.
 //!
-//! Every change is one atomic write of one document, acknowledged by a majority and journaled: the
-//! version decides who comes first, and there is no moment at which a change has no event. Published
-//! events move to the collection of the history, and only then leave the document.
+//! Every change is one atomic write of one document, acknowledged by a majority and journaled. The
+//! version in its filter decides which of two changes comes first, and a change can never be stored
+//! without its event. Published events are copied to the collection of the history, and only then
+//! removed from the document. The task worker builds [`MongoTaskStore`] and [`files::GridFsFiles`];
+//! the import of an export uses both.
 
 mod document;
 mod erasures;
@@ -29,8 +31,9 @@ use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{Collection, Database, IndexModel};
 use stores::{Idempotency, Once, Store, StoreError};
 use tasks::domain::Task;
-use tasks::store::turns::Turns;
-use tasks::store::{Filter, Key, Sort, TaskStore, Written};
+use tasks::store::permits::SearchPermits;
+use tasks::store::transfer::Moved;
+use tasks::store::{Cursor, Filter, Sort, TaskStore, WriteOutcome};
 use tokio::sync::OnceCell;
 
 use self::document::{ErasureDocument, TaskDocument, task_fields};
@@ -38,13 +41,15 @@ use self::inserts::Inserts;
 
 const TASKS: &str = "tasks";
 const EVENTS: &str = "task_events";
-/// Events that one hint may carry: while the broker hangs, hints wait in memory.
-const HINTED: i32 = 8;
-/// Tombstones that are purged, or keys that are forgotten, in one call.
-const AT_ONCE: i64 = 500;
-/// Searches at a time, and of one user.
-const SEARCHES: (usize, usize) = (8, 2);
-/// A document takes no more events beyond this, far below the 16 MB where no write would fit.
+/// The most events of one hint. Hints wait in memory while the broker hangs.
+const MAX_HINTED_EVENTS: i32 = 8;
+/// Tombstones that one call purges, or keys that it forgets.
+const CLEANUP_BATCH: i64 = 500;
+/// Concurrent searches, in all and of one user.
+const MAX_SEARCHES: usize = 8;
+const MAX_SEARCHES_PER_USER: usize = 2;
+/// A document of this size takes no more events. It is far below the 16 MB at which the server refuses
+/// every write.
 const MAX_DOCUMENT_BYTES: i32 = 4 << 20;
 
 #[derive(Clone)]
@@ -55,9 +60,9 @@ pub struct MongoTaskStore {
     erasures: Collection<ErasureDocument>,
     outbox: EmbeddedOutbox,
     inserts: Inserts,
-    /// Whether the indexes are there.
+    /// Set once the indexes exist.
     prepared: Arc<OnceCell<()>>,
-    searches: Arc<Turns>,
+    searches: Arc<SearchPermits>,
     /// See [`MAX_DOCUMENT_BYTES`].
     max_document_bytes: i32,
 }
@@ -73,18 +78,18 @@ impl MongoTaskStore {
             erasures: document::erasures(&database),
             outbox: EmbeddedOutbox::new(&database, TASKS, EVENTS),
             prepared: Arc::default(),
-            searches: Arc::new(Turns::new(SEARCHES.0, SEARCHES.1)),
+            searches: Arc::new(SearchPermits::new(MAX_SEARCHES, MAX_SEARCHES_PER_USER)),
             database,
             max_document_bytes: MAX_DOCUMENT_BYTES,
         })
     }
 
-    /// Its events, published or not.
+    /// The events of all tasks, published or not.
     pub fn outbox(&self) -> EmbeddedOutbox {
         self.outbox.clone()
     }
 
-    /// A store whose tasks are full sooner, for tests.
+    /// Lowers the size at which a task takes no more events, for tests.
     #[must_use]
     pub fn with_max_document_bytes(self, max_document_bytes: i32) -> Self {
         Self {
@@ -93,15 +98,12 @@ impl MongoTaskStore {
         }
     }
 
-    /// Takes tasks from another store, with their history; those that are here already stay as they are.
-    pub async fn take_over(
-        &self,
-        moved: &[tasks::store::transfer::Moved],
-    ) -> Result<(), StoreError> {
+    /// Imports tasks from another store, with their history. A task that exists already stays as it is.
+    pub async fn take_over(&self, moved: &[Moved]) -> Result<(), StoreError> {
         const OPERATION: &str = "import tasks";
-        self.is_prepared(OPERATION)?;
+        self.require_indexes(OPERATION)?;
         let (mut published, mut documents) = (Vec::new(), Vec::new());
-        for tasks::store::transfer::Moved { task, events } in moved {
+        for Moved { task, events } in moved {
             let version = |event: &Envelope| event.id.rsplit(':').next()?.parse().ok();
             for event in events {
                 let version = version(event)
@@ -120,7 +122,7 @@ impl MongoTaskStore {
             document.insert("schema", document::SCHEMA);
             documents.push(document);
         }
-        // The history first: a task that is here has all of it.
+        // The history first: a task that exists must have all of it.
         if !published.is_empty() {
             self.outbox.mark_published(&published).await?;
         }
@@ -142,12 +144,12 @@ impl MongoTaskStore {
         Ok(first.await?.is_none())
     }
 
-    fn is_prepared(&self, operation: &'static str) -> Result<(), StoreError> {
-        let missing = || StoreError::unavailable(operation, "the indexes are not there yet");
+    fn require_indexes(&self, operation: &'static str) -> Result<(), StoreError> {
+        let missing = || StoreError::unavailable(operation, "the indexes do not exist yet");
         self.prepared.get().copied().ok_or_else(missing)
     }
 
-    async fn make_indexes(&self) -> Result<(), StoreError> {
+    async fn create_indexes(&self) -> Result<(), StoreError> {
         let gone = IndexOptions::builder()
             .partial_filter_expression(doc! {"deleted_at": {"$type": "date"}})
             .build();
@@ -164,20 +166,21 @@ impl MongoTaskStore {
         self.outbox.prepare().await
     }
 
-    /// One conditional write: the version before, a `$set` and its event.
-    async fn write(
+    /// Makes one conditional write: if the task has the version before this one, applies `change` and
+    /// stores the event.
+    async fn write_version(
         &self,
         operation: &'static str,
         task: &Task,
         event: &Envelope,
         change: Document,
-    ) -> Result<Written, StoreError> {
+    ) -> Result<WriteOutcome, StoreError> {
         let expected =
             i64::try_from(task.version - 1).map_err(|why| StoreError::corrupt(operation, why))?;
         let current = doc! {"_id": task.id.as_str(), "version": expected, "deleted_at": null};
-        let mut room = current.clone();
+        let mut not_full = current.clone();
         let size = doc! {"$bsonSize": "$$ROOT"};
-        room.insert("$expr", doc! {"$lt": [size, self.max_document_bytes]});
+        not_full.insert("$expr", doc! {"$lt": [size, self.max_document_bytes]});
         let mut update = change;
         update.insert("$inc", doc! {"version": 1});
         update.insert(
@@ -185,32 +188,33 @@ impl MongoTaskStore {
             doc! {"pending": pending_bson(operation, event, task.version)?},
         );
         let tasks = self.tasks.clone();
-        let written = run(operation, async move {
+        let updated = run(operation, async move {
             tasks
-                .find_one_and_update(room, update)
-                .projection(doc! {"pending": {"$slice": HINTED + 1}, "version": 1})
+                .find_one_and_update(not_full, update)
+                .projection(doc! {"pending": {"$slice": MAX_HINTED_EVENTS + 1}, "version": 1})
                 .return_document(ReturnDocument::After)
                 .await
         })
         .await?;
-        if let Some(document) = written {
+        if let Some(document) = updated {
             let mut pending = outbox::pending(operation, &document)?;
-            // A hint must be small and must not skip a version; the sweeper has the others.
-            if pending.len() > HINTED as usize {
+            // A hint must be small and must not skip a version. The relay's sweep publishes what it leaves
+            // out.
+            if pending.len() > MAX_HINTED_EVENTS as usize {
                 pending.clear();
             }
-            return Ok(Written::Done(pending));
+            return Ok(WriteOutcome::Done(pending));
         }
         let tasks = self.tasks.clone();
-        let full = run(
+        let still_current = run(
             operation,
             async move { tasks.count_documents(current).await },
         )
         .await?;
-        Ok(if full > 0 {
-            Written::Full
+        Ok(if still_current > 0 {
+            WriteOutcome::Full
         } else {
-            Written::Stale
+            WriteOutcome::Stale
         })
     }
 }
@@ -222,7 +226,7 @@ impl Store for MongoTaskStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.is_prepared("ready")?;
+        self.require_indexes("ready")?;
         ping(&self.database).await
     }
 }
@@ -230,7 +234,7 @@ impl Store for MongoTaskStore {
 #[async_trait]
 impl TaskStore for MongoTaskStore {
     async fn prepare(&self) -> Result<(), StoreError> {
-        let prepared = self.prepared.get_or_try_init(|| self.make_indexes());
+        let prepared = self.prepared.get_or_try_init(|| self.create_indexes());
         prepared.await.copied()
     }
 
@@ -241,8 +245,8 @@ impl TaskStore for MongoTaskStore {
         idempotency: Option<&Idempotency>,
     ) -> Result<Once<Vec<Pending>, Task>, StoreError> {
         let operation = "insert task";
-        // Invariant: no task before the unique index that decides between two of one key.
-        self.is_prepared(operation)?;
+        // Invariant: no task exists before the unique index that decides between two inserts with one key.
+        self.require_indexes(operation)?;
         let mut document = task_fields(operation, task)?;
         document.insert("version", 1_i64);
         document.insert(
@@ -256,7 +260,7 @@ impl TaskStore for MongoTaskStore {
                 return Ok(other);
             }
         } else if !self.inserts.insert(document).await? {
-            let twice = "a task that is new is there already";
+            let twice = "a new task exists already";
             return Err(StoreError::corrupt(operation, twice));
         }
         Ok(Once::New(vec![Pending {
@@ -282,25 +286,25 @@ impl TaskStore for MongoTaskStore {
         &self,
         filter: &Filter,
         sort: Sort,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Page<Task>, StoreError> {
         self.page(filter, sort, page).await
     }
 
-    async fn update(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
+    async fn update(&self, task: &Task, event: &Envelope) -> Result<WriteOutcome, StoreError> {
         let mut set = task_fields("update task", task)?;
         set.remove("_id");
-        self.write("update task", task, event, doc! {"$set": set})
+        self.write_version("update task", task, event, doc! {"$set": set})
             .await
     }
 
-    async fn delete(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
+    async fn delete(&self, task: &Task, event: &Envelope) -> Result<WriteOutcome, StoreError> {
         let at = to_bson(task.updated_at);
         let change = doc! {
             "$set": {"deleted_at": at, "updated_at": at},
             "$unset": {"members": 1},
         };
-        self.write("delete task", task, event, change).await
+        self.write_version("delete task", task, event, change).await
     }
 
     async fn history(
@@ -312,14 +316,17 @@ impl TaskStore for MongoTaskStore {
     }
 
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
-        // `$type` is what lets the partial index be used.
+        // Only with `$type` does the server use the partial index.
         let gone = doc! {
             "deleted_at": {"$lt": to_bson(before), "$type": "date"},
             "pending.0": {"$exists": false},
         };
         let (tasks, events) = (self.tasks.clone(), self.events.clone());
         run("purge tasks", async move {
-            let found = tasks.find(gone).projection(doc! {"_id": 1}).limit(AT_ONCE);
+            let found = tasks
+                .find(gone)
+                .projection(doc! {"_id": 1})
+                .limit(CLEANUP_BATCH);
             let found: Vec<Document> = found.await?.try_collect().await?;
             let ids: Vec<Bson> = found
                 .iter()
@@ -328,7 +335,7 @@ impl TaskStore for MongoTaskStore {
             if ids.is_empty() {
                 return Ok(0);
             }
-            // The history first: a crash in between leaves the task to be found again.
+            // The history first: after a crash in between, the task is still there to be found.
             events.delete_many(doc! {"subject": {"$in": &ids}}).await?;
             Ok(tasks
                 .delete_many(doc! {"_id": {"$in": ids}})
@@ -339,7 +346,7 @@ impl TaskStore for MongoTaskStore {
     }
 
     async fn forget_keys(&self, before: Timestamp) -> Result<u64, StoreError> {
-        self.release_before(before).await
+        self.forget_keys_before(before).await
     }
 }
 

@@ -1,5 +1,8 @@
-//! Lists in MongoDB. Each order is one index, or a few runs of one, read one after the other: so a
-//! page is read from where it begins, and nothing is sorted.
+//! Lists in MongoDB.
+//!
+//! Each segment of an order is contiguous in one index, and the segments are read one after the other.
+//! So a page is read from where it begins; the server must never sort or skip. Searches also need a
+//! permit, because their filters have no index.
 
 use std::time::Duration;
 
@@ -10,47 +13,48 @@ use mongo::{DEADLINE, run, to_bson};
 use mongodb::options::Hint;
 use stores::StoreError;
 use tasks::domain::Task;
-use tasks::store::list::Run;
-use tasks::store::{Filter, Key, Role, Sort};
+use tasks::store::list::Segment;
+use tasks::store::{Cursor, Filter, Role, Sort};
 use tokio::time::{Instant, timeout_at};
 
 use super::document::{TaskDocument, projection};
 use super::{MongoTaskStore, indexes};
 
-/// What a run holds.
-fn condition(run: &Run) -> Document {
-    match run {
-        Run::Time(field) => doc! {*field: {"$type": "date"}},
-        Run::NeverDue => doc! {"due_at": null},
-        Run::Priority(priority) => doc! {"priority": priority.as_str()},
+/// Selects the tasks of a segment.
+fn condition(segment: &Segment) -> Document {
+    match segment {
+        Segment::Time(field) => doc! {*field: {"$type": "date"}},
+        Segment::NeverDue => doc! {"due_at": null},
+        Segment::Priority(priority) => doc! {"priority": priority.as_str()},
     }
 }
 
-/// What stands behind a place that the run holds.
-fn behind(run: &Run, key: &Key, down: bool) -> Document {
-    let (beyond, from) = if down {
+/// Selects the tasks of a segment that come after a cursor into it.
+fn after_cursor(segment: &Segment, cursor: &Cursor, descending: bool) -> Document {
+    let (beyond, from) = if descending {
         ("$lt", "$lte")
     } else {
         ("$gt", "$gte")
     };
-    let id = doc! {"_id": {beyond: key.id.as_str()}};
-    match (run, key.value) {
-        (Run::Time(field), Some(value)) => {
+    let id = doc! {"_id": {beyond: cursor.id.as_str()}};
+    match (segment, cursor.value) {
+        (Segment::Time(field), Some(value)) => {
             let at = DateTime::from_millis(value);
             let mut same = id;
             same.insert(*field, at);
-            // The first bound is where the index is entered; the second decides within a moment.
+            // The first bound is where the index scan begins; the second one decides between tasks of the
+            // same time.
             doc! {*field: {from: at}, "$or": [{*field: {beyond: at}}, same]}
         }
-        (Run::Time(_), None) | (Run::NeverDue | Run::Priority(_), _) => id,
+        (Segment::Time(_), None) | (Segment::NeverDue | Segment::Priority(_), _) => id,
     }
 }
 
-fn order(run: &Run, down: bool) -> Document {
-    let direction = if down { -1 } else { 1 };
-    match run {
-        Run::Time(field) => doc! {*field: direction, "_id": direction},
-        Run::NeverDue | Run::Priority(_) => doc! {"_id": direction},
+fn order(segment: &Segment, descending: bool) -> Document {
+    let direction = if descending { -1 } else { 1 };
+    match segment {
+        Segment::Time(field) => doc! {*field: direction, "_id": direction},
+        Segment::NeverDue | Segment::Priority(_) => doc! {"_id": direction},
     }
 }
 
@@ -59,51 +63,51 @@ impl MongoTaskStore {
         &self,
         filter: &Filter,
         sort: Sort,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Page<Task>, StoreError> {
         const OPERATION: &str = "list tasks";
         let end = Instant::now() + DEADLINE;
-        let down = sort.is_down();
+        let descending = sort.is_descending();
         let conditions = conditions(filter);
         let mut queries = Vec::new();
         let mut after = page.after.as_ref();
-        for run in sort.runs() {
+        for segment in sort.segments() {
             let mut all = conditions.clone();
             match after {
-                Some(key) if !run.holds(key) => continue,
-                Some(key) => all.push(behind(&run, key, down)),
+                Some(cursor) if !segment.holds(cursor) => continue,
+                Some(cursor) => all.push(after_cursor(&segment, cursor, descending)),
                 None => {}
             }
             after = None;
-            all.push(condition(&run));
+            all.push(condition(&segment));
             let query = doc! {"members": filter.user.as_str(), "$and": all};
-            queries.push((query, order(&run, down)));
+            queries.push((query, order(&segment, descending)));
         }
-        let turn = match conditions.is_empty() {
+        let permit = match conditions.is_empty() {
             true => None,
-            false => Some(self.searches.take(&filter.user, end).await?),
+            false => Some(self.searches.acquire(&filter.user, end).await?),
         };
         let (tasks, limit) = (self.tasks.clone_with_type::<TaskDocument>(), page.limit);
         let found = run(OPERATION, async move {
-            // With the query: whoever asked for it may be gone before it ends.
-            let _turn = turn;
+            // The query holds the permit: the caller may go away before it ends.
+            let _permit = permit;
             let mut found: Vec<TaskDocument> = Vec::new();
             for (query, order) in queries {
                 let missing = limit + 1 - found.len();
                 if missing == 0 {
                     break;
                 }
-                // Zero would be no limit.
+                // Zero would mean no limit.
                 let left = end.saturating_duration_since(Instant::now());
-                let run = tasks
+                let query = tasks
                     .find(query)
                     .sort(order)
-                    // Left to choose, the server might walk through everybody's tasks by id.
+                    // Without a hint, the server might scan the tasks of all users by id.
                     .hint(Hint::Keys(indexes::order(sort)))
                     .projection(projection())
                     .limit(missing as i64)
                     .max_time(left.max(Duration::from_millis(1)));
-                found.extend(run.await?.try_collect::<Vec<_>>().await?);
+                found.extend(query.await?.try_collect::<Vec<_>>().await?);
             }
             Ok(found)
         });
@@ -111,7 +115,7 @@ impl MongoTaskStore {
             .await
             .map_err(|late| StoreError::unavailable(OPERATION, late))??;
         let found = found.into_iter().map(Task::from).collect();
-        Ok(Page::new(found, limit, |task| Key::of(task, sort)))
+        Ok(Page::new(found, limit, |task| Cursor::of(task, sort)))
     }
 }
 
@@ -121,8 +125,10 @@ fn conditions(filter: &Filter) -> Vec<Document> {
         Role::Owner => doc! {"owner_id": user},
         Role::Assignee => doc! {"assignee_id": user},
     });
-    let status = filter.status.map(|one| doc! {"status": one.as_str()});
-    let priority = filter.priority.map(|one| doc! {"priority": one.as_str()});
+    let status = filter.status.map(|status| doc! {"status": status.as_str()});
+    let priority = filter
+        .priority
+        .map(|priority| doc! {"priority": priority.as_str()});
     let tag = filter.tag.as_ref().map(|tag| doc! {"tags": tag});
     let after = filter
         .due_after
@@ -131,7 +137,7 @@ fn conditions(filter: &Filter) -> Vec<Document> {
         .due_before
         .map(|time| doc! {"due_at": {"$lt": to_bson(time)}});
     let words = filter.words.iter().map(|word| {
-        let found = doc! {"$regex": literally(word), "$options": "i"};
+        let found = doc! {"$regex": escape_regex(word), "$options": "i"};
         doc! {"$or": [{"title": &found}, {"description": &found}]}
     });
     [role, status, priority, tag, after, before]
@@ -141,8 +147,8 @@ fn conditions(filter: &Filter) -> Vec<Document> {
         .collect()
 }
 
-/// A regular expression that means the text itself.
-fn literally(text: &str) -> String {
+/// A regular expression that matches the text literally.
+fn escape_regex(text: &str) -> String {
     let mut pattern = String::new();
     for c in text.chars() {
         if c.is_ascii_punctuation() {

@@ -1,4 +1,4 @@
-//! What the handlers of all requests share.
+//! What all handlers share.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use runtime::time::Clock;
 use crate::attachments::Attachments;
 use crate::store::TaskStore;
 
-/// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
+/// What all handlers share. It holds no bus: handlers hint what they committed, and only the relay
+/// publishes.
 pub(crate) struct App {
     pub(crate) store: Arc<dyn TaskStore>,
     pub(crate) attachments: Attachments,

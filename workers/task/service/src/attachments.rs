@@ -1,5 +1,8 @@
-//! Takes the files of tasks in and lets them go. The order of its steps keeps the promise of
-//! [`FileStore`]: no task lists a file that is not there, and no file stays that no task lists.
+//! Stores the files of tasks and removes them.
+//!
+//! No task may list a file that is not durable, and no file may stay that no task lists. The order of
+//! the steps here keeps that promise of [`FileStore`]. The handlers and the eraser call
+//! [`Attachments`]; [`crate::run`] keeps its removals and its sweep running.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,24 +23,24 @@ use crate::domain::Attachment;
 use crate::store::TaskStore;
 use crate::store::files::{CHUNK, FileRef, FileStore};
 
-/// Files of one task.
+/// The most files of one task.
 pub const MAX_FILES: usize = 20;
-/// Bytes of one file, unless the configuration says otherwise.
+/// The most bytes of one file, unless the configuration sets another limit.
 const DEFAULT_MAX_FILE_BYTES: u64 = 1 << 30;
-/// Uploads at the same time: each holds a chunk in memory.
-const UPLOADS: usize = 64;
-/// How long a file may be in doubt before its task is asked. Far longer than anything takes between
-/// a doubt and the write of the task.
-const UNDECIDED: Duration = Duration::from_secs(300);
-/// An upload doubts its files again this often, for as long as it takes.
-const DOUBT_EVERY: Duration = Duration::from_secs(60);
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
-/// Files that are looked at in one go.
-const AT_ONCE: usize = 100;
-/// Removals that wait for their turn. What does not fit is left to the sweep.
-const REMOVALS: usize = 1_024;
+/// Concurrent uploads. Each holds a chunk in memory.
+const MAX_UPLOADS: usize = 64;
+/// How long a file stays in doubt before the sweep decides about it. This is far longer than any
+/// request takes between marking a file and writing its task.
+const IN_DOUBT_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often an upload renews the doubt about its files while it lasts.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// Files that the sweep reads at a time.
+const SWEEP_BATCH: usize = 100;
+/// Queued removals. The sweep removes what the queue cannot hold.
+const MAX_QUEUED_REMOVALS: usize = 1_024;
 
-/// Reads `MAX_FILE_BYTES`, the largest file of a task.
+/// Reads `MAX_FILE_BYTES`: the most bytes of one file.
 pub fn max_file_bytes(vars: &mut Vars<'_>) -> u64 {
     vars.or("MAX_FILE_BYTES", DEFAULT_MAX_FILE_BYTES)
 }
@@ -49,40 +52,40 @@ pub struct Attachments {
     clock: Arc<dyn Clock>,
     max_file_bytes: u64,
     uploads: Arc<Semaphore>,
-    unwanted: Sender<Vec<FileRef>>,
-    queue: Arc<Mutex<Receiver<Vec<FileRef>>>>,
+    removals: Sender<Vec<FileRef>>,
+    removal_queue: Arc<Mutex<Receiver<Vec<FileRef>>>>,
 }
 
 impl Attachments {
     pub fn new(files: Arc<dyn FileStore>, clock: Arc<dyn Clock>, max_file_bytes: u64) -> Self {
-        let (unwanted, queue) = channel(REMOVALS);
+        let (removals, queue) = channel(MAX_QUEUED_REMOVALS);
         Self {
             files,
             clock,
             max_file_bytes,
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
-            unwanted,
-            queue: Arc::new(Mutex::new(queue)),
+            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
+            removals,
+            removal_queue: Arc::new(Mutex::new(queue)),
         }
     }
 
-    /// An upload's turn; `None` while there are too many.
-    pub(crate) fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    /// A permit for one upload; `None` while too many are under way.
+    pub(crate) fn upload_permit(&self) -> Option<OwnedSemaphorePermit> {
         self.uploads.clone().try_acquire_owned().ok()
     }
 
-    /// Receives the files of a new task.
-    pub(crate) fn receive(&self, task: TaskId) -> Upload {
+    /// Begins an upload of the files of a new task.
+    pub(crate) fn begin_upload(&self, task: TaskId) -> Upload {
         Upload {
             attachments: self.clone(),
             task,
-            begun: Vec::new(),
+            files: Vec::new(),
             received: Vec::new(),
-            doubted_at: self.clock.now(),
+            renewed_at: self.clock.now(),
         }
     }
 
-    /// A chunk of a task's file.
+    /// A chunk of a task's file; `None` if there is no such file or chunk.
     pub(crate) async fn read(
         &self,
         task: &TaskId,
@@ -93,35 +96,36 @@ impl Attachments {
         self.files.read(&FileRef { task, id }, index).await
     }
 
-    /// Before a change takes files out of a task: what becomes of them depends on it.
-    pub(crate) async fn doubt<'a>(
+    /// Marks files as in doubt. Call it before a change removes them from their task, because it
+    /// depends on that change whether they stay.
+    pub(crate) async fn mark_in_doubt<'a>(
         &self,
         task: &TaskId,
         files: impl IntoIterator<Item = &'a Attachment>,
-    ) -> Result<Leaving, StoreError> {
+    ) -> Result<Removal, StoreError> {
         let of = |file: &Attachment| FileRef {
             task: task.clone(),
             id: file.id.clone(),
         };
         let files: Vec<_> = files.into_iter().map(of).collect();
         if !files.is_empty() {
-            self.files.doubt(&files, self.clock.now()).await?;
+            self.files.mark_in_doubt(&files, self.clock.now()).await?;
         }
-        Ok(Leaving(files))
+        Ok(Removal(files))
     }
 
-    /// After that change is durable. Returns at once; the files go soon.
-    pub(crate) fn remove(&self, Leaving(files): Leaving) {
-        self.discard(files);
+    /// Queues the files to be removed. Call it when that change is durable. Returns at once.
+    pub(crate) fn remove(&self, Removal(files): Removal) {
+        self.enqueue_removal(files);
     }
 
-    fn discard(&self, files: Vec<FileRef>) {
-        if !files.is_empty() && self.unwanted.try_send(files).is_err() {
-            tracing::warn!("too many files wait to be removed: these go later");
+    fn enqueue_removal(&self, files: Vec<FileRef>) {
+        if !files.is_empty() && self.removals.try_send(files).is_err() {
+            tracing::warn!("the queue of removals is full: the sweep will remove these files");
         }
     }
 
-    /// Removes what is not wanted, and decides what has been in doubt for long, until `shutdown`.
+    /// Removes queued files, and sweeps regularly, until `shutdown`.
     pub(crate) async fn run(
         self,
         tasks: Arc<dyn TaskStore>,
@@ -129,14 +133,14 @@ impl Attachments {
     ) -> anyhow::Result<()> {
         let work = async {
             self.files.prepare().await?;
-            let mut unwanted = self.queue.lock().await;
-            let mut sweep = tokio::time::interval(SWEEP_EVERY);
+            let mut queue = self.removal_queue.lock().await;
+            let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
             loop {
                 tokio::select! {
-                    Some(files) = unwanted.recv() => {
+                    Some(files) = queue.recv() => {
                         if let Err(error) = self.files.remove(&files).await {
                             let error = chain(&error);
-                            tracing::warn!(error, "files were not removed: they go later");
+                            tracing::warn!(error, "files could not be removed: the sweep will remove them");
                         }
                     }
                     _ = sweep.tick() => self.sweep(&*tasks).await?,
@@ -149,11 +153,12 @@ impl Attachments {
         }
     }
 
-    /// Asks the tasks about all files that have been in doubt for long: those that are listed stay.
+    /// Decides about every file that has been in doubt for too long: keeps it if its task lists it, and
+    /// removes it otherwise.
     pub async fn sweep(&self, tasks: &dyn TaskStore) -> Result<(), StoreError> {
-        let before = self.clock.now() - UNDECIDED;
+        let before = self.clock.now() - IN_DOUBT_TIMEOUT;
         loop {
-            let found = self.files.in_doubt(before, AT_ONCE).await?;
+            let found = self.files.in_doubt(before, SWEEP_BATCH).await?;
             let (mut listed, mut unlisted) = (Vec::new(), Vec::new());
             for file in found {
                 let task = tasks.get(&file.task).await?;
@@ -168,34 +173,36 @@ impl Attachments {
                 let count = unlisted.len();
                 tracing::info!(count, "removed files that no task lists");
             }
-            if listed.len() + unlisted.len() < AT_ONCE {
+            if listed.len() + unlisted.len() < SWEEP_BATCH {
                 return Ok(());
             }
         }
     }
 }
 
-/// Files in doubt that a change is to take out of their task.
-#[must_use = "the files go only when told so"]
-pub(crate) struct Leaving(Vec<FileRef>);
+/// Files in doubt that a change is about to remove from their task.
+#[must_use = "the files are removed only when this is passed to `remove`"]
+pub(crate) struct Removal(Vec<FileRef>);
 
-/// The files of a task that is not there yet. Dropped, they go.
+/// The files of a task that is not stored yet. Dropping the upload removes them.
 pub(crate) struct Upload {
     attachments: Attachments,
     pub(crate) task: TaskId,
-    /// Everything that there is of them.
-    begun: Vec<FileRef>,
+    /// Every file that was begun, complete or not.
+    files: Vec<FileRef>,
+    /// The complete files.
     pub(crate) received: Vec<Attachment>,
-    doubted_at: Timestamp,
+    /// When the files were last marked as in doubt.
+    renewed_at: Timestamp,
 }
 
-/// Why a file was not taken.
-pub(crate) enum NotTaken {
+/// Why a file could not be written.
+pub(crate) enum WriteFileError {
     TooLarge,
     Store(StoreError),
 }
 
-impl From<StoreError> for NotTaken {
+impl From<StoreError> for WriteFileError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -206,19 +213,19 @@ impl Upload {
         self.attachments.max_file_bytes
     }
 
-    pub(crate) async fn begin(
+    pub(crate) async fn begin_file(
         &mut self,
         name: String,
         content_type: String,
-    ) -> Result<Receiving<'_>, StoreError> {
+    ) -> Result<IncomingFile<'_>, StoreError> {
         let file = FileRef {
             task: self.task.clone(),
             id: AttachmentId::new(),
         };
-        self.begun.push(file.clone());
+        self.files.push(file.clone());
         let files = self.attachments.files.clone();
         files.begin(&file, self.attachments.clock.now()).await?;
-        Ok(Receiving {
+        Ok(IncomingFile {
             upload: self,
             file,
             name,
@@ -230,76 +237,88 @@ impl Upload {
         })
     }
 
-    /// Renews the doubt about the files so far, so that no sweep takes them for left behind.
-    async fn doubt(&mut self) -> Result<(), StoreError> {
+    /// Renews the doubt about the files so far, so that no sweep mistakes them for abandoned ones.
+    async fn renew(&mut self) -> Result<(), StoreError> {
         let now = self.attachments.clock.now();
-        let there = self.attachments.files.doubt(&self.begun, now).await?;
-        if there < self.begun.len() {
-            // This process stood still for so long that its files were given up.
-            let missing = format!("{} of {} files", self.begun.len() - there, self.begun.len());
+        let found = self
+            .attachments
+            .files
+            .mark_in_doubt(&self.files, now)
+            .await?;
+        if found < self.files.len() {
+            // This process was stopped for so long that a sweep removed its files.
+            let missing = format!("{} of {} files", self.files.len() - found, self.files.len());
             return Err(StoreError::unavailable(
-                "doubt files",
+                "mark files in doubt",
                 missing + " are gone",
             ));
         }
-        self.doubted_at = now;
+        self.renewed_at = now;
         Ok(())
     }
 
-    /// What the task is to list, right before it is written.
+    /// The attachments that the task is to list. Call it just before writing the task.
     pub(crate) async fn ready(&mut self) -> Result<Vec<Attachment>, StoreError> {
-        if !self.begun.is_empty() {
-            self.doubt().await?;
+        if !self.files.is_empty() {
+            self.renew().await?;
         }
         Ok(self.received.clone())
     }
 
-    /// The task is durable. What goes wrong here is mended by the sweep.
-    pub(crate) async fn keep(mut self) {
-        let files = std::mem::take(&mut self.begun);
+    /// Ends the doubt about the files. Call it when the task is durable. If it fails, the sweep will do
+    /// it.
+    pub(crate) async fn commit(mut self) {
+        let files = std::mem::take(&mut self.files);
         if files.is_empty() {
             return;
         }
         let settled = self.attachments.files.settle(&files, Timestamp::MAX).await;
         if let Err(error) = settled {
-            tracing::warn!(error = chain(&error), "files stay in doubt for a while");
+            tracing::warn!(
+                error = chain(&error),
+                "files stay in doubt until the next sweep that finds them"
+            );
         }
     }
 
-    /// Nobody knows whether the task is there: the sweep will.
-    pub(crate) fn leave(mut self) {
-        self.begun.clear();
+    /// Leaves the files in doubt. Call it when it is unknown whether the task was stored: the sweep will
+    /// find out.
+    pub(crate) fn leave_in_doubt(mut self) {
+        self.files.clear();
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.attachments.discard(std::mem::take(&mut self.begun));
+        self.attachments
+            .enqueue_removal(std::mem::take(&mut self.files));
     }
 }
 
-/// One file on its way.
-pub(crate) struct Receiving<'a> {
+/// A file that is being received.
+pub(crate) struct IncomingFile<'a> {
     upload: &'a mut Upload,
     file: FileRef,
     name: String,
     content_type: String,
-    /// Less than a chunk.
+    /// Received bytes that do not fill a chunk yet.
     buffer: BytesMut,
+    /// Of the next chunk.
     index: u64,
     size: u64,
     hasher: Hasher,
 }
 
-impl Receiving<'_> {
-    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), NotTaken> {
+impl IncomingFile<'_> {
+    pub(crate) async fn write(&mut self, mut bytes: Bytes) -> Result<(), WriteFileError> {
         self.size += bytes.len() as u64;
         if self.size > self.upload.attachments.max_file_bytes {
-            return Err(NotTaken::TooLarge);
+            return Err(WriteFileError::TooLarge);
         }
-        // Here and not with each chunk: one may take a slow client longer than a doubt lasts.
-        if self.upload.attachments.clock.now() > self.upload.doubted_at + DOUBT_EVERY {
-            self.upload.doubt().await?;
+        // Checked with every piece of the body, not with every chunk: a slow client may need longer for
+        // a chunk than the doubt lasts.
+        if self.upload.attachments.clock.now() > self.upload.renewed_at + RENEWAL_INTERVAL {
+            self.upload.renew().await?;
         }
         self.hasher.update(&bytes);
         while self.buffer.len() + bytes.len() >= CHUNK {
@@ -320,7 +339,7 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// Answers when the file is durable, with the digest of what is in it.
+    /// Returns when the file is durable, with the digest of its bytes.
     pub(crate) async fn finish(mut self) -> Result<Digest, StoreError> {
         if !self.buffer.is_empty() {
             self.flush().await?;

@@ -1,5 +1,8 @@
-//! Hears of deleted users: notes each one, durably, and wakes whoever erases. It erases nothing
-//! itself, so a user with a million tasks holds up no delivery.
+//! Consumes `user.deleted` events: stores an erasure for each deleted user, durably, and wakes the
+//! eraser.
+//!
+//! It must never erase anything itself: a user with a million tasks would delay every delivery behind
+//! it. The broker's consumer calls it with each batch; [`crate::erasure`] does the rest.
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use tokio::sync::Notify;
 use crate::domain::Erasure;
 use crate::store::TaskStore;
 
-/// What this worker consumes.
+/// The queues that this worker consumes.
 pub const QUEUES: [Queue; 1] = [Queue {
     name: "task.user_deleted",
     event_type: EventType::UserDeleted,
@@ -26,21 +29,21 @@ pub const QUEUES: [Queue; 1] = [Queue {
 pub struct DeletedUsers {
     store: Arc<dyn TaskStore>,
     clock: Arc<dyn Clock>,
-    /// Notified of what was noted.
-    noted: Arc<Notify>,
+    /// Notified when erasures were stored.
+    wake_eraser: Arc<Notify>,
 }
 
-/// The consumer of this worker's queue.
+/// The consumer of this worker's queues. It notifies `wake_eraser` when there is something to erase.
 pub fn new(
     store: Arc<dyn TaskStore>,
     clock: Arc<dyn Clock>,
-    noted: Arc<Notify>,
+    wake_eraser: Arc<Notify>,
     registry: &Registry,
 ) -> Consumer<DeletedUsers> {
     let handler = DeletedUsers {
         store,
         clock: clock.clone(),
-        noted,
+        wake_eraser,
     };
     Consumer::new(handler, clock, registry)
 }
@@ -67,7 +70,7 @@ impl Handler for DeletedUsers {
         let erasure = |user: &UserId| Erasure::new(user.clone(), now);
         let erasures: Vec<_> = users.iter().map(erasure).collect();
         let outcomes = self.store.note(&erasures).await?;
-        self.noted.notify_one();
+        self.wake_eraser.notify_one();
         Ok(outcomes)
     }
 }

@@ -1,7 +1,9 @@
-//! What a task is and how it may change. Pure: no clock, no store, no HTTP.
+//! What a task is and how it may change.
 //!
-//! Every change makes the next version of the task and the one event that tells of it, together, so
-//! nobody can keep one without the other. Times of one task strictly increase with its versions.
+//! Every change returns the next version of the task together with the one event that describes it,
+//! so a caller cannot store one without the other. The times of a task strictly increase with its
+//! versions. The domain is pure: it reads no clock and knows no store and no HTTP. The handlers and
+//! the eraser call it, and pass what it returns to the store.
 
 mod change;
 mod erasure;
@@ -11,5 +13,5 @@ mod tests;
 
 pub use self::change::{Change, Refusal};
 pub use self::erasure::{Erased, Erasure};
-pub(crate) use self::task::words;
+pub(crate) use self::task::string_enum;
 pub use self::task::*;

@@ -1,4 +1,8 @@
-//! The HTTP face of tasks: parses, lets the domain decide, stores, hints the relay, renders.
+//! The HTTP API of tasks.
+//!
+//! A handler parses the request, lets the domain decide, stores the result, hints the relay and
+//! renders the answer. It must never publish, and never answer before a change is durable.
+//! [`crate::run`] serves [`routes`].
 
 mod files;
 mod input;

@@ -1,23 +1,20 @@
 //! The task worker: tasks, their history, and the relay of their events.
 //!
 //! `http` parses, `domain` decides, `store` keeps a task together with the event of its change, and
-//! the relay takes the events to the broker. [`attachments`] takes files in before the task that
-//! lists them, and lets them go after it. `consumer` hears of deleted users, and [`erasure`] takes
-//! them out of the tasks. What it must never do: publish from a handler, answer before a change is
-//! durable, or wait for the broker to answer. The
+//! the relay takes the events to the broker. [`attachments`] stores files before the task that lists
+//! them, and removes them after it. [`consumer`] learns of deleted users, and [`erasure`] erases them
+//! from the tasks. `upkeep` creates indexes and removes what has expired.
+//!
+//! A handler must never publish, answer before a change is durable, or wait for the broker. The
 //! composition roots call [`run`].
 
 mod app;
-mod http;
-
 pub mod attachments;
 pub mod consumer;
-pub mod erasure;
-
 pub mod domain;
-
+pub mod erasure;
+mod http;
 pub mod store;
-
 mod upkeep;
 
 use std::sync::Arc;
@@ -33,21 +30,22 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use web::Service;
 
-use app::App;
-use attachments::Attachments;
-use erasure::Eraser;
-use store::TaskStore;
-use store::files::FileStore;
+use self::app::App;
+use self::attachments::Attachments;
+use self::erasure::Eraser;
+use self::store::TaskStore;
+use self::store::files::FileStore;
 
-/// What the worker stands on.
+/// The adapters that the worker runs on.
 pub struct Adapters {
     pub store: Arc<dyn TaskStore>,
     pub files: Arc<dyn FileStore>,
     pub bus: Arc<dyn Bus>,
 }
 
-/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
-/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
+/// Serves until `shutdown`, and returns when everything has ended. It survives the loss of the store
+/// or the broker: the worker stays live, is ready whenever the store answers, and events wait in the
+/// store for the broker.
 pub async fn run(
     listener: TcpListener,
     settings: Settings,
@@ -58,15 +56,15 @@ pub async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let registry = prometheus::Registry::new();
     let (relay, handle) = Relay::new(store.clone(), bus.clone(), clock.clone(), &registry);
-    let noted = Arc::new(Notify::new());
-    let consumer = consumer::new(store.clone(), clock.clone(), noted.clone(), &registry);
+    let wake_eraser = Arc::new(Notify::new());
+    let consumer = consumer::new(store.clone(), clock.clone(), wake_eraser.clone(), &registry);
     let attachments = Attachments::new(files, clock.clone(), max_file_bytes);
     let eraser = Eraser::new(
         store.clone(),
         attachments.clone(),
         handle.clone(),
         clock.clone(),
-        noted,
+        wake_eraser,
     );
     let app = App {
         store: store.clone(),
@@ -87,7 +85,7 @@ pub async fn run(
     );
 
     let worker = Worker::new(shutdown);
-    // The relay outlives the last request, whose event it is to publish.
+    // The relay outlives the last request, because it must publish that request's event.
     worker.keep("relay", &worker.served, move |end| relay.clone().run(end));
     let consumer = Arc::new(consumer);
     worker.keep("consumer", &worker.shutdown, move |end| {
@@ -97,9 +95,9 @@ pub async fn run(
     worker.keep("eraser", &worker.shutdown, move |end| {
         eraser.clone().run(end)
     });
-    let listed_by = store.clone();
+    let tasks = store.clone();
     worker.keep("attachments", &worker.shutdown, move |end| {
-        attachments.clone().run(listed_by.clone(), end)
+        attachments.clone().run(tasks.clone(), end)
     });
     worker.keep("upkeep", &worker.shutdown, move |end| {
         upkeep::run(store.clone(), clock.clone(), end)

@@ -1,11 +1,15 @@
-//! The port to where tasks are kept. A task and the event of its change are one write.
+//! The port to the store of tasks.
+//!
+//! A task and the event of its change are one write; no adapter may store one without the other. The
+//! handlers, the eraser and the upkeep call the port. The packages `tasks-mongo` and `tasks-sqlite`
+//! implement it.
 
 pub mod files;
 pub mod list;
+pub mod permits;
 pub mod transfer;
-pub mod turns;
 
-pub use self::list::{Filter, Key, Role, Sort};
+pub use self::list::{Cursor, Filter, Role, Sort};
 
 use async_trait::async_trait;
 use contract::event::Envelope;
@@ -18,15 +22,15 @@ use stores::{Idempotency, Once, Store, StoreError};
 
 use crate::domain::{Erasure, Task};
 
-/// Tasks with their events. Whoever stores tasks is the outbox of their events.
+/// Tasks with their events. A store of tasks is also the outbox of their events.
 #[async_trait]
 pub trait TaskStore: Store + Outbox + Erasures {
-    /// Makes indexes and the like. Safe to repeat.
+    /// Creates indexes and whatever else the store needs. Safe to repeat.
     async fn prepare(&self) -> Result<(), StoreError>;
 
-    /// Keeps a new task with its first event and the key of its request, and gives what waits to be
-    /// published. Where the owner's key has made a task within its lifetime, nothing is written:
-    /// that task is given, as it was at first, whatever has become of it.
+    /// Stores a new task with its first event and the idempotency key of its request, and returns the
+    /// events to publish. If the owner's key created a task within its lifetime, nothing is written
+    /// and that task is returned as it was created, whatever happened to it since.
     async fn insert(
         &self,
         task: &Task,
@@ -34,59 +38,65 @@ pub trait TaskStore: Store + Outbox + Erasures {
         idempotency: Option<&Idempotency>,
     ) -> Result<Once<Vec<Pending>, Task>, StoreError>;
 
-    /// The task, unless it was deleted.
+    /// The task; `None` if it does not exist or was deleted.
     async fn get(&self, id: &TaskId) -> Result<Option<Task>, StoreError>;
 
-    /// A user's tasks in the order of `sort`. A page costs the same at any depth.
+    /// A page of a user's tasks in the order of `sort`. It costs the same at any depth.
     async fn list(
         &self,
         filter: &Filter,
         sort: Sort,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Page<Task>, StoreError>;
 
-    /// Replaces the version before `task`'s with `task`, together with the event.
-    async fn update(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError>;
+    /// Replaces the version just before `task` with `task`, and stores the event.
+    async fn update(&self, task: &Task, event: &Envelope) -> Result<WriteOutcome, StoreError>;
 
-    /// Ends the task: `task` is its last version.
-    async fn delete(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError>;
+    /// Deletes the task, and stores the event; `task` is its last version.
+    async fn delete(&self, task: &Task, event: &Envelope) -> Result<WriteOutcome, StoreError>;
 
-    /// A task's events in version order, published or not, behind version `after`.
+    /// A page of the task's events in version order, published or not, after the version in `page`.
     async fn history(
         &self,
         id: &TaskId,
         page: &PageRequest<u64>,
     ) -> Result<Page<Envelope>, StoreError>;
 
-    /// Removes for good what was deleted before `before` and has no unpublished event: some of it,
-    /// until 0 is left.
+    /// Permanently removes some of the tasks that were deleted before `before` and have no unpublished
+    /// event. Returns how many: call it until it returns 0.
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError>;
 
-    /// Forgets the keys of requests before `before`: some of them, until 0 is left.
+    /// Forgets some of the idempotency keys of requests made before `before`. Returns how many: call
+    /// it until it returns 0.
     async fn forget_keys(&self, before: Timestamp) -> Result<u64, StoreError>;
 }
 
-/// Users who are gone, until their tasks are.
+/// Deleted users whose tasks are being erased.
 #[async_trait]
 pub trait Erasures: Send + Sync + 'static {
-    /// Notes erasures, and leaves alone those that are under way: one outcome for each.
+    /// Stores new erasures; an erasure under way stays as it is. Returns one outcome for each.
     async fn note(&self, erasures: &[Erasure]) -> Result<Vec<Outcome>, StoreError>;
 
-    /// The erasure that has been due for longest.
+    /// The erasure that has been due the longest.
     async fn due(&self, now: Timestamp) -> Result<Option<Erasure>, StoreError>;
 
-    /// Sets when it is due again; with `None` it is over. Changes nothing where another worker has
-    /// done so since it was read.
-    async fn settle(&self, erasure: &Erasure, due_at: Option<Timestamp>) -> Result<(), StoreError>;
+    /// Sets when the erasure is due next; `None` ends it. Changes nothing if another worker has
+    /// rescheduled it since `erasure` was read.
+    async fn reschedule(
+        &self,
+        erasure: &Erasure,
+        due_at: Option<Timestamp>,
+    ) -> Result<(), StoreError>;
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Written {
-    /// Durable; all that waits to be published for this task, in version order.
+pub enum WriteOutcome {
+    /// The change is durable. Carries the task's unpublished events in version order, or nothing if
+    /// there are too many for a hint.
     Done(Vec<Pending>),
-    /// Another change came first, or the task is gone. Nothing was written.
+    /// Another change came first, or the task was deleted. Nothing was written.
     Stale,
-    /// Too many of its events wait to be published. Nothing was written.
+    /// The task has too many unpublished events. Nothing was written.
     Full,
 }

@@ -1,4 +1,8 @@
-//! What keeps the store in order: indexes before anything else, then what has had its time goes.
+//! The store's housekeeping: creates its indexes, then purges deleted tasks and forgets expired
+//! idempotency keys, again and again.
+//!
+//! It must not purge a deleted task before the key of its request has expired. [`crate::run`] keeps it
+//! running; several workers may do the same work at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +13,17 @@ use stores::idempotency::LIFETIME;
 
 use crate::store::TaskStore;
 
-/// How long a deleted task's document is kept after its last event was published. The key of the
-/// request that made it lives in it, and must not be forgotten before its time.
+/// How long a deleted task is kept after its deletion; longer while it has unpublished events. It
+/// holds the idempotency key of the request that created it, and that key must live its full time.
 const TOMBSTONE_GRACE: Duration = LIFETIME.saturating_add(Duration::from_secs(3600));
-const EVERY: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Makes the store's indexes, as soon as it can be reached, and tidies it up until `ended`.
+/// Creates the store's indexes, then tidies it up every minute until `shutdown`. Fails when the store
+/// cannot be reached: the caller starts it again.
 pub(crate) async fn run(
     store: Arc<dyn TaskStore>,
     clock: Arc<dyn Clock>,
-    ended: CancellationToken,
+    shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let work = async {
         store.prepare().await?;
@@ -26,11 +31,11 @@ pub(crate) async fn run(
             let now = clock.now();
             while store.purge(now - TOMBSTONE_GRACE).await? > 0 {}
             while store.forget_keys(now - LIFETIME).await? > 0 {}
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     };
     tokio::select! {
-        () = ended.cancelled() => Ok(()),
+        () = shutdown.cancelled() => Ok(()),
         failed = work => failed,
     }
 }

@@ -1,5 +1,8 @@
-//! Files in a folder: what is in doubt in one subfolder, by task and since its time of modification;
-//! what is kept in the other. A file moves between them by its name alone.
+//! Files in a folder with two subfolders.
+//!
+//! A file in doubt is in `doubt`: its name holds the task and the file, and its modification time says
+//! since when it is in doubt. A file that a task lists is in `kept`. A file moves between them only by a
+//! rename; its bytes are never copied. Standalone builds [`DiskFiles`]; [`tasks::attachments`] calls it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -15,7 +18,7 @@ use jiff::Timestamp;
 use stores::StoreError;
 use tasks::store::files::{CHUNK, FileRef, FileStore};
 
-/// The folder must be this process's alone.
+/// The files in one folder. No other process may use the folder.
 #[derive(Clone)]
 pub struct DiskFiles(Arc<Folders>);
 
@@ -25,7 +28,7 @@ struct Folders {
 }
 
 impl DiskFiles {
-    /// Makes the folder where it is missing. It is nobody else's to read.
+    /// Opens the folder, and creates it if it does not exist. Only its owner may read it.
     pub fn open(folder: &Path) -> io::Result<Self> {
         let folders = Folders {
             doubt: folder.join("doubt"),
@@ -49,7 +52,7 @@ impl DiskFiles {
         }
     }
 
-    /// The same for each of several files.
+    /// Runs `work` on each file in turn, and stops at the first error.
     async fn each(
         &self,
         operation: &'static str,
@@ -66,61 +69,65 @@ impl DiskFiles {
 
 impl Folders {
     fn in_doubt(&self, file: &FileRef) -> io::Result<PathBuf> {
-        let (task, id) = (plain(file.task.as_str())?, plain(file.id.as_str())?);
+        let (task, id) = (
+            checked_id(file.task.as_str())?,
+            checked_id(file.id.as_str())?,
+        );
         Ok(self.doubt.join(format!("{task}.{id}")))
     }
 
     fn kept(&self, file: &FileRef) -> io::Result<PathBuf> {
-        Ok(self.kept.join(plain(file.id.as_str())?))
+        Ok(self.kept.join(checked_id(file.id.as_str())?))
     }
 
-    /// Opens a file wherever it is. It may move while we look, but only once at a time.
+    /// Opens a file in whichever folder it is. It may be moved meanwhile, but at most once.
     fn open(&self, file: &FileRef) -> io::Result<File> {
         let (kept, in_doubt) = (self.kept(file)?, self.in_doubt(file)?);
-        or_else_missing(File::open(&kept), || {
-            or_else_missing(File::open(&in_doubt), || File::open(&kept))
+        if_missing(File::open(&kept), || {
+            if_missing(File::open(&in_doubt), || File::open(&kept))
         })
     }
 }
 
-/// An id as a part of a file's name; ours are UUIDs.
-fn plain(id: &str) -> io::Result<&str> {
+/// Checks that an id may be a part of a file name. Our ids are UUIDs.
+fn checked_id(id: &str) -> io::Result<&str> {
     match id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         true => Ok(id),
-        false => Err(io::Error::new(ErrorKind::InvalidInput, "not an id of ours")),
+        false => Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "this is no id of a task or a file",
+        )),
     }
 }
 
-fn or_else_missing<T>(
-    result: io::Result<T>,
-    or_else: impl FnOnce() -> io::Result<T>,
-) -> io::Result<T> {
+fn if_missing<T>(result: io::Result<T>, or_else: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     match result {
         Err(why) if why.kind() == ErrorKind::NotFound => or_else(),
         result => result,
     }
 }
 
-fn unless_missing(result: io::Result<()>) -> io::Result<()> {
-    or_else_missing(result, || Ok(()))
+fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
+    if_missing(result, || Ok(()))
 }
 
-/// Marks when the doubt began.
-fn touch(path: &Path, now: Timestamp) -> io::Result<()> {
+/// Sets since when a file is in doubt.
+fn set_in_doubt_since(path: &Path, now: Timestamp) -> io::Result<()> {
     File::options()
         .write(true)
         .open(path)?
         .set_modified(now.into())
 }
 
-fn place(index: u64) -> io::Result<u64> {
+/// Where a chunk begins, in bytes.
+fn chunk_offset(index: u64) -> io::Result<u64> {
     let too_large = || io::Error::new(ErrorKind::InvalidInput, "there is no such chunk");
     index.checked_mul(CHUNK as u64).ok_or_else(too_large)
 }
 
 #[async_trait]
 impl FileStore for DiskFiles {
-    /// [`Self::open`] has.
+    /// Does nothing: [`Self::open`] has created the folders.
     async fn prepare(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -142,9 +149,9 @@ impl FileStore for DiskFiles {
             let to = OpenOptions::new()
                 .write(true)
                 .open(folders.in_doubt(&file)?)?;
-            // The time of modification is ours to set.
+            // Writing changes the modification time, which says since when the file is in doubt.
             let since = to.metadata()?.modified()?;
-            to.write_all_at(&chunk, place(index)?)?;
+            to.write_all_at(&chunk, chunk_offset(index)?)?;
             to.set_modified(since)
         })
         .await
@@ -157,7 +164,7 @@ impl FileStore for DiskFiles {
             if whole.metadata()?.len() != size {
                 return Err(io::Error::new(
                     ErrorKind::UnexpectedEof,
-                    "not all of the file is there",
+                    "the file is incomplete",
                 ));
             }
             whole.sync_all()?;
@@ -173,35 +180,35 @@ impl FileStore for DiskFiles {
                 Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
                 from => from?,
             };
-            let place = place(index)?;
-            let left = from.metadata()?.len().saturating_sub(place);
+            let offset = chunk_offset(index)?;
+            let left = from.metadata()?.len().saturating_sub(offset);
             if left == 0 {
                 return Ok(None);
             }
             let mut chunk = vec![0; CHUNK.min(usize::try_from(left).unwrap_or(CHUNK))];
-            from.read_exact_at(&mut chunk, place)?;
+            from.read_exact_at(&mut chunk, offset)?;
             Ok(Some(chunk.into()))
         })
         .await
     }
 
-    async fn doubt(&self, files: &[FileRef], now: Timestamp) -> Result<usize, StoreError> {
+    async fn mark_in_doubt(&self, files: &[FileRef], now: Timestamp) -> Result<usize, StoreError> {
         let files = files.to_vec();
-        self.run("doubt files", move |folders| {
-            let mut there = 0;
+        self.run("mark files in doubt", move |folders| {
+            let mut found = 0;
             for file in &files {
                 let (kept, in_doubt) = (folders.kept(file)?, folders.in_doubt(file)?);
-                // The time first: whoever looks for old doubts must not take this for one.
-                let doubted = or_else_missing(
-                    touch(&kept, now).and_then(|()| std::fs::rename(&kept, &in_doubt)),
-                    || touch(&in_doubt, now),
+                // The time first: a sweep must not mistake this doubt for an old one.
+                let marked = if_missing(
+                    set_in_doubt_since(&kept, now).and_then(|()| std::fs::rename(&kept, &in_doubt)),
+                    || set_in_doubt_since(&in_doubt, now),
                 );
-                match doubted {
+                match marked {
                     Err(why) if why.kind() == ErrorKind::NotFound => {}
-                    doubted => doubted.map(|()| there += 1)?,
+                    marked => marked.map(|()| found += 1)?,
                 }
             }
-            Ok(there)
+            Ok(found)
         })
         .await
     }
@@ -211,9 +218,9 @@ impl FileStore for DiskFiles {
             let in_doubt = folders.in_doubt(file)?;
             match std::fs::metadata(&in_doubt) {
                 Ok(found) if found.modified()? < SystemTime::from(before) => {
-                    unless_missing(std::fs::rename(&in_doubt, folders.kept(file)?))
+                    ignore_missing(std::fs::rename(&in_doubt, folders.kept(file)?))
                 }
-                found => unless_missing(found.map(drop)),
+                found => ignore_missing(found.map(drop)),
             }
         })
         .await
@@ -221,14 +228,14 @@ impl FileStore for DiskFiles {
 
     async fn remove(&self, files: &[FileRef]) -> Result<(), StoreError> {
         self.each("remove file", files, move |folders, file| {
-            unless_missing(std::fs::remove_file(folders.in_doubt(file)?))?;
-            unless_missing(std::fs::remove_file(folders.kept(file)?))
+            ignore_missing(std::fs::remove_file(folders.in_doubt(file)?))?;
+            ignore_missing(std::fs::remove_file(folders.kept(file)?))
         })
         .await
     }
 
     async fn in_doubt(&self, before: Timestamp, limit: usize) -> Result<Vec<FileRef>, StoreError> {
-        self.run("look for files in doubt", move |folders| {
+        self.run("find files in doubt", move |folders| {
             let before = SystemTime::from(before);
             let mut found = Vec::new();
             for entry in std::fs::read_dir(&folders.doubt)? {

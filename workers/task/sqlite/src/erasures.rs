@@ -1,4 +1,4 @@
-//! Erasures in SQLite: a row for each, for as long as it takes.
+//! Erasures in SQLite: one row for each erasure under way.
 
 use async_trait::async_trait;
 use events::consumer::Outcome;
@@ -17,8 +17,8 @@ impl Erasures for SqliteTaskStore {
     async fn note(&self, erasures: &[Erasure]) -> Result<Vec<Outcome>, StoreError> {
         let erasures = erasures.to_vec();
         self.database
-            .write("note erasures", move |connection| {
-                let mut note = connection.prepare_cached(
+            .write("store erasures", move |connection| {
+                let mut insert = connection.prepare_cached(
                     "INSERT INTO erasures VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
                 )?;
                 let mut outcomes = Vec::with_capacity(erasures.len());
@@ -28,9 +28,12 @@ impl Erasures for SqliteTaskStore {
                     due_at,
                 } in &erasures
                 {
-                    let noted =
-                        note.execute(params![user_id.as_str(), millis(*since), millis(*due_at)])?;
-                    outcomes.push(match noted {
+                    let inserted = insert.execute(params![
+                        user_id.as_str(),
+                        millis(*since),
+                        millis(*due_at)
+                    ])?;
+                    outcomes.push(match inserted {
                         0 => Outcome::Duplicate,
                         _ => Outcome::Applied,
                     });
@@ -53,10 +56,14 @@ impl Erasures for SqliteTaskStore {
             .await
     }
 
-    async fn settle(&self, erasure: &Erasure, due_at: Option<Timestamp>) -> Result<(), StoreError> {
+    async fn reschedule(
+        &self,
+        erasure: &Erasure,
+        due_at: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
         let (user, read) = (erasure.user_id.clone(), millis(erasure.due_at));
         self.database
-            .write("settle erasure", move |connection| {
+            .write("reschedule erasure", move |connection| {
                 match due_at {
                     Some(due_at) => connection
                         .prepare_cached(

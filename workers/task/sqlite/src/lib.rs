@@ -1,5 +1,8 @@
-//! Tasks in SQLite, for a platform in one process: a task, its event and its key are one job of the
-//! writer, and jobs run one after the other.
+//! Tasks in SQLite, for a platform in one process.
+//!
+//! A task, its event and its idempotency key are written by one job, which is one transaction; jobs run
+//! one after the other. So a job may read before it writes, and no change can be stored without its
+//! event. Standalone builds [`SqliteTaskStore`] and [`disk::DiskFiles`], and exports from both.
 
 pub mod disk;
 mod erasures;
@@ -19,37 +22,38 @@ use sqlite::{Database, OpenError, millis, outbox, parsed, unreadable};
 use stores::idempotency::LIFETIME;
 use stores::{Idempotency, Once, Store, StoreError};
 use tasks::domain::{Erasure, Task};
+use tasks::store::permits::SearchPermits;
 use tasks::store::transfer::Moved;
-use tasks::store::turns::Turns;
-use tasks::store::{Filter, Key, Sort, TaskStore, Written};
+use tasks::store::{Cursor, Filter, Sort, TaskStore, WriteOutcome};
 
 const MIGRATIONS: [&str; 2] = [outbox::SCHEMA, include_str!("schema.sql")];
-/// Events that one hint may carry: while the consumers hang, hints wait in memory.
-const HINTED: usize = 8;
-/// Tombstones that are purged, or keys that are forgotten, in one call.
-const AT_ONCE: usize = 500;
-/// A task takes no more changes while so much of it waits to be published.
+/// The most events of one hint. Hints wait in memory while the consumers hang.
+const MAX_HINTED_EVENTS: usize = 8;
+/// Tombstones that one call purges, or keys that it forgets.
+const CLEANUP_BATCH: usize = 500;
+/// A task takes no more changes while its unpublished events have this size.
 const MAX_PENDING_BYTES: u64 = 4 << 20;
-/// Searches at a time, and of one user: others find a connection free.
-const SEARCHES: (usize, usize) = (2, 1);
+/// Concurrent searches, in all and of one user. They leave connections free for other reads.
+const MAX_SEARCHES: usize = 2;
+const MAX_SEARCHES_PER_USER: usize = 1;
 
 pub struct SqliteTaskStore {
     database: Database,
-    searches: Turns,
+    searches: SearchPermits,
     max_pending_bytes: u64,
 }
 
 impl SqliteTaskStore {
-    /// Opens the file, and makes it where it is missing. It must be this process's alone.
+    /// Opens the file, and creates it if it does not exist. No other process may use it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Ok(Self {
             database: Database::open(path, &MIGRATIONS)?,
-            searches: Turns::new(SEARCHES.0, SEARCHES.1),
+            searches: SearchPermits::new(MAX_SEARCHES, MAX_SEARCHES_PER_USER),
             max_pending_bytes: MAX_PENDING_BYTES,
         })
     }
 
-    /// A store whose tasks are full sooner, for tests.
+    /// Lowers the size at which a task takes no more changes, for tests.
     #[must_use]
     pub fn with_max_pending_bytes(self, max_pending_bytes: u64) -> Self {
         Self {
@@ -58,8 +62,8 @@ impl SqliteTaskStore {
         }
     }
 
-    /// Tasks by id, behind `after`, with their history, for another store. Nothing of them may wait to
-    /// be published.
+    /// At most `limit` tasks with their history, in the order of their ids after `after`, for another
+    /// store. Call it only when all of their events are published.
     pub async fn moved(
         &self,
         after: Option<TaskId>,
@@ -77,37 +81,39 @@ impl SqliteTaskStore {
             .await
     }
 
-    /// Users whose erasure is not over, for another store.
+    /// All erasures under way, for another store.
     pub async fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
         self.database.read("export erasures", rows::erasures).await
     }
 
-    /// Runs `change` on the task's row, where that is of the version before, with its event.
-    async fn change(
+    /// Runs `change` on the task's row and stores the event, if the row has the version before this
+    /// one.
+    async fn write_version(
         &self,
         operation: &'static str,
         task: &Task,
         event: &Envelope,
         change: fn(&Connection, &Task) -> rusqlite::Result<()>,
-    ) -> Result<Written, StoreError> {
-        let (task, event, room) = (task.clone(), event.clone(), self.max_pending_bytes);
+    ) -> Result<WriteOutcome, StoreError> {
+        let (task, event, max_bytes) = (task.clone(), event.clone(), self.max_pending_bytes);
         self.database
             .write(operation, move |connection| {
                 if !rows::is_of_version(connection, &task.id, task.version - 1)? {
-                    return Ok(Written::Stale);
+                    return Ok(WriteOutcome::Stale);
                 }
                 let id = task.id.as_str();
-                if outbox::waiting_bytes(connection, id)? >= room {
-                    return Ok(Written::Full);
+                if outbox::waiting_bytes(connection, id)? >= max_bytes {
+                    return Ok(WriteOutcome::Full);
                 }
                 change(connection, &task)?;
                 outbox::add(connection, task.version, &event)?;
-                let mut pending = outbox::waiting(connection, id, HINTED + 1)?;
-                // A hint must be small and must not skip a version; the sweeper has the others.
-                if pending.len() > HINTED {
+                let mut pending = outbox::waiting(connection, id, MAX_HINTED_EVENTS + 1)?;
+                // A hint must be small and must not skip a version. The relay's sweep publishes what it
+                // leaves out.
+                if pending.len() > MAX_HINTED_EVENTS {
                     pending.clear();
                 }
-                Ok(Written::Done(pending))
+                Ok(WriteOutcome::Done(pending))
             })
             .await
     }
@@ -126,7 +132,7 @@ impl Store for SqliteTaskStore {
 
 #[async_trait]
 impl TaskStore for SqliteTaskStore {
-    /// [`Self::open`] has.
+    /// Does nothing: [`Self::open`] has created the tables.
     async fn prepare(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -141,9 +147,9 @@ impl TaskStore for SqliteTaskStore {
         self.database
             .write("insert task", move |connection| {
                 if let Some(key) = &key
-                    && let Some(before) = stands_for(connection, &task, key)?
+                    && let Some(earlier) = find_by_key(connection, &task, key)?
                 {
-                    return Ok(before);
+                    return Ok(earlier);
                 }
                 rows::insert(connection, &task, key.as_ref())?;
                 outbox::add(connection, task.version, &event)?;
@@ -164,17 +170,19 @@ impl TaskStore for SqliteTaskStore {
         &self,
         filter: &Filter,
         sort: Sort,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Page<Task>, StoreError> {
         self.page(filter, sort, page).await
     }
 
-    async fn update(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
-        self.change("update task", task, event, rows::update).await
+    async fn update(&self, task: &Task, event: &Envelope) -> Result<WriteOutcome, StoreError> {
+        self.write_version("update task", task, event, rows::update)
+            .await
     }
 
-    async fn delete(&self, task: &Task, event: &Envelope) -> Result<Written, StoreError> {
-        self.change("delete task", task, event, rows::delete).await
+    async fn delete(&self, task: &Task, event: &Envelope) -> Result<WriteOutcome, StoreError> {
+        self.write_version("delete task", task, event, rows::delete)
+            .await
     }
 
     async fn history(
@@ -195,7 +203,7 @@ impl TaskStore for SqliteTaskStore {
                              SELECT 1 FROM events WHERE subject = tasks.id AND published = 0)
                          LIMIT ?2",
                     )?
-                    .query_map(params![millis(before), AT_ONCE], |row| row.get(0))?
+                    .query_map(params![millis(before), CLEANUP_BATCH], |row| row.get(0))?
                     .collect::<Result<_, _>>()?;
                 for id in &gone {
                     outbox::forget(connection, id)?;
@@ -216,22 +224,22 @@ impl TaskStore for SqliteTaskStore {
                         "UPDATE tasks SET key = NULL, body = NULL, keyed_at = NULL WHERE id IN (
                              SELECT id FROM tasks WHERE keyed_at < ?1 LIMIT ?2)",
                     )?
-                    .execute(params![millis(before), AT_ONCE])?;
+                    .execute(params![millis(before), CLEANUP_BATCH])?;
                 Ok(forgotten as u64)
             })
             .await
     }
 }
 
-/// What the owner's key stands for, where it has made a task within its lifetime. One that has not is
-/// free again.
-fn stands_for(
+/// The outcome of the first request with the owner's key; `None` if the key is unused or has expired. An
+/// expired key is released.
+fn find_by_key(
     connection: &Connection,
     task: &Task,
     idempotency: &Idempotency,
 ) -> rusqlite::Result<Option<Once<Vec<Pending>, Task>>> {
     let (owner, key) = (task.owner_id.as_str(), idempotency.key.to_hex());
-    // Also finds what was deleted: the key stays with the tombstone.
+    // Finds deleted tasks too: a tombstone keeps its key.
     let found = connection
         .prepare_cached("SELECT id, body, keyed_at FROM tasks WHERE owner_id = ?1 AND key = ?2")?
         .query_row(params![owner, key], |row| {
@@ -259,7 +267,7 @@ fn stands_for(
     }
     let created = outbox::event(connection, id.as_str(), 1)?
         .ok_or_else(|| unreadable("a task without its first event"))?;
-    let first = Task::shown_by(&created).map_err(unreadable)?;
+    let first = Task::from_event(&created).map_err(unreadable)?;
     Ok(Some(Once::Before(first)))
 }
 

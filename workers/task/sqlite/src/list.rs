@@ -1,5 +1,8 @@
-//! Lists in SQLite. Each order is one index, or a few runs of one, read one after the other: so a
-//! page is read from where it begins, and nothing is sorted.
+//! Lists in SQLite.
+//!
+//! Each segment of an order is contiguous in one index, and the segments are read one after the other.
+//! So a page is read from where it begins; a query must never sort or skip. Searches also need a
+//! permit, because their filters have no index.
 
 use contract::page::{Page, PageRequest};
 use sqlite::rusqlite::types::Value;
@@ -7,14 +10,14 @@ use sqlite::rusqlite::{self, Connection, params_from_iter};
 use sqlite::{DEADLINE, millis};
 use stores::StoreError;
 use tasks::domain::Task;
-use tasks::store::list::Run;
-use tasks::store::{Filter, Key, Role, Sort};
+use tasks::store::list::Segment;
+use tasks::store::{Cursor, Filter, Role, Sort};
 use tokio::time::Instant;
 
 use super::SqliteTaskStore;
 use super::rows::{folded, task};
 
-/// One query: its conditions so far, with their values.
+/// A query under construction: its conditions so far, with their values.
 #[derive(Clone)]
 struct Query {
     conditions: Vec<String>,
@@ -28,14 +31,14 @@ impl Query {
             values: Vec::new(),
         };
         let user = || text(filter.user.as_str());
-        query.demand("m.user_id = ?", [user()]);
+        query.require("m.user_id = ?", [user()]);
         match filter.role {
-            Some(Role::Owner) => query.demand("t.owner_id = ?", [user()]),
-            Some(Role::Assignee) => query.demand("t.assignee_id = ?", [user()]),
+            Some(Role::Owner) => query.require("t.owner_id = ?", [user()]),
+            Some(Role::Assignee) => query.require("t.assignee_id = ?", [user()]),
             None => {}
         }
-        let status = filter.status.map(|one| text(one.as_str()));
-        let priority = filter.priority.map(|one| text(one.as_str()));
+        let status = filter.status.map(|word| text(word.as_str()));
+        let priority = filter.priority.map(|word| text(word.as_str()));
         let due_after = filter.due_after.map(|time| Value::Integer(millis(time)));
         let due_before = filter.due_before.map(|time| Value::Integer(millis(time)));
         let tag = filter.tag.as_deref().map(text);
@@ -50,57 +53,61 @@ impl Query {
             ),
         ] {
             if let Some(value) = value {
-                query.demand(condition, [value]);
+                query.require(condition, [value]);
             }
         }
         for word in &filter.words {
-            query.demand("instr(t.folded, ?) > 0", [text(&folded(word))]);
+            query.require("instr(t.folded, ?) > 0", [text(&folded(word))]);
         }
         query
     }
 
-    fn demand(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+    fn require(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
         self.conditions.push(condition.to_owned());
         self.values.extend(values);
     }
 
-    /// The part of a list that is in `run`, behind `after`: the statement and its values.
-    fn part(
+    /// The statement that reads a segment of the list after a cursor, and its values.
+    fn statement(
         mut self,
-        run: &Run,
-        after: Option<&Key>,
-        down: bool,
+        segment: &Segment,
+        after: Option<&Cursor>,
+        descending: bool,
         limit: usize,
     ) -> (String, Vec<Value>) {
-        let (beyond, direction) = if down { ("<", "DESC") } else { (">", "ASC") };
-        let order = match run {
-            Run::Time(column) => {
-                self.demand(&format!("m.{column} IS NOT NULL"), []);
+        let (beyond, direction) = if descending {
+            ("<", "DESC")
+        } else {
+            (">", "ASC")
+        };
+        let order = match segment {
+            Segment::Time(column) => {
+                self.require(&format!("m.{column} IS NOT NULL"), []);
                 format!("m.{column} {direction}, m.task_id {direction}")
             }
-            Run::NeverDue => {
-                self.demand("m.due_at IS NULL", []);
+            Segment::NeverDue => {
+                self.require("m.due_at IS NULL", []);
                 format!("m.task_id {direction}")
             }
-            Run::Priority(priority) => {
-                self.demand("m.priority = ?", [Value::Integer(*priority as i64)]);
+            Segment::Priority(priority) => {
+                self.require("m.priority = ?", [Value::Integer(*priority as i64)]);
                 format!("m.task_id {direction}")
             }
         };
-        if let Some(key) = after {
-            let id = text(key.id.as_str());
-            match (run, key.value) {
-                (Run::Time(column), Some(value)) => self.demand(
+        if let Some(cursor) = after {
+            let id = text(cursor.id.as_str());
+            match (segment, cursor.value) {
+                (Segment::Time(column), Some(value)) => self.require(
                     &format!("(m.{column}, m.task_id) {beyond} (?, ?)"),
                     [Value::Integer(value), id],
                 ),
-                _ => self.demand(&format!("m.task_id {beyond} ?"), [id]),
+                _ => self.require(&format!("m.task_id {beyond} ?"), [id]),
             }
         }
-        let index = match run {
-            Run::Time("created_at") => "members_created",
-            Run::Time(_) | Run::NeverDue => "members_due",
-            Run::Priority(_) => "members_priority",
+        let index = match segment {
+            Segment::Time("created_at") => "members_created",
+            Segment::Time(_) | Segment::NeverDue => "members_due",
+            Segment::Priority(_) => "members_priority",
         };
         let conditions = self.conditions.join(" AND ");
         let statement = format!(
@@ -120,15 +127,15 @@ impl SqliteTaskStore {
         &self,
         filter: &Filter,
         sort: Sort,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Page<Task>, StoreError> {
         let query = Query::of(filter);
-        // What goes beyond the user has no index of its own.
-        let turn = match query.conditions.len() {
+        // A filter beyond the user has no index.
+        let permit = match query.conditions.len() {
             1 => None,
             _ => {
                 let end = Instant::now() + DEADLINE;
-                Some(self.searches.take(&filter.user, end).await?)
+                Some(self.searches.acquire(&filter.user, end).await?)
             }
         };
         let page = page.clone();
@@ -136,12 +143,12 @@ impl SqliteTaskStore {
         let found = self
             .database
             .read("list tasks", move |connection| {
-                // With the query: whoever asked for it may be gone before it ends.
-                let _turn = turn;
+                // The query holds the permit: the caller may go away before it ends.
+                let _permit = permit;
                 find(connection, &query, sort, &page)
             })
             .await?;
-        Ok(Page::new(found, limit, |task| Key::of(task, sort)))
+        Ok(Page::new(found, limit, |task| Cursor::of(task, sort)))
     }
 }
 
@@ -149,23 +156,26 @@ fn find(
     connection: &Connection,
     query: &Query,
     sort: Sort,
-    page: &PageRequest<Key>,
+    page: &PageRequest<Cursor>,
 ) -> rusqlite::Result<Vec<Task>> {
-    let down = sort.is_down();
+    let descending = sort.is_descending();
     let mut after = page.after.as_ref();
     let mut found = Vec::new();
-    for run in sort.runs() {
-        if after.is_some_and(|key| !run.holds(key)) {
+    for segment in sort.segments() {
+        if after.is_some_and(|cursor| !segment.holds(cursor)) {
             continue;
         }
         let missing = page.limit + 1 - found.len();
         if missing == 0 {
             break;
         }
-        let (statement, values) = query.clone().part(&run, after.take(), down, missing);
+        let (statement, values) =
+            query
+                .clone()
+                .statement(&segment, after.take(), descending, missing);
         let mut statement = connection.prepare_cached(&statement)?;
-        for one in statement.query_map(params_from_iter(values), task)? {
-            found.push(one?);
+        for task in statement.query_map(params_from_iter(values), task)? {
+            found.push(task?);
         }
     }
     Ok(found)
@@ -178,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// How SQLite would go about every kind of page.
+    /// Reads SQLite's plan for every kind of page.
     #[test]
     fn every_page_is_read_from_where_it_begins_and_nothing_is_sorted() {
         let connection = Connection::open_in_memory().unwrap();
@@ -194,17 +204,18 @@ mod tests {
             .into_iter()
             .flat_map(|filter| Sort::ALL.iter().map(move |sort| (filter.clone(), *sort)))
         {
-            let down = sort.is_down();
-            for run in sort.runs() {
-                let value = match run {
-                    Run::Time(_) => Some(5),
-                    Run::NeverDue => None,
-                    Run::Priority(priority) => Some(priority as i64),
+            let descending = sort.is_descending();
+            for segment in sort.segments() {
+                let value = match segment {
+                    Segment::Time(_) => Some(5),
+                    Segment::NeverDue => None,
+                    Segment::Priority(priority) => Some(priority as i64),
                 };
                 let id = TaskId::parse("t").unwrap();
-                let key = Key { sort, value, id };
-                for after in [None, Some(&key)] {
-                    let (statement, values) = Query::of(&filter).part(&run, after, down, 21);
+                let cursor = Cursor { sort, value, id };
+                for after in [None, Some(&cursor)] {
+                    let (statement, values) =
+                        Query::of(&filter).statement(&segment, after, descending, 21);
                     let plan: Vec<String> = connection
                         .prepare(&format!("EXPLAIN QUERY PLAN {statement}"))
                         .unwrap()
@@ -217,7 +228,7 @@ mod tests {
                         members.starts_with("SEARCH m USING"),
                         "{statement}\n{plan:?}"
                     );
-                    if matches!((&run, after), (Run::Time(_), Some(_))) {
+                    if matches!((&segment, after), (Segment::Time(_), Some(_))) {
                         assert!(
                             members.contains("(user_id=? AND (")
                                 || members.contains("<?")

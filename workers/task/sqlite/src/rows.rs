@@ -1,4 +1,7 @@
-//! How a task looks in its row, and back.
+//! The layout of rows: tasks and erasures to columns and back.
+//!
+//! Each function is one step of a job of the database; it must never begin or end a transaction. The
+//! store and its other modules call it.
 
 use contract::id::{TaskId, UserId};
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, named_params, params};
@@ -35,8 +38,8 @@ pub(super) fn insert(
             ":version": task.version,
             ":created_at": millis(task.created_at),
             ":updated_at": millis(task.updated_at),
-            ":key": idempotency.map(|one| one.key.to_hex()),
-            ":body": idempotency.map(|one| one.body.to_hex()),
+            ":key": idempotency.map(|request| request.key.to_hex()),
+            ":body": idempotency.map(|request| request.body.to_hex()),
             ":keyed_at": idempotency.map(|_| millis(task.created_at)),
         })?;
     insert_members(connection, task)
@@ -90,7 +93,7 @@ pub(super) fn get(connection: &Connection, id: &TaskId) -> rusqlite::Result<Opti
         .optional()
 }
 
-/// Tasks by id, behind `after`.
+/// At most `limit` tasks in the order of their ids, after `after`.
 pub(super) fn all(
     connection: &Connection,
     after: Option<&TaskId>,
@@ -104,7 +107,7 @@ pub(super) fn all(
         .collect()
 }
 
-/// Whether the task is there, and of this version.
+/// Whether the task exists and has this version.
 pub(super) fn is_of_version(
     connection: &Connection,
     id: &TaskId,
@@ -141,12 +144,12 @@ fn remove_members(connection: &Connection, id: &TaskId) -> rusqlite::Result<()> 
 }
 
 fn folded_text(task: &Task) -> String {
-    // No word of a search holds a line break.
+    // A search word never matches across the two: it holds no line break.
     format!("{}\n{}", folded(&task.title), folded(&task.description))
 }
 
-/// The text without the difference between upper and lower case. Each character by itself, so that a
-/// part of a text is found in it whatever stands around.
+/// The text without the difference between upper and lower case. Each character is folded by itself,
+/// so that the folded form of a part occurs in the folded form of the whole text.
 pub(super) fn folded(text: &str) -> String {
     text.chars()
         .flat_map(char::to_uppercase)

@@ -1,9 +1,10 @@
--- Times are milliseconds since 1970. A deleted task keeps its row until its events are published and it is purged.
+-- Times are milliseconds since 1970. A deleted task keeps its row until it is purged, and it is not purged before its events
+-- are published.
 CREATE TABLE tasks (
     id TEXT PRIMARY KEY,
     title TEXT NOT NULL,
     description TEXT NOT NULL,
-    -- Both, case-folded, for searches.
+    -- Title and description, case-folded, for searches.
     folded TEXT NOT NULL,
     status TEXT NOT NULL,
     priority TEXT NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE tasks (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     deleted_at INTEGER,
-    -- Of the request that made it: key and body hashed, and when.
+    -- The request that created the task: its idempotency key and its body, both hashed, and its time.
     key TEXT,
     body TEXT,
     keyed_at INTEGER
@@ -25,7 +26,7 @@ CREATE UNIQUE INDEX tasks_key ON tasks (owner_id, key) WHERE key IS NOT NULL;
 CREATE INDEX tasks_keyed ON tasks (keyed_at) WHERE keyed_at IS NOT NULL;
 CREATE INDEX tasks_deleted ON tasks (deleted_at) WHERE deleted_at IS NOT NULL;
 
--- Who sees a task, and where it stands in each order of their list: a page is read from where it begins.
+-- The users who see a task, and its position in each order of their list. So a page is read from where it begins.
 CREATE TABLE members (
     user_id TEXT NOT NULL,
     task_id TEXT NOT NULL,
@@ -39,7 +40,7 @@ CREATE INDEX members_due ON members (user_id, due_at, task_id);
 CREATE INDEX members_priority ON members (user_id, priority, task_id);
 CREATE INDEX members_task ON members (task_id);
 
--- Deleted users, until their tasks are gone.
+-- Deleted users whose tasks are being erased.
 CREATE TABLE erasures (
     user_id TEXT PRIMARY KEY,
     since INTEGER NOT NULL,

@@ -1,4 +1,4 @@
-//! What holds for every route: conditional requests, `HEAD`, `OPTIONS`, and what is not allowed.
+//! Rules of every route: conditional requests, `HEAD`, `OPTIONS`, and methods that are not allowed.
 
 use http::Method;
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn a_stale_if_match_changes_nothing_by_whatever_method() {
             assert_eq!(refused["type"], "/problems/precondition-failed");
         }
     }
-    // Though it would change nothing.
+    // Refused even though it would change nothing.
     let same = json!({"title": "PATCH \"1\""});
     let same = ann.patch(&task).header("if-match", "\"1\"").json(&same);
     same.send().await.expect(412);
@@ -124,7 +124,7 @@ async fn every_route_says_what_it_allows_and_refuses_the_rest() {
         for method in [
             "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW",
         ] {
-            if allowed.split(", ").any(|one| one == method) {
+            if allowed.split(", ").any(|allowed| allowed == method) {
                 continue;
             }
             let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What every `TaskStore` must do, whatever is behind it: one test per fact and adapter.
+//! The conformance suite of `TaskStore`: one test per fact and adapter.
 
 mod erasures;
 mod idempotency;
@@ -9,6 +9,7 @@ pub(crate) use self::idempotency::*;
 pub(crate) use self::lists::*;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::event::Envelope;
@@ -18,9 +19,9 @@ use events::outbox::{Backlog, Pending};
 use jiff::Timestamp;
 use stores::Once;
 use tasks::domain::{Change, NewTask, Priority, Status, Task};
-use tasks::store::{Filter, Sort, TaskStore, Written};
+use tasks::store::{Filter, Sort, TaskStore, WriteOutcome};
 
-/// Turns the facts into tests of `$fresh`, an `async fn() -> impl TaskStore` with nothing in it.
+/// Makes one test of each fact. `$fresh` is an `async fn() -> impl TaskStore` that returns an empty store.
 macro_rules! task_store_conformance {
     ($fresh:path) => {
         crate::conformance::task_store_conformance!($fresh:
@@ -83,7 +84,7 @@ pub(crate) fn new(title: &str) -> NewTask {
     }
 }
 
-/// A stored task of `owner`, with its unpublished event.
+/// Stores a task of `owner`, with its event unpublished.
 pub(crate) async fn insert(store: &impl TaskStore, owner: &str, new: NewTask, ms: i64) -> Task {
     let (task, event) = Task::create(user(owner), new, at(ms));
     let inserted = store.insert(&task, &event, None).await.unwrap();
@@ -110,7 +111,10 @@ async fn all_pending(store: &impl TaskStore) -> Vec<Pending> {
 }
 
 fn ids(pending: &[Pending]) -> Vec<&str> {
-    pending.iter().map(|one| one.event.id.as_str()).collect()
+    pending
+        .iter()
+        .map(|pending| pending.event.id.as_str())
+        .collect()
 }
 
 async fn titles(store: &impl TaskStore, filter: Filter) -> Vec<String> {
@@ -133,11 +137,14 @@ pub(crate) async fn a_task_is_kept_as_it_is_with_its_event(store: impl TaskStore
 pub(crate) async fn a_change_is_kept_with_its_event_behind_the_earlier_ones(store: impl TaskStore) {
     let first = insert(&store, "owner", new("x"), 0).await;
     let (second, event) = retitled(&first, "y", 1);
-    let Written::Done(pending) = store.update(&second, &event).await.unwrap() else {
+    let WriteOutcome::Done(pending) = store.update(&second, &event).await.unwrap() else {
         panic!()
     };
     assert_eq!(
-        pending.iter().map(|one| one.version).collect::<Vec<_>>(),
+        pending
+            .iter()
+            .map(|pending| pending.version)
+            .collect::<Vec<_>>(),
         [1, 2]
     );
     assert_eq!(pending[1].event, event);
@@ -145,7 +152,7 @@ pub(crate) async fn a_change_is_kept_with_its_event_behind_the_earlier_ones(stor
 
     store.mark_published(&pending).await.unwrap();
     let (third, event) = retitled(&second, "z", 2);
-    let Written::Done(pending) = store.update(&third, &event).await.unwrap() else {
+    let WriteOutcome::Done(pending) = store.update(&third, &event).await.unwrap() else {
         panic!()
     };
     assert_eq!(pending, [Pending { version: 3, event }]);
@@ -158,11 +165,11 @@ pub(crate) async fn a_change_of_another_version_writes_nothing(store: impl TaskS
     store.update(&second, &event).await.unwrap();
     assert_eq!(
         store.update(&other, &other_event).await.unwrap(),
-        Written::Stale
+        WriteOutcome::Stale
     );
     assert_eq!(
         store.delete(&other, &other_event).await.unwrap(),
-        Written::Stale
+        WriteOutcome::Stale
     );
     assert_eq!(store.get(&first.id).await.unwrap(), Some(second));
     assert_eq!(all_pending(&store).await.len(), 2);
@@ -170,7 +177,7 @@ pub(crate) async fn a_change_of_another_version_writes_nothing(store: impl TaskS
     let (unknown, event) = retitled(&Task::create(user("owner"), new("x"), at(0)).0, "y", 1);
     assert_eq!(
         store.update(&unknown, &event).await.unwrap(),
-        Written::Stale
+        WriteOutcome::Stale
     );
 }
 
@@ -179,14 +186,14 @@ pub(crate) async fn of_parallel_changes_each_version_has_one_winner_and_one_even
 ) {
     const WRITERS: usize = 8;
     let task = insert(&store, "owner", new("x"), 0).await;
-    let store = std::sync::Arc::new(store);
+    let store = Arc::new(store);
     let writers = (0..WRITERS).map(|n| {
         let (store, id) = (store.clone(), task.id.clone());
         tokio::spawn(async move {
             loop {
                 let current = store.get(&id).await.unwrap().unwrap();
                 let (next, event) = retitled(&current, &format!("by {n}"), 1);
-                if let Written::Done(_) = store.update(&next, &event).await.unwrap() {
+                if let WriteOutcome::Done(_) = store.update(&next, &event).await.unwrap() {
                     return next.version;
                 }
             }
@@ -201,7 +208,7 @@ pub(crate) async fn of_parallel_changes_each_version_has_one_winner_and_one_even
     assert!(
         pending
             .iter()
-            .map(|one| one.version)
+            .map(|pending| pending.version)
             .eq(1..=WRITERS as u64 + 1)
     );
     assert!(
@@ -214,7 +221,7 @@ pub(crate) async fn of_parallel_changes_each_version_has_one_winner_and_one_even
 pub(crate) async fn a_deleted_task_is_gone_but_its_events_are_not(store: impl TaskStore) {
     let task = insert(&store, "owner", new("x"), 0).await;
     let (gone, event) = task.delete(&user("owner"), at(1)).unwrap();
-    let Written::Done(pending) = store.delete(&gone, &event).await.unwrap() else {
+    let WriteOutcome::Done(pending) = store.delete(&gone, &event).await.unwrap() else {
         panic!()
     };
     assert_eq!(pending.last(), Some(&Pending { version: 2, event }));
@@ -228,8 +235,14 @@ pub(crate) async fn a_deleted_task_is_gone_but_its_events_are_not(store: impl Ta
     assert_eq!(all_pending(&store).await, pending);
 
     let (after, event) = retitled(&gone, "y", 2);
-    assert_eq!(store.update(&after, &event).await.unwrap(), Written::Stale);
-    assert_eq!(store.delete(&after, &event).await.unwrap(), Written::Stale);
+    assert_eq!(
+        store.update(&after, &event).await.unwrap(),
+        WriteOutcome::Stale
+    );
+    assert_eq!(
+        store.delete(&after, &event).await.unwrap(),
+        WriteOutcome::Stale
+    );
 }
 
 pub(crate) async fn young_events_are_left_to_the_fast_path(store: impl TaskStore) {
@@ -280,7 +293,7 @@ pub(crate) async fn marking_removes_exactly_what_was_published_and_may_be_repeat
         store.mark_published(&published).await.unwrap();
         assert_eq!(ids(&all_pending(&store).await), [format!("{}:2", task.id)]);
     }
-    // Some were marked before, some were not: as after a crash in between.
+    // Some were marked already and some were not, as after a crash in between.
     let rest = all_pending(&store).await;
     store
         .mark_published(&[published, rest].concat())
@@ -302,10 +315,12 @@ pub(crate) async fn the_history_is_whole_before_during_and_after_publishing(stor
         let pending = store.pending(Timestamp::MAX, 100).await.unwrap();
         let of_task = pending
             .into_iter()
-            .filter(|one| one.event.subject == task.id.as_str());
-        let now: Vec<_> = of_task.filter(|one| one.version <= published).collect();
-        if !now.is_empty() {
-            store.mark_published(&now).await.unwrap();
+            .filter(|pending| pending.event.subject == task.id.as_str());
+        let marked: Vec<_> = of_task
+            .filter(|pending| pending.version <= published)
+            .collect();
+        if !marked.is_empty() {
+            store.mark_published(&marked).await.unwrap();
         }
         let mut seen = Vec::new();
         let mut page = first_page(5);

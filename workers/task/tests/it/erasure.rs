@@ -1,4 +1,4 @@
-//! Deleted users: their tasks go, they are nobody's assignee, and nothing of them comes back.
+//! Deleted users: their tasks are deleted, no task stays assigned to them, and nothing of them comes back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,29 +7,30 @@ use contract::event::{Envelope, EventType, UserDeleted};
 use contract::id::{TaskId, UserId};
 use contract::page::PageRequest;
 use events::bus::Bus;
+use events::outbox::Outbox;
 use events::relay::Relay;
 use jiff::Timestamp;
 use serde_json::json;
 use tasks::attachments::Attachments;
 use tasks::domain::{Erasure, NewTask, Task};
-use tasks::erasure::{Eraser, Look};
-use tasks::store::{Erasures, Filter, Sort, TaskStore};
+use tasks::erasure::{Eraser, ErasurePass};
+use tasks::store::{Erasures, Filter, Sort, TaskStore, WriteOutcome};
 use tasks_mongo::MongoTaskStore;
 use tasks_sqlite::disk::DiskFiles;
 use testkit::{Signed, eventually, free_port, shared_mongodb};
 use tokio::sync::Notify;
 
 use crate::conformance::{at, insert, new, retitled, user};
-use crate::support::{self, ByHand, Worker, create, create_titled, path};
+use crate::support::{self, ManualClock, Worker, create, create_titled, path};
 
-/// An eraser that takes its steps when told, at the time it is told.
-struct Stage {
+/// An eraser that the test runs pass by pass, at times that the test sets.
+struct Fixture {
     store: Arc<MongoTaskStore>,
-    clock: Arc<ByHand>,
+    clock: Arc<ManualClock>,
     eraser: Eraser,
 }
 
-impl Stage {
+impl Fixture {
     async fn new() -> Self {
         let mongo = shared_mongodb().await;
         let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
@@ -39,7 +40,7 @@ impl Stage {
     async fn on(store: MongoTaskStore) -> Self {
         store.prepare().await.unwrap();
         let store = Arc::new(store);
-        let clock = Arc::new(ByHand::at(at(0)));
+        let clock = Arc::new(ManualClock::at(at(0)));
         Self {
             eraser: eraser(&store, &clock),
             store,
@@ -52,7 +53,7 @@ impl Stage {
         self.store.note(&[erasure]).await.unwrap();
     }
 
-    async fn look_at(&self, now: Timestamp) -> Option<Look> {
+    async fn pass_at(&self, now: Timestamp) -> Option<ErasurePass> {
         self.clock.set(now);
         self.eraser.erase_once().await.unwrap()
     }
@@ -76,8 +77,8 @@ impl Stage {
     }
 }
 
-fn eraser(store: &Arc<MongoTaskStore>, clock: &Arc<ByHand>) -> Eraser {
-    // Nothing is published: what the outbox holds is looked at there.
+fn eraser(store: &Arc<MongoTaskStore>, clock: &Arc<ManualClock>) -> Eraser {
+    // Nothing is published: the tests read the events from the outbox.
     let bus = support::bus(&format!("amqp://127.0.0.1:{}/%2f", free_port()));
     let registry = prometheus::Registry::new();
     let bus = Arc::new(bus);
@@ -85,8 +86,8 @@ fn eraser(store: &Arc<MongoTaskStore>, clock: &Arc<ByHand>) -> Eraser {
     let folder = tempfile::TempDir::new().unwrap();
     let files = Arc::new(DiskFiles::open(folder.path()).unwrap());
     let attachments = Attachments::new(files, clock.clone(), 1);
-    let noted = Arc::new(Notify::new());
-    Eraser::new(store.clone(), attachments, relay, clock.clone(), noted)
+    let wake = Arc::new(Notify::new());
+    Eraser::new(store.clone(), attachments, relay, clock.clone(), wake)
 }
 
 fn assigned(title: &str, assignee: Option<&str>) -> NewTask {
@@ -96,27 +97,33 @@ fn assigned(title: &str, assignee: Option<&str>) -> NewTask {
     }
 }
 
-const WHOLE: Look = Look {
+const COMPLETE: ErasurePass = ErasurePass {
     erased: 0,
     left: 0,
-    whole: true,
+    complete: true,
 };
 
 #[tokio::test]
 async fn what_the_user_owned_is_deleted_and_what_it_was_assigned_is_unassigned() {
-    let stage = Stage::new().await;
-    let store = &stage.store;
+    let fixture = Fixture::new().await;
+    let store = &fixture.store;
     let own = insert(store.as_ref(), "ann", assigned("own", None), 1).await;
     let given = insert(store.as_ref(), "ann", assigned("given", Some("bob")), 2).await;
     let got = insert(store.as_ref(), "bob", assigned("got", Some("ann")), 3).await;
     let bobs = insert(store.as_ref(), "bob", assigned("bobs", Some("eve")), 4).await;
-    stage.delete_user("ann").await;
-    let look = stage.look_at(at(10)).await;
-    assert_eq!(look, Some(Look { erased: 3, ..WHOLE }));
+    fixture.delete_user("ann").await;
+    let pass = fixture.pass_at(at(10)).await;
+    assert_eq!(
+        pass,
+        Some(ErasurePass {
+            erased: 3,
+            ..COMPLETE
+        })
+    );
 
     for gone in [&own, &given] {
         assert_eq!(store.get(&gone.id).await.unwrap(), None);
-        let [_, deleted] = &stage.history(&gone.id).await[..] else {
+        let [_, deleted] = &fixture.history(&gone.id).await[..] else {
             panic!()
         };
         assert_eq!(deleted.event_type, EventType::TaskDeleted);
@@ -124,26 +131,26 @@ async fn what_the_user_owned_is_deleted_and_what_it_was_assigned_is_unassigned()
     }
     let left = store.get(&got.id).await.unwrap().unwrap();
     assert_eq!((left.version, left.assignee_id), (2, None));
-    let [_, updated] = &stage.history(&got.id).await[..] else {
+    let [_, updated] = &fixture.history(&got.id).await[..] else {
         panic!()
     };
     assert_eq!(updated.event_type, EventType::TaskUpdated);
     assert_eq!(updated.data["changed"], json!(["assignee_id"]));
     assert_eq!(store.get(&bobs.id).await.unwrap(), Some(bobs));
-    assert_eq!(stage.look_at(at(10)).await, None);
+    assert_eq!(fixture.pass_at(at(10)).await, None);
 }
 
 #[tokio::test]
 async fn what_is_written_for_the_user_later_goes_too_until_nothing_can_come_any_more() {
-    const AFTERMATH: i64 = 15 * 60 * 1000;
-    let stage = Stage::new().await;
-    stage.delete_user("ann").await;
-    assert_eq!(stage.look_at(at(0)).await, Some(WHOLE));
-    // The last request with a token from before.
+    const LATE_WRITES: i64 = 15 * 60 * 1000;
+    let fixture = Fixture::new().await;
+    fixture.delete_user("ann").await;
+    assert_eq!(fixture.pass_at(at(0)).await, Some(COMPLETE));
+    // The last requests with an access token from before the deletion.
     let late = 10 * 60 * 1000;
-    let own = insert(stage.store.as_ref(), "ann", assigned("late", None), late).await;
+    let own = insert(fixture.store.as_ref(), "ann", assigned("late", None), late).await;
     insert(
-        stage.store.as_ref(),
+        fixture.store.as_ref(),
         "bob",
         assigned("late", Some("ann")),
         late,
@@ -151,22 +158,22 @@ async fn what_is_written_for_the_user_later_goes_too_until_nothing_can_come_any_
     .await;
     let mut erased = 0;
     let mut now = 0;
-    while now < AFTERMATH {
+    while now < LATE_WRITES {
         now += 1_000;
-        while let Some(look) = stage.look_at(at(now)).await {
-            erased += look.erased;
+        while let Some(pass) = fixture.pass_at(at(now)).await {
+            erased += pass.erased;
         }
-        assert_eq!(stage.store.due(at(now)).await.unwrap(), None);
+        assert_eq!(fixture.store.due(at(now)).await.unwrap(), None);
     }
     assert_eq!(erased, 2);
-    assert_eq!(stage.count("ann").await, 0);
-    assert_eq!(stage.history(&own.id).await.len(), 2);
-    assert_eq!(stage.store.due(Timestamp::MAX).await.unwrap(), None);
+    assert_eq!(fixture.count("ann").await, 0);
+    assert_eq!(fixture.history(&own.id).await.len(), 2);
+    assert_eq!(fixture.store.due(Timestamp::MAX).await.unwrap(), None);
 }
 
 #[tokio::test]
 async fn several_workers_erase_one_user_and_each_task_has_one_event() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let mut tasks: Vec<Task> = Vec::new();
     for n in 0..120 {
         let (owner, assignee) = if n % 2 == 0 {
@@ -175,30 +182,30 @@ async fn several_workers_erase_one_user_and_each_task_has_one_event() {
             ("bob", "ann")
         };
         let task = assigned(&n.to_string(), Some(assignee));
-        tasks.push(insert(stage.store.as_ref(), owner, task, n).await);
+        tasks.push(insert(fixture.store.as_ref(), owner, task, n).await);
     }
-    stage.delete_user("ann").await;
+    fixture.delete_user("ann").await;
     let (second, third) = (
-        eraser(&stage.store, &stage.clock),
-        eraser(&stage.store, &stage.clock),
+        eraser(&fixture.store, &fixture.clock),
+        eraser(&fixture.store, &fixture.clock),
     );
     let (one, two, three) = tokio::join!(
-        stage.eraser.erase_once(),
+        fixture.eraser.erase_once(),
         second.erase_once(),
         third.erase_once()
     );
-    for look in [one, two, three] {
+    for pass in [one, two, three] {
         assert!(
-            look.unwrap()
-                .is_none_or(|look| look.whole && look.left == 0)
+            pass.unwrap()
+                .is_none_or(|pass| pass.complete && pass.left == 0)
         );
     }
     assert_eq!(
-        (stage.count("ann").await, stage.count("bob").await),
+        (fixture.count("ann").await, fixture.count("bob").await),
         (0, 60)
     );
     for task in tasks {
-        assert_eq!(stage.history(&task.id).await.len(), 2);
+        assert_eq!(fixture.history(&task.id).await.len(), 2);
     }
 }
 
@@ -206,29 +213,33 @@ async fn several_workers_erase_one_user_and_each_task_has_one_event() {
 async fn a_task_that_takes_no_more_events_is_tried_until_it_does() {
     let mongo = shared_mongodb().await;
     let store = support::store(&mongo.url(), &mongo.fresh_database()).await;
-    let stage = Stage::on(store.with_max_document_bytes(6_000)).await;
-    let mut task = insert(stage.store.as_ref(), "ann", new("x"), 0).await;
-    use tasks::store::Written;
+    let fixture = Fixture::on(store.with_max_document_bytes(6_000)).await;
+    let mut task = insert(fixture.store.as_ref(), "ann", new("x"), 0).await;
     loop {
         let (next, event) = retitled(&task, &task.version.to_string(), 1);
-        match stage.store.update(&next, &event).await.unwrap() {
-            Written::Done(_) => task = next,
-            Written::Full => break,
-            Written::Stale => panic!(),
+        match fixture.store.update(&next, &event).await.unwrap() {
+            WriteOutcome::Done(_) => task = next,
+            WriteOutcome::Full => break,
+            WriteOutcome::Stale => panic!(),
         }
     }
-    stage.delete_user("ann").await;
+    fixture.delete_user("ann").await;
     let day = at(24 * 3600 * 1000);
-    let look = stage.look_at(day).await;
-    assert_eq!(look, Some(Look { left: 1, ..WHOLE }));
+    let pass = fixture.pass_at(day).await;
+    assert_eq!(
+        pass,
+        Some(ErasurePass {
+            left: 1,
+            ..COMPLETE
+        })
+    );
     let minute = Duration::from_secs(60);
-    assert_eq!(stage.look_at(day + minute).await.unwrap().left, 1);
+    assert_eq!(fixture.pass_at(day + minute).await.unwrap().left, 1);
 
-    use events::outbox::Outbox;
-    let pending = stage.store.pending(Timestamp::MAX, 1_000).await.unwrap();
-    stage.store.mark_published(&pending).await.unwrap();
-    assert_eq!(stage.look_at(day + minute * 2).await.unwrap().erased, 1);
-    assert_eq!(stage.store.due(Timestamp::MAX).await.unwrap(), None);
+    let pending = fixture.store.pending(Timestamp::MAX, 1_000).await.unwrap();
+    fixture.store.mark_published(&pending).await.unwrap();
+    assert_eq!(fixture.pass_at(day + minute * 2).await.unwrap().erased, 1);
+    assert_eq!(fixture.store.due(Timestamp::MAX).await.unwrap(), None);
 }
 
 pub(crate) fn deleted(name: &str) -> Envelope {
@@ -251,7 +262,7 @@ async fn a_deleted_user_is_heard_of_from_the_queue_and_each_change_is_told_once(
     }
     let given = create(&bob, json!({"title": "given", "assignee_id": "ann"})).await;
     let bus = support::bus(&worker.amqp_url);
-    // Whoever cannot be read stops nobody.
+    // An unreadable event does not hold up the others.
     let nobody = Envelope::new(
         "/services/user",
         EventType::UserDeleted,

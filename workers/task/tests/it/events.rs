@@ -1,4 +1,4 @@
-//! From a request to the queues: every change one event, none lost, whatever breaks.
+//! From a request to the queues: every change has one event, and none is lost, whatever breaks.
 
 use contract::event::{Envelope, EventType};
 use events::bus::conformance::{TASK_QUEUES, declared};
@@ -7,7 +7,8 @@ use serde_json::json;
 use tasks::store::TaskStore;
 use testkit::{RabbitMq, shared_mongodb};
 
-use crate::support::{Worker, create_titled, path};
+use crate::conformance::{insert, new};
+use crate::support::{Worker, broker, bus, create_titled, path, store};
 
 #[tokio::test]
 async fn a_created_task_is_in_its_queue_with_the_stored_event() {
@@ -99,7 +100,7 @@ async fn parallel_updates_give_versions_without_gaps_and_one_event_each() {
 #[tokio::test]
 async fn while_rabbitmq_is_away_changes_are_answered_and_their_events_follow_in_order() {
     let mut rabbit = RabbitMq::start().await;
-    declared(&crate::support::bus(&rabbit.url()), "tasks").await;
+    declared(&bus(&rabbit.url()), "tasks").await;
     let mongo = shared_mongodb().await;
     let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await;
     let ann = worker.as_user("ann");
@@ -151,13 +152,13 @@ async fn while_rabbitmq_is_away_changes_are_answered_and_their_events_follow_in_
 
 #[tokio::test]
 async fn what_a_crash_left_behind_is_published_by_the_next_worker() {
-    let rabbit = crate::support::broker().await;
+    let rabbit = broker().await;
     let mongo = shared_mongodb().await;
     let database = mongo.fresh_database();
-    // Committed by a worker that never came to publish.
-    let store = crate::support::store(&mongo.url(), &database).await;
+    // Stored by a worker that died before it published.
+    let store = store(&mongo.url(), &database).await;
     store.prepare().await.unwrap();
-    let task = crate::conformance::insert(&store, "ann", crate::conformance::new("x"), 0).await;
+    let task = insert(&store, "ann", new("x"), 0).await;
     let worker = Worker::with(&mongo.url(), &database, &rabbit.url()).await;
     let events = worker.events().await;
     let subjects: Vec<_> = events.iter().map(|event| event.subject.as_str()).collect();
@@ -166,11 +167,11 @@ async fn what_a_crash_left_behind_is_published_by_the_next_worker() {
 
 #[tokio::test]
 async fn a_draining_worker_publishes_what_it_has_answered() {
-    let rabbit = crate::support::broker().await;
+    let rabbit = broker().await;
     let mongo = shared_mongodb().await;
     let worker = Worker::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await;
     let ann = worker.as_user("ann");
-    // The first publish makes the connection and the queues.
+    // The first publish opens the connection and declares the queues.
     create_titled(&ann, "x").await;
     worker.outbox_empties().await;
     create_titled(&ann, "y").await;

@@ -1,4 +1,4 @@
-//! The API of tasks as a client sees it, through the gateway's signature.
+//! The API of tasks, called as the gateway calls it: with signed requests.
 
 use serde_json::{Value, json};
 use testkit::Signed;

@@ -6,14 +6,14 @@ use contract::event::EventType;
 use serde_json::{Value, json};
 use testkit::{ChaosProxy, Reply, Signed, eventually, shared_mongodb};
 
-use crate::support::{Worker, create_titled, path};
+use crate::support::{Worker, broker, create_titled, path};
 
 async fn post(user: &Signed, collection: &str, key: &str, body: &Value) -> Reply {
     let request = user.post(collection).header("idempotency-key", key);
     request.json(body).send().await
 }
 
-/// What a client can tell two answers apart by.
+/// Everything by which a client can tell two answers apart.
 fn answer(reply: &Reply) -> (u16, Option<&str>, Option<&str>, Option<&str>, &[u8]) {
     let header = |name| reply.header(name);
     let (location, etag) = (header("location"), header("etag"));
@@ -115,7 +115,7 @@ async fn a_refused_request_uses_up_no_key() {
 
 #[tokio::test]
 async fn a_hundred_at_once_over_two_workers_make_one_task_one_event_and_one_answer() {
-    let rabbit = crate::support::broker().await;
+    let rabbit = broker().await;
     let mongo = shared_mongodb().await;
     let database = mongo.fresh_database();
     let one = Worker::with(&mongo.url(), &database, &rabbit.url()).await;
@@ -149,7 +149,7 @@ async fn when_the_answer_is_lost_the_next_try_gets_it() {
     let worker = Worker::start().await;
     let address = worker.address;
     let mut network = ChaosProxy::start(address).await;
-    // Long enough to see the task before the answer has arrived.
+    // Long enough that the task can be seen before its answer arrives.
     network.latency(Duration::from_secs(2)).await;
     let through = Signed::new(format!("http://{}", network.address())).as_user("ann");
     let body = json!({"title": "x"});
@@ -179,7 +179,7 @@ async fn when_the_answer_is_lost_the_next_try_gets_it() {
 
 #[tokio::test]
 async fn when_nobody_knows_whether_it_was_stored_the_next_try_makes_no_second_task() {
-    let rabbit = crate::support::broker().await;
+    let rabbit = broker().await;
     let mongo = shared_mongodb().await;
     let mut network = ChaosProxy::start(mongo.address()).await;
     let url = mongo.url_at(network.address());
@@ -187,7 +187,7 @@ async fn when_nobody_knows_whether_it_was_stored_the_next_try_makes_no_second_ta
     let ann = worker.as_user("ann");
     create_titled(&ann, "before").await;
 
-    // The write is on its way, and arrives when the network is back: after it was answered.
+    // The write arrives when the network is back, which is after its request was answered.
     network.blackhole().await;
     let body = json!({"title": "x"});
     let unknown = post(&ann, "/api/tasks", "k", &body).await.expect(503);

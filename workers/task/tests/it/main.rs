@@ -1,3 +1,5 @@
+//! The task worker's tests: its stores, its API and its process, on real servers.
+
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod attachments;
@@ -5,6 +7,7 @@ mod conditions;
 mod conformance;
 mod erasure;
 mod events;
+mod file_store;
 mod http;
 mod idempotency;
 mod lifecycle;

@@ -6,11 +6,11 @@ use bson::{Document, doc};
 use contract::page::{PageRequest, decode};
 use events::outbox::Outbox;
 use futures_util::{FutureExt, TryStreamExt};
-use stores::Store as _;
-use stores::StoreError;
+use jiff::Timestamp;
 use stores::idempotency::{Digest, Idempotency, Once};
+use stores::{Store as _, StoreError};
 use tasks::domain::{NewTask, Priority, Status, Task};
-use tasks::store::{Filter, Sort, TaskStore, Written};
+use tasks::store::{Filter, Sort, TaskStore, WriteOutcome};
 use tasks_mongo::MongoTaskStore;
 use testkit::{ChaosProxy, eventually, shared_mongodb};
 
@@ -67,7 +67,7 @@ async fn a_key_whose_first_write_is_under_way_is_waited_for() {
         let (task, event) = Task::create(user("owner"), new("second"), at(1));
         store.insert(&task, &event, Some(&key("k"))).await.unwrap()
     });
-    // It waits for whoever has the key, in the server.
+    // It waits in the server for the transaction that has the key.
     eventually(Duration::from_secs(30), async || {
         let running = doc! {"currentOp": 1, "ns": format!("{name}.tasks"), "op": "insert"};
         let running = client.database("admin").run_command(running).await.unwrap();
@@ -83,14 +83,13 @@ async fn an_insert_that_can_neither_succeed_nor_be_explained_is_in_flight() {
     let store = fresh().await;
     let (task, event) = Task::create(user("owner"), new("x"), at(0));
     store.insert(&task, &event, Some(&key("k"))).await.unwrap();
-    // The same id: refused as a duplicate, though nothing has this key.
+    // The same id: refused as a duplicate, although no task has this key.
     let other = store.insert(&task, &event, Some(&key("other"))).await;
     assert_eq!(other.unwrap(), Once::InFlight);
 }
 
 #[tokio::test]
 async fn a_first_answer_that_is_lost_is_not_replaced_by_a_later_one() {
-    use events::outbox::Outbox;
     let mongo = shared_mongodb().await;
     let name = mongo.fresh_database();
     let store = support::store(&mongo.url(), &name).await;
@@ -99,7 +98,7 @@ async fn a_first_answer_that_is_lost_is_not_replaced_by_a_later_one() {
     store.insert(&task, &event, Some(&key("k"))).await.unwrap();
     let (second, event) = retitled(&task, "second", 1);
     store.update(&second, &event).await.unwrap();
-    let pending = store.pending(jiff::Timestamp::MAX, 10).await.unwrap();
+    let pending = store.pending(Timestamp::MAX, 10).await.unwrap();
     store.mark_published(&pending).await.unwrap();
     let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
     let events = client.database(&name).collection::<Document>("task_events");
@@ -117,21 +116,20 @@ async fn a_task_with_too_many_unpublished_events_takes_no_more_until_they_are_pu
     let full = loop {
         let (next, event) = retitled(&task, &task.version.to_string(), 1);
         match store.update(&next, &event).await.unwrap() {
-            Written::Done(_) => task = next,
+            WriteOutcome::Done(_) => task = next,
             other => break other,
         }
     };
-    assert_eq!(full, Written::Full);
+    assert_eq!(full, WriteOutcome::Full);
     assert!(task.version > 3);
 
-    use events::outbox::Outbox;
-    let pending = store.pending(jiff::Timestamp::MAX, 1_000).await.unwrap();
+    let pending = store.pending(Timestamp::MAX, 1_000).await.unwrap();
     assert_eq!(pending.len() as u64, task.version);
     store.mark_published(&pending).await.unwrap();
     let (next, event) = retitled(&task, "y", 1);
     assert!(matches!(
         store.update(&next, &event).await.unwrap(),
-        Written::Done(_)
+        WriteOutcome::Done(_)
     ));
 }
 
@@ -142,13 +140,13 @@ async fn a_hint_is_small_however_much_waits() {
     let mut hinted = Vec::new();
     for n in 2..=10 {
         let (next, event) = retitled(&task, &n.to_string(), 1);
-        let Written::Done(pending) = store.update(&next, &event).await.unwrap() else {
+        let WriteOutcome::Done(pending) = store.update(&next, &event).await.unwrap() else {
             panic!()
         };
         hinted.push(pending.len());
         task = next;
     }
-    // All that waits, or nothing: a part would skip a version.
+    // Every unpublished event, or none: a part would skip a version.
     assert_eq!(hinted, [2, 3, 4, 5, 6, 7, 8, 0, 0]);
 }
 
@@ -157,10 +155,10 @@ async fn one_of_several_workers_sweeps_and_a_sibling_takes_over_from_the_dead() 
     let store = fresh().await;
     let long = Duration::from_secs(3600);
     let claim = async |name, hold| store.claim_sweep(name, hold).await.unwrap();
-    // The first claim of all may only have made the place.
+    // The very first claim may only create the document that holds it.
     eventually(Duration::from_secs(5), async || claim("one", long).await).await;
     assert!(!claim("two", long).await);
-    // Who has it keeps it, for as long as it said last.
+    // The holder may claim again; its last claim says for how long it holds.
     assert!(claim("one", Duration::ZERO).await);
     eventually(Duration::from_secs(5), async || claim("two", long).await).await;
     assert!(!claim("one", long).await);
@@ -242,7 +240,7 @@ async fn a_page_costs_the_same_at_any_depth_in_every_order() {
         .try_collect()
         .await
         .unwrap();
-    // 160 tasks in pages of five, in six orders; some pages take two or more runs.
+    // 160 tasks in pages of five, in six orders; some pages span several segments.
     assert!(finds.len() >= 6 * 32, "{}", finds.len());
     for find in finds {
         let cost = |name: &str| find.get_i32(name).unwrap();
@@ -257,7 +255,7 @@ async fn a_search_that_nobody_waits_for_any_more_keeps_its_turn_until_it_ends() 
     let mongo = shared_mongodb().await;
     let name = mongo.fresh_database();
     let mut network = ChaosProxy::start(mongo.address()).await;
-    // One connection: what is sent is answered in its order.
+    // One connection, so that requests are answered in the order in which they were sent.
     let url = format!("{}&maxPoolSize=1", mongo.url_at(network.address()));
     let store = support::store(&url, &name).await;
     store.prepare().await.unwrap();
@@ -276,14 +274,14 @@ async fn a_search_that_nobody_waits_for_any_more_keeps_its_turn_until_it_ends() 
 
     network.blackhole().await;
     for _ in 0..10 {
-        // As a client that hangs up.
+        // Dropped, as when a client hangs up.
         assert!(search().now_or_never().is_none());
         tokio::task::yield_now().await;
     }
     network.restore().await;
     let (one, other) = tokio::join!(search(), search());
     assert!(one.is_ok() && other.is_ok());
-    // Of the ten, only the two that had a turn were ever sent.
+    // Of the ten, only the two that had a permit were ever sent.
     let finds = doc! {"command.find": "tasks"};
     let profile = database.collection::<Document>("system.profile");
     assert_eq!(profile.count_documents(finds).await.unwrap(), 2 + 2);
@@ -301,7 +299,7 @@ async fn tasks_that_are_created_together_are_one_command_and_each_has_its_own_an
 
     let creations = (0..100).map(|number| {
         let (task, event) = Task::create(user("owner"), new("x"), at(number));
-        // Every other one has the same key.
+        // Every second one has the same key.
         let key = (number % 2 == 0).then(|| key("k"));
         let store = &store;
         async move { store.insert(&task, &event, key.as_ref()).await.unwrap() }
@@ -339,7 +337,7 @@ async fn a_task_that_nobody_waits_for_any_more_is_not_sent() {
     network.blackhole().await;
     let under_way = tokio::spawn(create("under way"));
     tokio::task::yield_now().await;
-    // As a client that hangs up while another one's command is under way.
+    // Dropped, as when a client hangs up while another client's command is in flight.
     assert!(create("given up").now_or_never().is_none());
     let waits = tokio::spawn(create("waits"));
     network.restore().await;

@@ -1,4 +1,4 @@
-//! The binary itself: killed while it erases a user, and started again.
+//! The worker's binary, killed while it erases a user and started again.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support;
 
 const TASKS: usize = 1_100;
 
-async fn some_left(store: &MongoTaskStore) -> bool {
+async fn has_tasks(store: &MongoTaskStore) -> bool {
     let first = PageRequest {
         limit: 1,
         after: None,
@@ -42,7 +42,7 @@ async fn a_worker_that_is_killed_while_it_erases_a_user_finishes_when_it_is_back
         .collect()
         .await;
 
-    // The last one that it comes to cannot be erased until we let go of it.
+    // An open transaction holds the task that the eraser reaches last, so the erasure cannot finish.
     let oldest = tasks.iter().min_by_key(|task| task.created_at).unwrap();
     let client = mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
     let mut held = client.start_session().await.unwrap();
@@ -54,7 +54,7 @@ async fn a_worker_that_is_killed_while_it_erases_a_user_finishes_when_it_is_back
         .await
         .unwrap();
 
-    // Slow enough to be killed on the way.
+    // Slow enough that the kill comes in the middle of the erasure.
     let mut network = ChaosProxy::start(mongo.address()).await;
     network.latency(Duration::from_millis(15)).await;
     let listen = format!("127.0.0.1:{}", free_port());
@@ -76,12 +76,12 @@ async fn a_worker_that_is_killed_while_it_erases_a_user_finishes_when_it_is_back
     })
     .await;
     process.kill9();
-    assert!(some_left(&store).await);
+    assert!(has_tasks(&store).await);
 
     held.abort_transaction().await.unwrap();
     network.restore().await;
     process.start_again();
-    eventually(Duration::from_secs(60), async || !some_left(&store).await).await;
+    eventually(Duration::from_secs(60), async || !has_tasks(&store).await).await;
     process.terminate(Duration::from_secs(30)).await;
     let all = PageRequest {
         limit: 100,

@@ -1,4 +1,4 @@
-//! A queue that somebody deleted is filled again, from the outbox and the history.
+//! A deleted queue is filled again from the outbox and the history.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use testkit::{Vhost, shared_mongodb, shared_rabbitmq};
 use crate::conformance::{at, insert, new};
 use crate::support::{self, Worker, create_titled};
 
-/// More than are put back in one go.
+/// More than one batch of the refiller.
 const TASKS: usize = 600;
 
 async fn delete_queue(vhost: &str, name: &str) {
@@ -36,8 +36,8 @@ async fn delete_queue(vhost: &str, name: &str) {
     rabbit.manage(Method::DELETE, &path, json!({})).await;
 }
 
-/// A bus on which everything is declared, and its losses.
-async fn stage() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
+/// A bus with all queues declared, and the queue of its losses.
+async fn bus_and_losses() -> (Vhost, Arc<RabbitBus>, Box<dyn Subscription>) {
     let vhost = support::broker().await;
     let bus = Arc::new(support::bus(&vhost.url()));
     let lost = bus.losses("tasks").await.unwrap();
@@ -57,13 +57,13 @@ fn refiller(bus: &Arc<RabbitBus>, history: impl History) -> Refiller {
     Refiller::new(bus.clone(), Arc::new(history), "tasks")
 }
 
-/// How far from now the task is made.
+/// Stores a task that was created `from_now` from now.
 async fn insert_at(store: &MongoTaskStore, title: &str, from_now: SignedDuration) -> Task {
     let ms = (Timestamp::now() + from_now).duration_since(at(0));
     insert(store, "ann", new(title), ms.as_millis() as i64).await
 }
 
-/// The ids of that many different events.
+/// Consumes events until there are `count` different ids, and returns these.
 async fn received(bus: &RabbitBus, count: usize) -> BTreeSet<String> {
     let mut subscription = bus.subscribe(&TASK_QUEUES, 900).await.unwrap();
     let mut ids = BTreeSet::new();
@@ -80,7 +80,7 @@ async fn received(bus: &RabbitBus, count: usize) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
-    let ((store, _), (vhost, bus, mut lost)) = (store().await, stage().await);
+    let ((store, _), (vhost, bus, mut lost)) = (store().await, bus_and_losses().await);
     let (hour, reach) = (
         SignedDuration::from_hours(1),
         SignedDuration::try_from(REACH).unwrap(),
@@ -98,13 +98,13 @@ async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
     let clock = Arc::new(SystemClock);
     let (relay, _) = Relay::new(store.clone(), bus.clone(), clock, &registry);
     while relay.sweep_once(Timestamp::MAX).await.unwrap().found > 0 {}
-    // Confirmed by the queue that goes, and still in the outbox: its worker has been stopped.
+    // Published to the queue that will be deleted, but still in the outbox: no worker has marked it.
     let waiting = insert_at(&store, "waiting", -hour).await;
     let pending = store.pending(Timestamp::MAX, 10).await.unwrap();
     bus.publish(&[pending[0].event.clone()]).await.unwrap();
 
     delete_queue(vhost.name(), "task_created").await;
-    // Whoever comes first declares it again: here a consumer that knows no history.
+    // Whoever comes first declares the queue again; here, a consumer, which has no history.
     let other = support::bus(&vhost.url());
     drop(other.subscribe(&TASK_QUEUES, 10).await.unwrap());
     let refiller = refiller(&bus, store.outbox());
@@ -132,7 +132,7 @@ impl History for Away {
 
 #[tokio::test]
 async fn a_loss_that_was_not_mended_is_still_known() {
-    let ((store, _), (vhost, bus, mut lost)) = (store().await, stage().await);
+    let ((store, _), (vhost, bus, mut lost)) = (store().await, bus_and_losses().await);
     let task = insert_at(&store, "x", SignedDuration::ZERO).await;
     delete_queue(vhost.name(), "task_created").await;
     bus.declare().await.unwrap();
@@ -148,15 +148,15 @@ async fn a_loss_that_was_not_mended_is_still_known() {
 
 #[tokio::test]
 async fn what_cannot_be_read_keeps_nothing_else_from_the_queue() {
-    let ((store, database), (vhost, bus, mut lost)) = (store().await, stage().await);
+    let ((store, database), (vhost, bus, mut lost)) = (store().await, bus_and_losses().await);
     let (task, now) = (
         insert_at(&store, "x", SignedDuration::ZERO).await,
         DateTime::now(),
     );
     let kind = EventType::TaskCreated.as_str();
-    let strange = doc! {"_id": "?", "type": kind, "at": now, "version": 1_i64, "event": "?"};
-    let holder = doc! {"_id": "?", "pending": [&strange]};
-    for (name, document) in [("task_events", strange), ("tasks", holder)] {
+    let unreadable = doc! {"_id": "?", "type": kind, "at": now, "version": 1_i64, "event": "?"};
+    let holder = doc! {"_id": "?", "pending": [&unreadable]};
+    for (name, document) in [("task_events", unreadable), ("tasks", holder)] {
         let collection = database.collection::<Document>(name);
         collection.insert_one(document).await.unwrap();
     }

@@ -1,8 +1,8 @@
-//! The SQLite store: what every store does, and what only this one has to show.
+//! SQLite as a `TaskStore`: the conformance suite, and what only this adapter promises.
 
 use events::outbox::Outbox;
 use jiff::Timestamp;
-use tasks::store::{TaskStore, Written};
+use tasks::store::{TaskStore, WriteOutcome};
 use tasks_sqlite::SqliteTaskStore;
 use tempfile::TempDir;
 
@@ -12,7 +12,7 @@ fn open(folder: &TempDir) -> SqliteTaskStore {
     SqliteTaskStore::open(&folder.path().join("tasks.db")).unwrap()
 }
 
-/// Its folder is gone at once; what is open stays until it is closed.
+/// The folder is deleted at once; the open file lasts until the store is dropped.
 async fn fresh() -> SqliteTaskStore {
     open(&TempDir::new().unwrap())
 }
@@ -43,12 +43,12 @@ async fn a_task_takes_so_many_unpublished_events_and_no_more_until_some_are_publ
     for ms in 1..100 {
         let (next, event) = retitled(&task, &ms.to_string(), ms);
         match store.update(&next, &event).await.unwrap() {
-            Written::Done(_) => task = next,
-            Written::Full => {
+            WriteOutcome::Done(_) => task = next,
+            WriteOutcome::Full => {
                 full = true;
                 break;
             }
-            Written::Stale => panic!("nobody else writes"),
+            WriteOutcome::Stale => panic!("nobody else writes"),
         }
     }
     assert!(full && task.version > 2);
@@ -58,5 +58,5 @@ async fn a_task_takes_so_many_unpublished_events_and_no_more_until_some_are_publ
     store.mark_published(&pending).await.unwrap();
     let (next, event) = retitled(&task, "again", 100);
     let written = store.update(&next, &event).await.unwrap();
-    assert!(matches!(written, Written::Done(_)), "{written:?}");
+    assert!(matches!(written, WriteOutcome::Done(_)), "{written:?}");
 }

@@ -1,4 +1,4 @@
-//! A task worker in this process, on real servers.
+//! A task worker in this process, on real servers, and what the tests share.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -41,13 +41,14 @@ impl Worker {
         Self::with(&mongo.url(), &mongo.fresh_database(), &rabbit.url()).await
     }
 
-    /// Returns when it is ready.
+    /// Starts a worker and waits until it is ready.
     pub(crate) async fn with(mongo_url: &str, database: &str, amqp_url: &str) -> Self {
         let worker = Self::launch(mongo_url, database, amqp_url).await;
         ready(&worker.http).await;
         worker
     }
 
+    /// Starts a worker without waiting for it.
     pub(crate) async fn launch(mongo_url: &str, database: &str, amqp_url: &str) -> Self {
         let variables = [
             ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS),
@@ -79,13 +80,13 @@ impl Worker {
         self.http.as_user(user)
     }
 
-    /// Stops the worker, which publishes what it has answered, and gives everything in the queues:
-    /// each queue in its order, and a duplicate as often as it is there.
+    /// Stops the worker, which then publishes the events of everything it has answered. Returns all
+    /// events in the queues: each queue in its order, duplicates included.
     pub(crate) async fn events(self) -> Vec<Envelope> {
         let bus = bus(&self.amqp_url);
         self.outbox_empties().await;
         self.stop().await;
-        // Nobody publishes any more, so these stand behind all that was ever published.
+        // Nobody publishes any more, so the markers come after every event.
         let markers = TASK_QUEUES.map(|queue| event(queue.event_type, MARKER, 1));
         bus.publish(&markers).await.unwrap();
         let mut subscription = bus.subscribe(&TASK_QUEUES, 300).await.unwrap();
@@ -104,7 +105,7 @@ impl Worker {
         events
     }
 
-    /// Everything that was answered is published (a first connection takes its time).
+    /// Waits until every event is published. The first connection to the broker takes a while.
     pub(crate) async fn outbox_empties(&self) {
         eventually(Duration::from_secs(30), || async {
             match self.store.backlog().await.unwrap().subjects {
@@ -115,19 +116,19 @@ impl Worker {
         .await;
     }
 
-    /// Drains the worker: whatever was hinted is published.
+    /// Drains the worker, which publishes every hinted event, and waits until it has ended.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
     }
 }
 
-/// The broker with the queues of all consumers.
+/// A bus that knows the queues of all consumers.
 pub(crate) fn bus(url: &str) -> RabbitBus {
     RabbitBus::new(&Secret::new(url), topology()).unwrap()
 }
 
-/// A virtual host of the test's own in which everything is declared.
+/// A virtual host for this test alone, with all queues declared.
 pub(crate) async fn broker() -> Vhost {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
     let bus = bus(&vhost.url());
@@ -144,10 +145,10 @@ pub(crate) async fn ready(worker: &Signed) {
     .await;
 }
 
-/// A clock that a test sets.
-pub(crate) struct ByHand(Mutex<Timestamp>);
+/// A clock that the test sets.
+pub(crate) struct ManualClock(Mutex<Timestamp>);
 
-impl ByHand {
+impl ManualClock {
     pub(crate) fn at(now: Timestamp) -> Self {
         Self(Mutex::new(now))
     }
@@ -157,7 +158,7 @@ impl ByHand {
     }
 }
 
-impl Clock for ByHand {
+impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
     }
@@ -169,6 +170,11 @@ pub(crate) async fn store(url: &str, database: &str) -> MongoTaskStore {
         database: database.to_owned(),
     };
     MongoTaskStore::connect(&settings).await.unwrap()
+}
+
+/// The content of a file of this size.
+pub(crate) fn content(size: usize) -> Vec<u8> {
+    (0..size).map(|n| (n % 251) as u8).collect()
 }
 
 pub(crate) async fn create(user: &Signed, body: Value) -> Value {

@@ -1,12 +1,12 @@
-//! What may be asked of an existing task.
+//! How a client changes or deletes an existing task, and who may.
 
 use contract::event::EventType;
 use contract::id::UserId;
 use jiff::Timestamp;
 
-use super::task::{Changed, NewTask, Priority, Status, Task};
+use super::task::{NewTask, NewVersion, Priority, Status, Task};
 
-/// New values for some members; `None` leaves a member alone.
+/// New values for some members; `None` leaves a member as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     pub title: Option<String>,
@@ -18,7 +18,7 @@ pub struct Change {
     pub assignee_id: Option<Option<UserId>>,
 }
 
-/// Why somebody who sees a task may not do this to it.
+/// Why a user who may see a task may not make this change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Only the owner deletes or reassigns.
@@ -26,7 +26,7 @@ pub enum Refusal {
     OnlyTheOwner(&'static str),
 }
 
-/// A whole task over an existing one replaces every member that clients set.
+/// Replaces every member that clients set.
 impl From<NewTask> for Change {
     fn from(new: NewTask) -> Self {
         Self {
@@ -42,13 +42,13 @@ impl From<NewTask> for Change {
 }
 
 impl Task {
-    /// The task after `change`, or `None` where it changes nothing: then there is nothing to tell.
+    /// Applies `change`. `None` if it changes nothing: then there is no new version and no event.
     pub fn change(
         &self,
         change: Change,
         actor: &UserId,
         now: Timestamp,
-    ) -> Result<Option<Changed>, Refusal> {
+    ) -> Result<Option<NewVersion>, Refusal> {
         let mut task = self.clone();
         let changed = change.apply(&mut task);
         if changed.is_empty() {
@@ -62,8 +62,8 @@ impl Task {
         Ok(Some((task, event)))
     }
 
-    /// The task's last version.
-    pub fn delete(&self, actor: &UserId, now: Timestamp) -> Result<Changed, Refusal> {
+    /// Deletes the task: returns its last version.
+    pub fn delete(&self, actor: &UserId, now: Timestamp) -> Result<NewVersion, Refusal> {
         if *actor != self.owner_id {
             return Err(Refusal::OnlyTheOwner("deletes"));
         }
@@ -75,7 +75,7 @@ impl Task {
 }
 
 impl Change {
-    /// Sets the members and names those that are different now.
+    /// Sets the members, and returns the names of those whose values changed.
     fn apply(self, task: &mut Task) -> Vec<&'static str> {
         let mut changed = Vec::new();
         set("title", &mut task.title, self.title, &mut changed);

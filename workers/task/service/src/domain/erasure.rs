@@ -1,4 +1,4 @@
-//! What becomes of tasks whose owner or assignee is gone, and how long such a user is looked for.
+//! What happens to the tasks of a deleted user, and how long the worker keeps looking for them.
 
 use std::time::Duration;
 
@@ -7,23 +7,24 @@ use contract::id::UserId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::task::{Changed, Task};
+use super::task::{NewVersion, Task};
 
-/// How long after an account's end something of it may still be written: its last access token
-/// lives ten minutes more, and the body of a request half a minute.
-const AFTERMATH: Duration = Duration::from_secs(15 * 60);
-const SHORTEST_GAP: Duration = Duration::from_secs(1);
-/// Between looks that leave something behind.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// How long after the end of an account its user's data may still be written. The last access token
+/// is valid for ten more minutes, and the body of a request may take half a minute.
+const LATE_WRITES: Duration = Duration::from_secs(15 * 60);
+const MIN_GAP: Duration = Duration::from_secs(1);
+/// The longest gap after a pass that left something behind.
+const MAX_RETRY_GAP: Duration = Duration::from_secs(60);
 
-/// A deleted user, until nothing of it is left and nothing can come any more.
+/// A deleted user whose data is being erased. It ends when nothing is left and nothing more can be
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Erasure {
     pub user_id: UserId,
-    /// When this service heard of it: later than it happened, and by our own clock.
+    /// When this service learned of the deletion, by its own clock: later than the deletion itself.
     #[serde(with = "contract::time::millis")]
     pub since: Timestamp,
-    /// When to look for the user's tasks next.
+    /// When the next pass over the user's tasks is due.
     #[serde(with = "contract::time::millis")]
     pub due_at: Timestamp,
 }
@@ -37,34 +38,36 @@ impl Erasure {
         }
     }
 
-    /// When to look again after a look that began at `began`; `None` when it is over. Each gap is as
-    /// long as all that went before, so what comes late is there no longer than it was late.
-    /// `clean`: the look left nothing of the user behind.
+    /// When the pass after the one that began at `began` is due; `None` when the erasure is over.
+    /// `clean` says that the pass left nothing of the user behind.
+    ///
+    /// After a clean pass the gap is as long as the time that has passed since the erasure began, so
+    /// data that is written late stays at most as long as it was late.
     pub fn next(&self, began: Timestamp, clean: bool) -> Option<Timestamp> {
-        let end = self.since + AFTERMATH;
-        // Another worker's clock may be behind the one that made `since`.
+        let end = self.since + LATE_WRITES;
+        // `since` may come from a worker whose clock is ahead of ours.
         let passed = Duration::try_from(began.duration_since(self.since)).unwrap_or_default();
-        let gap = passed.max(SHORTEST_GAP);
+        let gap = passed.max(MIN_GAP);
         match clean {
             true if began >= end => None,
             true => Some((began + gap).min(end)),
-            false => Some(began + gap.min(LONGEST_RETRY)),
+            false => Some(began + gap.min(MAX_RETRY_GAP)),
         }
     }
 }
 
-/// A task without a user.
+/// A task after its user was erased from it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Erased {
-    /// It was the user's: its last version.
-    Deleted(Changed),
-    /// Somebody else's, with no assignee now.
-    Unassigned(Changed),
+    /// The user owned it: this is its last version.
+    Deleted(NewVersion),
+    /// Another user owns it: it has no assignee any more.
+    Unassigned(NewVersion),
 }
 
 impl Task {
-    /// What the end of `user` makes of the task; `None` where it has nothing of that user. The user
-    /// is who acted: that is whom the owner or the assignee is told of.
+    /// Erases a deleted user from the task; `None` if the user is neither owner nor assignee. The
+    /// event names the deleted user as its actor, so notifications name that user too.
     pub fn erase(&self, user: &UserId, now: Timestamp) -> Option<Erased> {
         let mut task = self.clone();
         task.advance(now);

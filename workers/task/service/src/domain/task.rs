@@ -1,4 +1,4 @@
-//! A task, and the event that tells of each of its versions.
+//! A task, and the event that describes each of its versions.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ pub const MAX_TAG_CHARS: usize = 50;
 /// The `source` of all task events.
 const SOURCE: &str = "/services/task";
 
-/// An enumeration that is written in one way everywhere.
-macro_rules! words {
+/// Defines an enumeration with one text form, which the API, the events and the stores all use.
+macro_rules! string_enum {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ macro_rules! words {
 
         impl $name {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-            pub const WORDS: &'static [&'static str] = &[$($word,)*];
+            pub const NAMES: &'static [&'static str] = &[$($word,)*];
 
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
@@ -34,21 +34,21 @@ macro_rules! words {
             pub fn parse(word: &str) -> Result<Self, String> {
                 match word {
                     $($word => Ok(Self::$variant),)*
-                    _ => Err(format!("must be one of {}", Self::WORDS.join(", "))),
+                    _ => Err(format!("must be one of {}", Self::NAMES.join(", "))),
                 }
             }
         }
     };
 }
 
-pub(crate) use words;
+pub(crate) use string_enum;
 
-words! {
+string_enum! {
     Status { Todo = "todo", InProgress = "in_progress", Done = "done", Cancelled = "cancelled", }
 }
 
-words! {
-    /// From the least on.
+string_enum! {
+    /// In ascending order.
     Priority { Low = "low", Normal = "normal", High = "high", Urgent = "urgent", }
 }
 
@@ -56,17 +56,17 @@ words! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     pub id: AttachmentId,
-    /// What the client calls it, without folders.
+    /// The file name that the client sent, without folders.
     pub name: String,
-    /// As the client says.
+    /// The media type that the client sent.
     pub content_type: String,
     /// In bytes.
     pub size: u64,
-    /// Of its bytes, in hex.
+    /// The digest of its bytes, in hex.
     pub sha256: String,
 }
 
-/// A task, as the API and the events show it.
+/// A task, as the API and the events represent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub id: TaskId,
@@ -80,7 +80,7 @@ pub struct Task {
     pub owner_id: UserId,
     pub assignee_id: Option<UserId>,
     pub attachments: Vec<Attachment>,
-    /// 1 at creation, one more with every event.
+    /// 1 at creation; every event increases it by one.
     pub version: u64,
     #[serde(with = "contract::time::millis")]
     pub created_at: Timestamp,
@@ -88,7 +88,7 @@ pub struct Task {
     pub updated_at: Timestamp,
 }
 
-/// What a client says of a whole task.
+/// The members of a task that clients set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
     pub title: String,
@@ -100,22 +100,22 @@ pub struct NewTask {
     pub assignee_id: Option<UserId>,
 }
 
-/// A task's new state with the event that tells of it.
-pub type Changed = (Task, Envelope);
+/// A new version of a task, with the event that describes it.
+pub type NewVersion = (Task, Envelope);
 
 impl Task {
-    pub fn create(owner_id: UserId, new: NewTask, now: Timestamp) -> Changed {
-        Self::create_with(TaskId::new(), Vec::new(), owner_id, new, now)
+    pub fn create(owner_id: UserId, new: NewTask, now: Timestamp) -> NewVersion {
+        Self::create_with_attachments(TaskId::new(), Vec::new(), owner_id, new, now)
     }
 
-    /// With files, which were there before it under its id.
-    pub fn create_with(
+    /// Creates a task with attachments, which were stored under its id before.
+    pub fn create_with_attachments(
         id: TaskId,
         attachments: Vec<Attachment>,
         owner_id: UserId,
         new: NewTask,
         now: Timestamp,
-    ) -> Changed {
+    ) -> NewVersion {
         let actor = owner_id.clone();
         let task = Self {
             id,
@@ -136,23 +136,23 @@ impl Task {
         (task, event)
     }
 
-    /// The task as an event of it shows it.
-    pub fn shown_by(event: &Envelope) -> Result<Self, serde_json::Error> {
+    /// Reads the version of the task that the event carries.
+    pub fn from_event(event: &Envelope) -> Result<Self, serde_json::Error> {
         Self::deserialize(&event.data["task"])
     }
 
-    /// Whether the task exists as far as this user can tell.
+    /// Whether this user may know that the task exists.
     pub fn is_visible_to(&self, user: &UserId) -> bool {
         self.owner_id == *user || self.assignee_id.as_ref() == Some(user)
     }
 
-    /// The file with this id.
+    /// The attachment with this id.
     pub fn attachment(&self, id: &str) -> Option<&Attachment> {
         self.attachments.iter().find(|file| file.id.as_str() == id)
     }
 
-    /// The task without one of its files, or `None` where it has no such file.
-    pub fn detach(&self, id: &str, actor: &UserId, now: Timestamp) -> Option<Changed> {
+    /// Removes one attachment; `None` if the task has no attachment with this id.
+    pub fn detach(&self, id: &str, actor: &UserId, now: Timestamp) -> Option<NewVersion> {
         let mut task = self.clone();
         task.attachments.retain(|file| file.id.as_str() != id);
         if task.attachments.len() == self.attachments.len() {
@@ -165,7 +165,7 @@ impl Task {
 
     pub(super) fn advance(&mut self, now: Timestamp) {
         self.version += 1;
-        // Invariant: later versions have later times, whatever clocks do.
+        // Invariant: a later version has a later time, even when the clock goes back.
         self.updated_at = now.max(self.updated_at + Duration::from_millis(1));
     }
 

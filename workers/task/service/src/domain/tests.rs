@@ -49,7 +49,8 @@ fn each_event_is_what_its_schema_promises() {
         sha256: "0".repeat(64),
     };
     let (id, aid) = (TaskId::new(), file.id.clone());
-    let (task, created) = Task::create_with(id, vec![file], user("owner"), new(), at(1_000));
+    let (task, created) =
+        Task::create_with_attachments(id, vec![file], user("owner"), new(), at(1_000));
     let (task, updated) = task
         .change(title("x"), &user("owner"), at(2_000))
         .unwrap()
@@ -173,11 +174,12 @@ fn who_is_gone_leaves_its_own_tasks_deleted_and_those_of_others_unassigned() {
     assert_eq!(task.erase(&user("other"), at(2_000)), None);
 }
 
-/// Every look of an erasure that is looked at when it is due, as long as `clean` says each was.
-fn looks(clean: impl Fn(Timestamp) -> bool, up_to: usize) -> Vec<Timestamp> {
+/// When the passes of an erasure begin, at most `up_to` of them, if each begins when it is due and
+/// is clean where `clean` says so.
+fn passes(clean: impl Fn(Timestamp) -> bool, up_to: usize) -> Vec<Timestamp> {
     let erasure = Erasure::new(user("gone"), at(0));
-    std::iter::successors(Some(erasure.due_at), |look| {
-        erasure.next(*look, clean(*look))
+    std::iter::successors(Some(erasure.due_at), |pass| {
+        erasure.next(*pass, clean(*pass))
     })
     .take(up_to)
     .collect()
@@ -185,16 +187,16 @@ fn looks(clean: impl Fn(Timestamp) -> bool, up_to: usize) -> Vec<Timestamp> {
 
 #[test]
 fn an_erasure_takes_a_dozen_looks_and_lasts_longer_than_any_token() {
-    let looks = looks(|_| true, 100);
-    assert!(looks.len() <= 12, "{looks:?}");
-    assert_eq!(looks.last(), Some(&at(15 * 60 * 1_000)));
+    let passes = passes(|_| true, 100);
+    assert!(passes.len() <= 12, "{passes:?}");
+    assert_eq!(passes.last(), Some(&at(15 * 60 * 1_000)));
 }
 
 #[test]
 fn an_erasure_is_not_over_before_a_look_was_clean() {
     let mended = at(3_600_000);
-    let looks = looks(|look| look >= mended, 1_000);
-    let last = *looks.last().unwrap();
+    let passes = passes(|pass| pass >= mended, 1_000);
+    let last = *passes.last().unwrap();
     assert!(last >= mended && last < mended + Duration::from_secs(61));
 }
 
@@ -207,7 +209,7 @@ fn a_clock_that_is_behind_ends_no_erasure() {
 proptest! {
     #[test]
     fn what_comes_late_is_there_no_longer_than_it_was_late(late in 0..15 * 60 * 1_000_i64) {
-        let next = looks(|_| true, 100).into_iter().find(|look| *look >= at(late));
+        let next = passes(|_| true, 100).into_iter().find(|pass| *pass >= at(late));
         prop_assert!(next.unwrap() <= at(2 * late + 1_000));
     }
 
@@ -228,6 +230,6 @@ proptest! {
         let (task, event) = Task::create(user("owner"), new, at(now));
         let bytes = |task: &Task| serde_json::to_vec(task).unwrap();
         let kept: Envelope = serde_json::from_slice(&serde_json::to_vec(&event).unwrap()).unwrap();
-        prop_assert_eq!(bytes(&Task::shown_by(&kept).unwrap()), bytes(&task));
+        prop_assert_eq!(bytes(&Task::from_event(&kept).unwrap()), bytes(&task));
     }
 }

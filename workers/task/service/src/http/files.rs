@@ -1,4 +1,6 @@
-//! The files of a task, out again and away.
+//! Downloads and removes the files of a task.
+//!
+//! A download must never let a browser run what somebody uploaded. [`super::routes`] routes here.
 
 use std::sync::Arc;
 
@@ -11,13 +13,14 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use runtime::error::BoxError;
 use web::{Part, Reply, Request};
 
-use super::tasks::{ATTEMPTS, Target, contended, visible};
+use super::tasks::{MAX_ATTEMPTS, Target, contended, visible};
 use crate::app::App;
 use crate::domain::Attachment;
 use crate::store::files::CHUNK;
 
-/// What a browser shows and does not run. Everything else is sent as bytes.
-const SAFE: [&str; 12] = [
+/// Types that a browser displays but never runs. A file of any other type is sent as
+/// `application/octet-stream`.
+const SAFE_TYPES: [&str; 12] = [
     "application/json",
     "application/pdf",
     "application/zip",
@@ -38,13 +41,13 @@ pub(super) async fn download(cx: Arc<App>, request: Request<Caller>) -> Result<R
     let file = task.attachment(request.param("aid")).ok_or_else(missing)?;
     let part = request.part(file.size, &file.sha256)?;
     let mut chunks = chunks(cx, task.id.clone(), file.id.clone(), &part);
-    // A file that somebody removes at this moment is not begun.
+    // Read the first chunk before the answer begins: a file that is being removed is answered as missing.
     let first = match part.bytes.is_empty() {
         true => None,
         false => match chunks.next().await {
             Some(Ok(chunk)) => Some(chunk),
-            Some(Err(Broken::Store(error))) => return Err(error.into()),
-            Some(Err(Broken::Gone)) | None => return Err(missing()),
+            Some(Err(ReadFileError::Store(error))) => return Err(error.into()),
+            Some(Err(ReadFileError::Gone)) | None => return Err(missing()),
         },
     };
     let first = stream::iter(first.map(Ok));
@@ -67,36 +70,39 @@ pub(super) async fn detach(cx: Arc<App>, request: Request<Caller>) -> Result<Rep
     let id = request.param("aid").to_owned();
     let (target, request) = Target::of(request);
     let actor = request.user_id();
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let task = target.find(&cx, actor).await?;
         let detached = task.detach(&id, actor, cx.clock.now());
         let detached = detached.ok_or_else(|| Problem::not_found("attachment"))?;
         let (without, event) = target.traced(detached);
-        let leaving = cx.attachments.doubt(&task.id, task.attachment(&id)).await?;
-        if target.settle(&cx, cx.store.update(&without, &event).await?)? {
-            cx.attachments.remove(leaving);
+        let removal = cx
+            .attachments
+            .mark_in_doubt(&task.id, task.attachment(&id))
+            .await?;
+        if target.committed(&cx, cx.store.update(&without, &event).await?)? {
+            cx.attachments.remove(removal);
             return Ok(Reply::empty(StatusCode::NO_CONTENT).etag(without.version));
         }
     }
     Err(contended())
 }
 
-/// Why a file ends before its end.
+/// Why a download breaks off.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum ReadFileError {
     #[error("the file was removed while it was read")]
     Gone,
     #[error(transparent)]
     Store(#[from] stores::StoreError),
 }
 
-/// A part of a file, read as fast as it is taken: one chunk is in memory.
+/// The bytes of a part of a file, read on demand: one chunk at a time is in memory.
 fn chunks(
     cx: Arc<App>,
     task: TaskId,
     id: AttachmentId,
     part: &Part,
-) -> impl Stream<Item = Result<Bytes, Broken>> + Send + Unpin + use<> {
+) -> impl Stream<Item = Result<Bytes, ReadFileError>> + Send + Unpin + use<> {
     let end = part.bytes.end;
     let chunks = stream::try_unfold(part.bytes.start, move |at| {
         let (cx, task, id) = (cx.clone(), task.clone(), id.clone());
@@ -106,10 +112,10 @@ fn chunks(
             }
             let (index, offset) = (at / CHUNK as u64, at % CHUNK as u64);
             let chunk = cx.attachments.read(&task, &id, index).await?;
-            let mut chunk = chunk.ok_or(Broken::Gone)?;
-            let offset = usize::try_from(offset).map_err(|_| Broken::Gone)?;
+            let mut chunk = chunk.ok_or(ReadFileError::Gone)?;
+            let offset = usize::try_from(offset).map_err(|_| ReadFileError::Gone)?;
             if offset >= chunk.len() {
-                return Err(Broken::Gone);
+                return Err(ReadFileError::Gone);
             }
             let mut chunk = chunk.split_off(offset);
             chunk.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
@@ -120,14 +126,15 @@ fn chunks(
     Box::pin(chunks)
 }
 
-fn safe_type(told: &str) -> &str {
-    match SAFE.contains(&told) {
-        true => told,
+fn safe_type(declared: &str) -> &str {
+    match SAFE_TYPES.contains(&declared) {
+        true => declared,
         false => "application/octet-stream",
     }
 }
 
-/// To be saved under its name (RFC 6266), in ASCII for those who know no better.
+/// Asks the browser to save the file under its name (RFC 6266). An ASCII form of the name is for clients
+/// that do not know the other one.
 fn disposition(file: &Attachment) -> HeaderValue {
     let plain = |c: char| match c {
         '"' | '\\' | '%' => '_',
@@ -154,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_file_is_saved_under_its_name_whatever_is_in_it() {
-        let told = |name: &str| {
+        let header = |name: &str| {
             let file = Attachment {
                 id: AttachmentId::new(),
                 name: name.to_owned(),
@@ -164,12 +171,12 @@ mod tests {
             };
             disposition(&file).to_str().map(str::to_owned).ok()
         };
-        let plain = told("a report.pdf");
+        let plain = header("a report.pdf");
         assert_eq!(
             plain.as_deref(),
             Some("attachment; filename=\"a report.pdf\"")
         );
-        let other = told("ü \"x\".txt");
+        let other = header("ü \"x\".txt");
         assert_eq!(
             other.as_deref(),
             Some("attachment; filename=\"_ _x_.txt\"; filename*=UTF-8''%C3%BC%20%22x%22.txt")
@@ -178,8 +185,12 @@ mod tests {
 
     #[test]
     fn what_a_browser_would_run_is_sent_as_bytes() {
-        for told in ["text/html", "image/svg+xml", "text/javascript", "", "x"] {
-            assert_eq!(safe_type(told), "application/octet-stream", "{told}");
+        for declared in ["text/html", "image/svg+xml", "text/javascript", "", "x"] {
+            assert_eq!(
+                safe_type(declared),
+                "application/octet-stream",
+                "{declared}"
+            );
         }
         assert_eq!(safe_type("image/png"), "image/png");
     }

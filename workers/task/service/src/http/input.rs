@@ -1,4 +1,6 @@
-//! Reads tasks, changes and filters from what clients send.
+//! Parses tasks, changes and lists from what clients send.
+//!
+//! Every parser reports everything that is wrong at once, and touches no store. The handlers call it.
 
 use contract::id::UserId;
 use contract::page::PageRequest;
@@ -11,16 +13,16 @@ use crate::domain::{
     Change, MAX_DESCRIPTION_CHARS, MAX_TAG_CHARS, MAX_TAGS, MAX_TITLE_CHARS, NewTask, Priority,
     Status,
 };
-use crate::store::{Filter, Key, Role, Sort};
+use crate::store::{Cursor, Filter, Role, Sort};
 
 const MAX_SEARCH_CHARS: usize = 100;
 
-/// A page of a list, as it was asked for.
+/// A client's request for a page of a list.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(super) struct ListRequest {
     pub(super) filter: Filter,
     pub(super) sort: Sort,
-    pub(super) page: PageRequest<Key>,
+    pub(super) page: PageRequest<Cursor>,
 }
 
 pub(super) fn new_task(mut body: Object) -> Result<NewTask, Problem> {
@@ -44,11 +46,11 @@ pub(super) fn new_task(mut body: Object) -> Result<NewTask, Problem> {
     })
 }
 
-/// A merge patch: `null` removes what a task can be without.
+/// Parses a merge patch (RFC 7396): `null` removes a member that a task can be without.
 pub(super) fn change(mut body: Object) -> Result<Change, Problem> {
-    let title = lasting(&mut body, "title", title);
-    let status = lasting(&mut body, "status", status);
-    let priority = lasting(&mut body, "priority", priority);
+    let title = irremovable(&mut body, "title", title);
+    let status = irremovable(&mut body, "status", status);
+    let priority = irremovable(&mut body, "priority", priority);
     let description = removable(body.patch("description", description));
     let due_at = removable(body.patch("due_at", |value| time(value).map(Some)));
     let tags = removable(body.patch("tags", tags));
@@ -66,8 +68,8 @@ pub(super) fn change(mut body: Object) -> Result<Change, Problem> {
     })
 }
 
-pub(super) fn list(mut query: Query, user: &UserId) -> Result<Listing, Problem> {
-    let page: PageRequest<Key> = query.page();
+pub(super) fn list(mut query: Query, user: &UserId) -> Result<ListRequest, Problem> {
+    let page: PageRequest<Cursor> = query.page();
     let sort = query.optional("sort", Sort::parse);
     let filter = Filter {
         user: user.clone(),
@@ -84,14 +86,18 @@ pub(super) fn list(mut query: Query, user: &UserId) -> Result<Listing, Problem> 
         words: query.optional("q", words).unwrap_or_default(),
     };
     let sort = sort.unwrap_or_default();
-    if page.after.as_ref().is_some_and(|key| key.sort != sort) {
+    if page
+        .after
+        .as_ref()
+        .is_some_and(|cursor| cursor.sort != sort)
+    {
         query.refuse("cursor", "is of a list with another `sort`");
     }
     query.finish()?;
-    Ok(Listing { filter, sort, page })
+    Ok(ListRequest { filter, sort, page })
 }
 
-/// The words of a search. Each is looked for as it is: no character means something else.
+/// The words of a search. Each is searched for literally: no character is special.
 fn words(text: &str) -> Result<Vec<String>, String> {
     let text = text_of(1, MAX_SEARCH_CHARS)(Value::from(text))?;
     let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
@@ -101,8 +107,8 @@ fn words(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// A member that a task always has.
-fn lasting<T>(
+/// Reads a member that a task always has, so that `null` is refused.
+fn irremovable<T>(
     body: &mut Object,
     name: &str,
     read: impl FnOnce(Value) -> Result<T, String>,
@@ -117,6 +123,7 @@ fn lasting<T>(
     }
 }
 
+/// Reads a member that a task can be without, so that `null` removes it.
 fn removable<T: Default>(patch: Patch<T>) -> Option<T> {
     match patch {
         Patch::Keep => None,
@@ -145,7 +152,7 @@ fn priority(value: Value) -> Result<Priority, String> {
     Priority::parse(&text(value)?)
 }
 
-/// A tag that is there twice counts once.
+/// Tags without duplicates.
 fn tags(value: Value) -> Result<Vec<String>, String> {
     let mut tags = Vec::new();
     for tag in json_list(MAX_TAGS, tag)(value)? {
@@ -160,7 +167,7 @@ fn tag(value: Value) -> Result<String, String> {
     text_of(1, MAX_TAG_CHARS)(value)
 }
 
-/// Any id: whether there is such a user is not asked.
+/// A user id. Nobody checks whether that user exists.
 fn user_id(value: Value) -> Result<UserId, String> {
     UserId::parse(&text(value)?).ok_or_else(|| "must be a user id".to_owned())
 }
@@ -240,9 +247,9 @@ mod tests {
             (removed.due_at, removed.assignee_id),
             (Some(None), Some(None))
         );
-        let lasting = json!({"title": null, "status": null, "priority": null});
+        let irremovable = json!({"title": null, "status": null, "priority": null});
         assert_eq!(
-            pointers(change(object(lasting)).unwrap_err()),
+            pointers(change(object(irremovable)).unwrap_err()),
             ["/priority", "/status", "/title"]
         );
         assert_eq!(change(object(json!({}))).unwrap(), Change::default());

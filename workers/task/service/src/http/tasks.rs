@@ -1,4 +1,7 @@
-//! The handlers of tasks, and what those of their files share with them.
+//! The handlers of tasks, and what the handlers of their files share with them.
+//!
+//! A handler answers only when its change is durable, and never publishes: it hints the relay.
+//! [`super::routes`] routes here.
 
 use std::sync::Arc;
 
@@ -10,17 +13,18 @@ use http::StatusCode;
 use stores::Once;
 use web::{IfMatch, Reply, Request};
 
+use super::input;
 use crate::app::App;
-use crate::domain::{Change, Changed, Refusal, Task};
-use crate::store::Written;
+use crate::domain::{Change, NewVersion, Refusal, Task};
+use crate::store::WriteOutcome;
 
-/// How often a change that nobody made conditional is tried over others that come first.
-pub(super) const ATTEMPTS: usize = 32;
+/// How often an unconditional change is tried when other changes keep coming first.
+pub(super) const MAX_ATTEMPTS: usize = 32;
 
 pub(super) async fn create(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let trace = request.traceparent().map(str::to_owned);
     let (caller, body, key) = request.idempotent_object().await?;
-    let new = super::input::new_task(body)?;
+    let new = input::new_task(body)?;
     let (task, event) = Task::create(caller.user_id, new, cx.clock.now());
     let event = event.traced(trace.as_deref());
     match cx.store.insert(&task, &event, key.as_ref()).await? {
@@ -35,7 +39,7 @@ pub(super) async fn create(cx: Arc<App>, request: Request<Caller>) -> Result<Rep
 }
 
 pub(super) async fn list(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
-    let list = super::input::list(request.query(), request.user_id())?;
+    let list = input::list(request.query(), request.user_id())?;
     let page = cx.store.list(&list.filter, list.sort, &list.page).await?;
     Ok(Reply::ok(&page))
 }
@@ -48,26 +52,29 @@ pub(super) async fn read(cx: Arc<App>, request: Request<Caller>) -> Result<Reply
 pub(super) async fn replace(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let (target, request) = Target::of(request);
     let (caller, body) = request.object().await?;
-    let change = Change::from(super::input::new_task(body)?);
+    let change = Change::from(input::new_task(body)?);
     target.change(&cx, &caller.user_id, change).await
 }
 
 pub(super) async fn patch(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let (target, request) = Target::of(request);
     let (caller, body) = request.object().await?;
-    let change = super::input::change(body)?;
+    let change = input::change(body)?;
     target.change(&cx, &caller.user_id, change).await
 }
 
 pub(super) async fn delete(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let (target, request) = Target::of(request);
     let actor = request.user_id();
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let task = target.find(&cx, actor).await?;
         let (gone, event) = target.traced(task.delete(actor, cx.clock.now())?);
-        let leaving = cx.attachments.doubt(&task.id, &task.attachments).await?;
-        if target.settle(&cx, cx.store.delete(&gone, &event).await?)? {
-            cx.attachments.remove(leaving);
+        let removal = cx
+            .attachments
+            .mark_in_doubt(&task.id, &task.attachments)
+            .await?;
+        if target.committed(&cx, cx.store.delete(&gone, &event).await?)? {
+            cx.attachments.remove(removal);
             return Ok(Reply::empty(StatusCode::NO_CONTENT));
         }
     }
@@ -82,7 +89,7 @@ pub(super) async fn history(cx: Arc<App>, request: Request<Caller>) -> Result<Re
     Ok(Reply::ok(&cx.store.history(&task.id, &page).await?))
 }
 
-/// The task that a request would change, and on which condition.
+/// The task that a request is to change, and under which condition.
 pub(super) struct Target {
     id: String,
     if_match: IfMatch,
@@ -105,40 +112,40 @@ impl Target {
         Ok(task)
     }
 
-    pub(super) fn traced(&self, (task, event): Changed) -> (Task, Envelope) {
+    pub(super) fn traced(&self, (task, event): NewVersion) -> (Task, Envelope) {
         (task, event.traced(self.trace.as_deref()))
     }
 
-    /// Applies the change to whatever version is there, again when another one came first. With
-    /// `If-Match` the next look ends in 412.
+    /// Applies the change to the current version, and tries again if another change came first. With
+    /// `If-Match`, the next attempt then ends in 412.
     pub(super) async fn change(
         &self,
         cx: &App,
         actor: &UserId,
         change: Change,
     ) -> Result<Reply, Problem> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let task = self.find(cx, actor).await?;
             let Some(changed) = task.change(change.clone(), actor, cx.clock.now())? else {
                 return Ok(rendered(&task));
             };
             let (task, event) = self.traced(changed);
-            if self.settle(cx, cx.store.update(&task, &event).await?)? {
+            if self.committed(cx, cx.store.update(&task, &event).await?)? {
                 return Ok(rendered(&task));
             }
         }
         Err(contended())
     }
 
-    /// Whether the change is durable; false when another one came first.
-    pub(super) fn settle(&self, cx: &App, written: Written) -> Result<bool, Problem> {
-        match written {
-            Written::Done(pending) => {
+    /// Whether the change is durable; if so, hints its events. False if another change came first.
+    pub(super) fn committed(&self, cx: &App, outcome: WriteOutcome) -> Result<bool, Problem> {
+        match outcome {
+            WriteOutcome::Done(pending) => {
                 cx.relay.hint(pending);
                 Ok(true)
             }
-            Written::Stale => Ok(false),
-            Written::Full => Err(Problem::unavailable(
+            WriteOutcome::Stale => Ok(false),
+            WriteOutcome::Full => Err(Problem::unavailable(
                 "Too many changes of this task wait to be announced. Try again later.",
                 std::time::Duration::from_secs(5),
             )),
@@ -146,7 +153,7 @@ impl Target {
     }
 }
 
-/// The task, where it exists as far as this user can tell.
+/// The task, if it exists and this user may see it.
 pub(super) async fn visible(cx: &App, id: &str, user: &UserId) -> Result<Task, Problem> {
     let missing = || Problem::not_found("task");
     let id = TaskId::parse(id).ok_or_else(missing)?;

@@ -1,4 +1,7 @@
-//! A task with its files: `multipart/form-data` (RFC 7578), taken in as it arrives.
+//! Creates a task with its files from `multipart/form-data` (RFC 7578).
+//!
+//! The form is stored as it arrives: it must never be held in memory whole. [`super::routes`] routes
+//! uploads here; a body that is JSON goes on to [`create`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,15 +23,16 @@ use web::{Object, Reply, Request, json};
 use super::input;
 use super::tasks::{create, created};
 use crate::app::App;
-use crate::attachments::{MAX_FILES, NotTaken, Upload};
+use crate::attachments::{MAX_FILES, Upload, WriteFileError};
 use crate::domain::{NewTask, Task};
 
 const MAX_NAME_CHARS: usize = 255;
 const MAX_TYPE_CHARS: usize = 127;
-/// Bytes that may say nothing: heads of parts, and what stands around them.
-const MAX_QUIET_BYTES: usize = 64 << 10;
+/// The most bytes in a row that are no content of a part: heads of parts, and whatever stands around
+/// the parts.
+const MAX_OVERHEAD_BYTES: usize = 64 << 10;
 
-/// A task as JSON, or as a form with files.
+/// Creates a task from JSON, or from a form with files.
 pub(super) async fn upload(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     if request.media_type() != "multipart/form-data" {
         return create(cx, request).await;
@@ -36,20 +40,21 @@ pub(super) async fn upload(cx: Arc<App>, request: Request<Caller>) -> Result<Rep
     let content_type = request.header(&header::CONTENT_TYPE).unwrap_or("");
     let boundary = multer::parse_boundary(content_type)
         .map_err(|_| malformed("`Content-Type` names no boundary."))?;
-    let turn = cx.attachments.turn().ok_or_else(|| {
+    let permit = cx.attachments.upload_permit().ok_or_else(|| {
         Problem::unavailable(
             "Too many uploads are under way. Try again later.",
             Duration::from_secs(5),
         )
     })?;
-    // A task of its own: when the client goes away its body breaks off, and what was begun is ended in order.
+    // Spawned, so that it outlives a client that goes away: the body then ends early, and the upload
+    // cleans up after itself.
     let received = tokio::spawn(async move {
         let received = receive(&cx, request, boundary).await;
-        drop(turn);
+        drop(permit);
         received
     });
     received.await.unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, "an upload ended early");
+        tracing::error!(error = %panic, "an upload failed unexpectedly");
         Err(Problem::internal())
     })
 }
@@ -58,12 +63,12 @@ async fn receive(cx: &App, request: Request<Caller>, boundary: String) -> Result
     let trace = request.traceparent().map(str::to_owned);
     let key = request.idempotency_key()?;
     let (caller, chunks) = request.into_chunks();
-    let mut upload = cx.attachments.receive(contract::id::TaskId::new());
-    let quiet = Arc::new(AtomicUsize::new(0));
-    let parts = Paced::new(chunks, quiet.clone());
+    let mut upload = cx.attachments.begin_upload(contract::id::TaskId::new());
+    let overhead = Arc::new(AtomicUsize::new(0));
+    let body = PacedBody::new(chunks, overhead.clone());
     let mut form = Form {
-        quiet,
-        parts: Multipart::new(parts, boundary),
+        overhead,
+        parts: Multipart::new(body, boundary),
         upload: &mut upload,
         task: None,
         content: Hasher::default(),
@@ -72,46 +77,47 @@ async fn receive(cx: &App, request: Request<Caller>, boundary: String) -> Result
     let (new, body) = form.finish()?;
     let attachments = upload.ready().await?;
     let (id, now) = (upload.task.clone(), cx.clock.now());
-    let (task, event) = Task::create_with(id, attachments, caller.user_id, new, now);
+    let (task, event) = Task::create_with_attachments(id, attachments, caller.user_id, new, now);
     let event = event.traced(trace.as_deref());
     let key = key.map(|key| Idempotency { key, body });
     match cx.store.insert(&task, &event, key.as_ref()).await {
         Ok(Once::New(pending)) => {
             cx.relay.hint(pending);
-            upload.keep().await;
+            upload.commit().await;
             Ok(created(&task))
         }
         Ok(Once::Before(first)) => Ok(created(&first).replayed()),
         Ok(Once::Mismatch) => Err(web::idempotency::mismatch()),
         Ok(Once::InFlight) => Err(web::idempotency::in_flight()),
         Err(error) => {
-            upload.leave();
+            upload.leave_in_doubt();
             Err(error.into())
         }
     }
 }
 
-/// A form on its way.
+/// A form that is being received.
 struct Form<'a> {
     parts: Multipart<'static>,
-    quiet: Arc<AtomicUsize>,
+    /// Bytes since the last content of a part.
+    overhead: Arc<AtomicUsize>,
     upload: &'a mut Upload,
     task: Option<NewTask>,
-    /// Of everything that makes the request what it is.
+    /// The digest of everything that tells this request from another one, for its idempotency key.
     content: Hasher,
 }
 
 impl Form<'_> {
     async fn read(&mut self) -> Result<(), Problem> {
-        while let Some(part) = self.parts.next_field().await.map_err(refused)? {
-            self.quiet.store(0, Ordering::Relaxed);
+        while let Some(part) = self.parts.next_field().await.map_err(unreadable)? {
+            self.overhead.store(0, Ordering::Relaxed);
             match (part.name(), part.file_name()) {
                 (Some("task"), _) => self.read_task(part).await?,
                 (_, Some(_)) => self.read_file(part).await?,
                 (name, None) => {
                     let name = name.unwrap_or("").chars().take(100).collect::<String>();
                     let detail = "is no file, and no part that is known; the task's members belong into the part `task`";
-                    return Err(wrong(&name, detail));
+                    return Err(invalid_part(&name, detail));
                 }
             }
         }
@@ -120,10 +126,10 @@ impl Form<'_> {
 
     async fn read_task(&mut self, mut part: Field<'_>) -> Result<(), Problem> {
         if self.task.is_some() {
-            return Err(wrong("task", "must be there once"));
+            return Err(invalid_part("task", "must be there once"));
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = next_chunk(&mut part, &self.quiet).await? {
+        while let Some(chunk) = next_chunk(&mut part, &self.overhead).await? {
             if body.len() + chunk.len() > MAX_JSON_BYTES {
                 let detail = format!("The part `task` is larger than {MAX_JSON_BYTES} bytes.");
                 return Err(Problem::new(Kind::PayloadTooLarge, detail));
@@ -131,7 +137,7 @@ impl Form<'_> {
             body.extend_from_slice(&chunk);
         }
         let value = json::parse(&body)?;
-        self.tell("task", &Digest::of_json(&value));
+        self.add_to_content("task", &Digest::of_json(&value));
         self.task = Some(input::new_task(Object::new(value)?)?);
         Ok(())
     }
@@ -144,35 +150,35 @@ impl Form<'_> {
         let name = file_name(part.file_name().unwrap_or(""));
         let content_type = content_type(part.content_type().map(|kind| kind.essence_str()));
         let max = self.upload.max_file_bytes();
-        let quiet = self.quiet.clone();
+        let overhead = self.overhead.clone();
         let mut file = self
             .upload
-            .begin(name.clone(), content_type.clone())
+            .begin_file(name.clone(), content_type.clone())
             .await?;
-        while let Some(chunk) = next_chunk(&mut part, &quiet).await? {
+        while let Some(chunk) = next_chunk(&mut part, &overhead).await? {
             file.write(chunk).await.map_err(|why| match why {
-                NotTaken::Store(error) => error.into(),
-                NotTaken::TooLarge => {
+                WriteFileError::Store(error) => error.into(),
+                WriteFileError::TooLarge => {
                     let detail = format!("The file `{name}` is larger than {max} bytes.");
                     Problem::new(Kind::PayloadTooLarge, detail)
                 }
             })?;
         }
         let digest = file.finish().await?;
-        self.tell(&name, &digest);
-        self.tell(&content_type, &digest);
+        self.add_to_content(&name, &digest);
+        self.add_to_content(&content_type, &digest);
         Ok(())
     }
 
-    /// Adds to what an `Idempotency-Key` stands for. No name holds a line break.
-    fn tell(&mut self, name: &str, digest: &Digest) {
+    /// Adds a named digest to the content. The lines are unambiguous: no name holds a line break.
+    fn add_to_content(&mut self, name: &str, digest: &Digest) {
         let line = format!("{name}\n{}\n", digest.to_hex());
         self.content.update(line.as_bytes());
     }
 
     fn finish(self) -> Result<(NewTask, Digest), Problem> {
         let task = self.task.ok_or_else(|| {
-            wrong(
+            invalid_part(
                 "task",
                 "is missing; send the task as JSON in a part of this name",
             )
@@ -181,9 +187,12 @@ impl Form<'_> {
     }
 }
 
-async fn next_chunk(part: &mut Field<'_>, quiet: &AtomicUsize) -> Result<Option<Bytes>, Problem> {
-    let chunk = part.chunk().await.map_err(refused)?;
-    quiet.store(0, Ordering::Relaxed);
+async fn next_chunk(
+    part: &mut Field<'_>,
+    overhead: &AtomicUsize,
+) -> Result<Option<Bytes>, Problem> {
+    let chunk = part.chunk().await.map_err(unreadable)?;
+    overhead.store(0, Ordering::Relaxed);
     Ok(chunk)
 }
 
@@ -191,14 +200,14 @@ fn malformed(detail: impl Into<String>) -> Problem {
     Problem::new(Kind::MalformedRequest, detail)
 }
 
-fn wrong(part: &str, detail: &str) -> Problem {
+fn invalid_part(part: &str, detail: &str) -> Problem {
     Problem::validation(vec![FieldError {
         pointer: format!("/{part}"),
         detail: detail.to_owned(),
     }])
 }
 
-fn refused(error: multer::Error) -> Problem {
+fn unreadable(error: multer::Error) -> Problem {
     match error {
         multer::Error::StreamReadFailed(why) => match why.downcast::<Refused>() {
             Ok(refused) => refused.0,
@@ -208,9 +217,9 @@ fn refused(error: multer::Error) -> Problem {
     }
 }
 
-/// Without folders, which some clients send, and without what is no text.
-fn file_name(told: &str) -> String {
-    let last = told.rsplit(['/', '\\']).next().unwrap_or("");
+/// The file name without folders, which some clients send, and without control characters.
+fn file_name(declared: &str) -> String {
+    let last = declared.rsplit(['/', '\\']).next().unwrap_or("");
     let visible = last.chars().filter(|c| !c.is_control());
     let name: String = visible.take(MAX_NAME_CHARS).collect();
     match name.trim() {
@@ -219,42 +228,43 @@ fn file_name(told: &str) -> String {
     }
 }
 
-fn content_type(told: Option<&str>) -> String {
-    match told {
-        Some(told) if told.len() <= MAX_TYPE_CHARS => told.to_ascii_lowercase(),
+fn content_type(declared: Option<&str>) -> String {
+    match declared {
+        Some(kind) if kind.len() <= MAX_TYPE_CHARS => kind.to_ascii_lowercase(),
         _ => "application/octet-stream".to_owned(),
     }
 }
 
-/// A refusal on its way through multer.
+/// A problem with the body, on its way through multer.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.detail())]
 struct Refused(Problem);
 
-/// Gives one chunk for each look: multer takes all that is there into memory, and would take a whole
-/// file while we still write its beginning. It also counts what comes without a part in it, which
-/// multer would keep for ever.
-struct Paced<S> {
+/// Yields one chunk, then reports `Pending` once. Without that pause, multer reads everything that is
+/// there into memory: a whole file, while we still write its beginning. It also bounds the bytes that
+/// are no content of a part, which multer would buffer without end.
+struct PacedBody<S> {
     chunks: Pin<Box<S>>,
-    given: bool,
-    quiet: Arc<AtomicUsize>,
+    /// Whether the last poll yielded a chunk.
+    yielded: bool,
+    overhead: Arc<AtomicUsize>,
 }
 
-impl<S> Paced<S> {
-    fn new(chunks: S, quiet: Arc<AtomicUsize>) -> Self {
+impl<S> PacedBody<S> {
+    fn new(chunks: S, overhead: Arc<AtomicUsize>) -> Self {
         Self {
             chunks: Box::pin(chunks),
-            given: false,
-            quiet,
+            yielded: false,
+            overhead,
         }
     }
 }
 
-impl<S: Stream<Item = Result<Bytes, Problem>>> Stream for Paced<S> {
+impl<S: Stream<Item = Result<Bytes, Problem>>> Stream for PacedBody<S> {
     type Item = Result<Bytes, Refused>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.given) {
+        if std::mem::take(&mut self.yielded) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -264,11 +274,11 @@ impl<S: Stream<Item = Result<Bytes, Problem>>> Stream for Paced<S> {
         let Some(chunk) = chunk else {
             return Poll::Ready(None);
         };
-        self.given = true;
+        self.yielded = true;
         Poll::Ready(Some(chunk.map_err(Refused).and_then(|chunk| {
-            // One chunk may well be larger, and all of it a file's.
-            let before = self.quiet.fetch_add(chunk.len(), Ordering::Relaxed);
-            match before > MAX_QUIET_BYTES {
+            // A single chunk may be larger than the bound: all of it may be content.
+            let before = self.overhead.fetch_add(chunk.len(), Ordering::Relaxed);
+            match before > MAX_OVERHEAD_BYTES {
                 true => Err(Refused(malformed("The head of a part is too large."))),
                 false => Ok(chunk),
             }
@@ -282,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_files_name_has_no_folders_and_is_never_empty() {
-        for (told, name) in [
+        for (declared, name) in [
             ("a.txt", "a.txt"),
             ("../../etc/passwd", "passwd"),
             ("C:\\temp\\x.doc", "x.doc"),
@@ -291,7 +301,7 @@ mod tests {
             ("dir/", "file"),
             ("", "file"),
         ] {
-            assert_eq!(file_name(told), name, "{told:?}");
+            assert_eq!(file_name(declared), name, "{declared:?}");
         }
         assert_eq!(file_name(&"ü".repeat(300)).chars().count(), MAX_NAME_CHARS);
     }

@@ -1,11 +1,15 @@
-//! Which tasks a list shows, in which order, and where a page of it begins.
+//! Which tasks a list shows, in which order, and where one of its pages begins.
+//!
+//! Only the vocabulary of lists, and no I/O: `http` builds a [`Filter`], a [`Sort`] and a [`Cursor`]
+//! from the query, and the store adapters turn them into queries.
 
 use contract::id::{TaskId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Priority, Status, Task, words};
+use crate::domain::{Priority, Status, Task, string_enum};
 
+/// How a user is related to a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Owner,
@@ -15,17 +19,17 @@ pub enum Role {
 /// Which tasks a list shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// Owner or assignee, where `role` does not say which.
+    /// The owner or the assignee, unless `role` says which of the two.
     pub user: UserId,
     pub role: Option<Role>,
     pub status: Option<Status>,
     pub priority: Option<Priority>,
     pub tag: Option<String>,
-    /// Due at this time or later.
+    /// Only tasks that are due at this time or later.
     pub due_after: Option<Timestamp>,
-    /// Due earlier than this.
+    /// Only tasks that are due before this time.
     pub due_before: Option<Timestamp>,
-    /// Each of them occurs in the title or the description, in upper or lower case.
+    /// Each word must occur in the title or the description, in any case.
     pub words: Vec<String>,
 }
 
@@ -45,52 +49,53 @@ impl Filter {
     }
 }
 
-words! {
-    /// By what a list is ordered; `-` is downwards. Equal ones are ordered by id, the same way. What
-    /// is never due comes last either way.
+string_enum! {
+    /// The order of a list; `-` means descending. Tasks that are equal in it are ordered by id, in the
+    /// same direction. Tasks without a due time come last in both directions.
     Sort {
-        CreatedUp = "created_at",
-        CreatedDown = "-created_at",
-        DueUp = "due_at",
-        DueDown = "-due_at",
-        PriorityUp = "priority",
-        PriorityDown = "-priority",
+        CreatedAsc = "created_at",
+        CreatedDesc = "-created_at",
+        DueAsc = "due_at",
+        DueDesc = "-due_at",
+        PriorityAsc = "priority",
+        PriorityDesc = "-priority",
     }
 }
 
 impl Sort {
-    pub fn is_down(self) -> bool {
+    pub fn is_descending(self) -> bool {
         self.as_str().starts_with('-')
     }
 
-    /// The list, cut where the way of ordering changes.
-    pub fn runs(self) -> Vec<Run> {
-        let priorities = || Priority::ALL.iter().copied().map(Run::Priority);
+    /// The parts of the list in their order. Each part is contiguous in one index.
+    pub fn segments(self) -> Vec<Segment> {
+        let priorities = || Priority::ALL.iter().copied().map(Segment::Priority);
         match self {
-            Self::CreatedUp | Self::CreatedDown => vec![Run::Time("created_at")],
-            Self::DueUp | Self::DueDown => vec![Run::Time("due_at"), Run::NeverDue],
-            Self::PriorityUp => priorities().collect(),
-            Self::PriorityDown => priorities().rev().collect(),
+            Self::CreatedAsc | Self::CreatedDesc => vec![Segment::Time("created_at")],
+            Self::DueAsc | Self::DueDesc => vec![Segment::Time("due_at"), Segment::NeverDue],
+            Self::PriorityAsc => priorities().collect(),
+            Self::PriorityDesc => priorities().rev().collect(),
         }
     }
 }
 
-/// A stretch of a list that one index has in order.
-pub enum Run {
-    /// Ordered by this time, where there is one, and by id.
+/// A part of a list that one index holds in order.
+pub enum Segment {
+    /// Tasks that have this time, ordered by it and then by id.
     Time(&'static str),
-    /// All the same, ordered by id.
+    /// Tasks without a due time, ordered by id.
     NeverDue,
+    /// Tasks of this priority, ordered by id.
     Priority(Priority),
 }
 
-impl Run {
-    /// Whether the place is in this stretch.
-    pub fn holds(&self, key: &Key) -> bool {
+impl Segment {
+    /// Whether the cursor points into this segment.
+    pub fn holds(&self, cursor: &Cursor) -> bool {
         match self {
-            Self::Time(_) => key.value.is_some(),
-            Self::NeverDue => key.value.is_none(),
-            Self::Priority(priority) => key.value == Some(*priority as i64),
+            Self::Time(_) => cursor.value.is_some(),
+            Self::NeverDue => cursor.value.is_none(),
+            Self::Priority(priority) => cursor.value == Some(*priority as i64),
         }
     }
 }
@@ -98,26 +103,27 @@ impl Run {
 /// Newest first.
 impl Default for Sort {
     fn default() -> Self {
-        Self::CreatedDown
+        Self::CreatedDesc
     }
 }
 
-/// The place of a task in a list.
+/// The position of a task in a list. Clients hold it in encoded form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
-    /// Another order has other places.
+pub struct Cursor {
+    /// A position is valid in this order only.
     pub sort: Sort,
-    /// What the order goes by: a time in milliseconds, or the rank of a priority. `None`: never due.
+    /// The value that the list is ordered by: a time in milliseconds since 1970, or the rank of a
+    /// priority. `None` for a task without a due time.
     pub value: Option<i64>,
     pub id: TaskId,
 }
 
-impl Key {
+impl Cursor {
     pub fn of(task: &Task, sort: Sort) -> Self {
         let value = match sort {
-            Sort::CreatedUp | Sort::CreatedDown => Some(task.created_at.as_millisecond()),
-            Sort::DueUp | Sort::DueDown => task.due_at.map(Timestamp::as_millisecond),
-            Sort::PriorityUp | Sort::PriorityDown => Some(task.priority as i64),
+            Sort::CreatedAsc | Sort::CreatedDesc => Some(task.created_at.as_millisecond()),
+            Sort::DueAsc | Sort::DueDesc => task.due_at.map(Timestamp::as_millisecond),
+            Sort::PriorityAsc | Sort::PriorityDesc => Some(task.priority as i64),
         };
         Self {
             sort,

@@ -1,4 +1,4 @@
-//! Erasures: noted once, worked off in turn, over when somebody says so.
+//! Erasures: each is stored once, runs when it is due, and ends when a worker ends it.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ pub(crate) async fn an_erasure_is_noted_once_and_left_alone_until_it_is_settled(
     store: impl TaskStore,
 ) {
     let (ann, bob) = (erasure("ann", 1), erasure("bob", 2));
-    let noted = store.note(&[ann.clone(), bob.clone(), ann.clone()]).await;
+    let outcomes = store.note(&[ann.clone(), bob.clone(), ann.clone()]).await;
     let wanted = [Outcome::Applied, Outcome::Applied, Outcome::Duplicate];
-    assert_eq!(noted.unwrap(), wanted);
-    store.settle(&ann, Some(at(5))).await.unwrap();
+    assert_eq!(outcomes.unwrap(), wanted);
+    store.reschedule(&ann, Some(at(5))).await.unwrap();
     let again = store.note(&[erasure("ann", 3)]).await.unwrap();
     assert_eq!(again, [Outcome::Duplicate]);
     let due_at = at(5);
-    store.settle(&bob, None).await.unwrap();
+    store.reschedule(&bob, None).await.unwrap();
     let found = store.due(at(9)).await.unwrap();
     assert_eq!(found, Some(Erasure { due_at, ..ann }));
 
-    // What is over may be noted again: a second delivery, long after.
+    // An erasure that is over may be stored again, when its event is delivered again much later.
     assert_eq!(store.note(&[bob]).await.unwrap(), [Outcome::Applied]);
 }
 
@@ -50,9 +50,9 @@ pub(crate) async fn the_erasure_that_has_been_due_for_longest_comes_first(store:
     store.note(&[ann.clone(), bob.clone()]).await.unwrap();
     assert_eq!(store.due(at(0)).await.unwrap(), None);
     assert_eq!(store.due(at(1)).await.unwrap(), Some(bob.clone()));
-    store.settle(&bob, Some(at(3))).await.unwrap();
+    store.reschedule(&bob, Some(at(3))).await.unwrap();
     assert_eq!(store.due(at(9)).await.unwrap(), Some(ann.clone()));
-    store.settle(&ann, None).await.unwrap();
+    store.reschedule(&ann, None).await.unwrap();
     let last = store.due(at(9)).await.unwrap().unwrap();
     assert_eq!((last.user_id, last.since), (bob.user_id, bob.since));
 }
@@ -60,9 +60,9 @@ pub(crate) async fn the_erasure_that_has_been_due_for_longest_comes_first(store:
 pub(crate) async fn an_erasure_that_another_worker_settled_is_left_alone(store: impl TaskStore) {
     let ann = erasure("ann", 0);
     store.note(std::slice::from_ref(&ann)).await.unwrap();
-    store.settle(&ann, Some(at(5))).await.unwrap();
+    store.reschedule(&ann, Some(at(5))).await.unwrap();
     for late in [None, Some(at(7))] {
-        store.settle(&ann, late).await.unwrap();
+        store.reschedule(&ann, late).await.unwrap();
         assert_eq!(store.due(at(9)).await.unwrap().unwrap().due_at, at(5));
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: what a request made is made once, and its answer is kept as long as its key.
+//! Idempotency keys: a request happens once, and its answer lasts as long as its key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,8 @@ fn key(name: &str, body: &str) -> Idempotency {
     }
 }
 
-/// A task of the owner, made at `ms`.
-fn made(owner: &str, title: &str, ms: i64) -> (Task, Envelope) {
+/// A new task of the owner, with its event.
+fn created(owner: &str, title: &str, ms: i64) -> (Task, Envelope) {
     Task::create(user(owner), new(title), at(ms))
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn a_key_gives_its_first_task_whatever_has_become_of_it(store: 
     let key = key("k", "b");
     let pending = vec![Pending { version: 1, event }];
     assert_eq!(insert(&store, &first, &key).await, Once::New(pending));
-    let again = async |title: &str| insert(&store, &made("owner", title, 5), &key).await;
+    let again = async |title: &str| insert(&store, &created("owner", title, 5), &key).await;
     assert_eq!(again("unpublished").await, Once::Before(task.clone()));
 
     let (second, event) = retitled(&task, "other", 1);
@@ -75,20 +75,20 @@ pub(crate) async fn a_key_gives_its_first_task_whatever_has_become_of_it(store: 
 
 pub(crate) async fn a_key_that_was_used_for_another_body_writes_nothing(store: impl TaskStore) {
     assert!(is_new(
-        &insert(&store, &made("owner", "x", 0), &key("k", "b")).await
+        &insert(&store, &created("owner", "x", 0), &key("k", "b")).await
     ));
-    let other = insert(&store, &made("owner", "y", 1), &key("k", "other")).await;
+    let other = insert(&store, &created("owner", "y", 1), &key("k", "other")).await;
     assert_eq!(other, Once::Mismatch);
     assert_eq!(all_pending(&store).await.len(), 1);
     assert!(is_new(
-        &insert(&store, &made("owner", "y", 1), &key("l", "other")).await
+        &insert(&store, &created("owner", "y", 1), &key("l", "other")).await
     ));
 }
 
 pub(crate) async fn a_key_belongs_to_its_owner(store: impl TaskStore) {
     for owner in ["owner", "assignee", "other"] {
         assert!(is_new(
-            &insert(&store, &made(owner, "x", 0), &key("k", "b")).await
+            &insert(&store, &created(owner, "x", 0), &key("k", "b")).await
         ));
     }
 }
@@ -98,7 +98,7 @@ pub(crate) async fn of_parallel_inserts_with_one_key_one_is_kept(store: impl Tas
 }
 
 pub(crate) async fn of_parallel_inserts_over_an_expired_key_one_is_kept(store: impl TaskStore) {
-    insert(&store, &made("owner", "old", -DAY), &key("k", "b")).await;
+    insert(&store, &created("owner", "old", -DAY), &key("k", "b")).await;
     one_is_kept_of_parallel_inserts_at(0, store).await;
 }
 
@@ -109,7 +109,7 @@ async fn one_is_kept_of_parallel_inserts_at(ms: i64, store: impl TaskStore) {
     let writers = (0..WRITERS).map(|n| {
         let store = store.clone();
         tokio::spawn(async move {
-            let (task, event) = made("owner", &n.to_string(), ms);
+            let (task, event) = created("owner", &n.to_string(), ms);
             match insert(store.as_ref(), &(task.clone(), event), &key("k", "b")).await {
                 Once::New(_) => (true, task),
                 Once::Before(first) => (false, first),
@@ -128,29 +128,29 @@ async fn one_is_kept_of_parallel_inserts_at(ms: i64, store: impl TaskStore) {
 
 pub(crate) async fn a_key_is_free_again_after_its_lifetime(store: impl TaskStore) {
     let key = key("k", "b");
-    let first = made("owner", "first", 0);
+    let first = created("owner", "first", 0);
     insert(&store, &first, &key).await;
-    let late = insert(&store, &made("owner", "late", DAY - 1), &key).await;
+    let late = insert(&store, &created("owner", "late", DAY - 1), &key).await;
     assert_eq!(late, Once::Before(first.0.clone()));
 
-    let second = made("owner", "second", DAY);
+    let second = created("owner", "second", DAY);
     assert!(is_new(&insert(&store, &second, &key).await));
-    let again = insert(&store, &made("owner", "again", DAY + 1), &key).await;
+    let again = insert(&store, &created("owner", "again", DAY + 1), &key).await;
     assert_eq!(again, Once::Before(second.0));
     assert_eq!(store.get(&first.0.id).await.unwrap(), Some(first.0));
 }
 
 pub(crate) async fn only_old_keys_are_forgotten(store: impl TaskStore) {
-    let (old, young) = (made("owner", "old", 0), made("owner", "young", 10));
+    let (old, young) = (created("owner", "old", 0), created("owner", "young", 10));
     insert(&store, &old, &key("old", "b")).await;
     insert(&store, &young, &key("young", "b")).await;
     assert_eq!(store.forget_keys(at(0)).await.unwrap(), 0);
     assert_eq!(store.forget_keys(at(10)).await.unwrap(), 1);
     assert_eq!(store.forget_keys(at(10)).await.unwrap(), 0);
     assert!(is_new(
-        &insert(&store, &made("owner", "x", 11), &key("old", "b")).await
+        &insert(&store, &created("owner", "x", 11), &key("old", "b")).await
     ));
-    let kept = insert(&store, &made("owner", "x", 11), &key("young", "b")).await;
+    let kept = insert(&store, &created("owner", "x", 11), &key("young", "b")).await;
     assert_eq!(kept, Once::Before(young.0));
     assert_eq!(store.get(&old.0.id).await.unwrap(), Some(old.0));
     assert_eq!(LIFETIME, Duration::from_millis(DAY as u64));

@@ -1,4 +1,4 @@
-//! Lists: what they show, and that their pages fit together.
+//! Lists: which tasks they show, and that their pages fit together.
 
 use std::cmp::Reverse;
 
@@ -106,7 +106,7 @@ pub(crate) async fn a_list_finds_what_is_due_in_a_time(store: impl TaskStore) {
             ..Filter::of(user("owner"))
         };
         let mut by_creation = titles(&store, filter.clone()).await;
-        let page = store.list(&filter, Sort::DueUp, &first_page(100)).await;
+        let page = store.list(&filter, Sort::DueAsc, &first_page(100)).await;
         let by_time: Vec<_> = page.unwrap().items.into_iter().map(|t| t.title).collect();
         by_creation.reverse();
         assert_eq!(by_creation, by_time);
@@ -163,7 +163,8 @@ pub(crate) async fn a_list_finds_words_as_they_are_in_upper_or_lower_case(store:
     assert_eq!(found(&[]).await.len(), 2);
 }
 
-/// Three moments, three times or none, four priorities, in no order.
+/// Stores tasks in no particular order, with three times of creation, three due times or none, and four
+/// priorities.
 async fn assorted(store: &impl TaskStore) -> Vec<Task> {
     let mut tasks = Vec::new();
     for n in 0..24_i64 {
@@ -177,22 +178,22 @@ async fn assorted(store: &impl TaskStore) -> Vec<Task> {
     tasks
 }
 
-/// The order by its definition.
+/// Sorts by the definition of the order.
 fn sorted(mut tasks: Vec<Task>, sort: Sort) -> Vec<Task> {
     tasks.sort_by_key(|task| task.id.clone());
-    let down = sort.as_str().starts_with('-');
-    if down {
+    let descending = sort.as_str().starts_with('-');
+    if descending {
         tasks.reverse();
     }
     match sort {
-        Sort::CreatedUp => tasks.sort_by_key(|task| task.created_at),
-        Sort::CreatedDown => tasks.sort_by_key(|task| Reverse(task.created_at)),
-        Sort::DueUp => tasks.sort_by_key(|task| (task.due_at.is_none(), task.due_at)),
-        Sort::DueDown => {
+        Sort::CreatedAsc => tasks.sort_by_key(|task| task.created_at),
+        Sort::CreatedDesc => tasks.sort_by_key(|task| Reverse(task.created_at)),
+        Sort::DueAsc => tasks.sort_by_key(|task| (task.due_at.is_none(), task.due_at)),
+        Sort::DueDesc => {
             tasks.sort_by_key(|task| (task.due_at.is_none(), Reverse(task.due_at)));
         }
-        Sort::PriorityUp => tasks.sort_by_key(|task| task.priority as u8),
-        Sort::PriorityDown => tasks.sort_by_key(|task| Reverse(task.priority as u8)),
+        Sort::PriorityAsc => tasks.sort_by_key(|task| task.priority as u8),
+        Sort::PriorityDesc => tasks.sort_by_key(|task| Reverse(task.priority as u8)),
     }
     tasks
 }
@@ -222,9 +223,9 @@ pub(crate) async fn every_order_is_kept_through_pages_of_any_size(store: impl Ta
         ..filter
     };
     let found = store
-        .list(&urgent, Sort::PriorityUp, &first_page(100))
+        .list(&urgent, Sort::PriorityAsc, &first_page(100))
         .await;
-    let mut wanted = sorted(tasks, Sort::PriorityUp);
+    let mut wanted = sorted(tasks, Sort::PriorityAsc);
     wanted.retain(|task| task.priority == Priority::Urgent);
     assert_eq!(found.unwrap().items, wanted);
 }
