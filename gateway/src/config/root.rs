@@ -38,7 +38,7 @@ const REDIS_SCHEMES: [&str; 7] = [
 pub(super) fn config(keys: &mut Section<'_, '_>) -> Option<Config> {
     let listen = keys.required("listen", |v| v.section(listen));
     let trusted_proxies = keys.optional("trusted_proxies", |v| v.list(|v| v.parse(address_block)));
-    let signing_keys = keys.secret("signing_keys", |text| SigningKeys::parse(text));
+    let signing_keys = keys.secret("signing_keys", SigningKeys::parse);
     let auth = keys.required("auth", |v| v.section(auth));
     let redis = keys.optional("redis", |v| v.section(redis));
     let policies = Policies::read(keys);

@@ -95,7 +95,7 @@ impl<W: Write> Lines<'_, W> {
     async fn tasks(&mut self, embedded: &Embedded) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let page = embedded.tasks.moved(after.take(), AT_ONCE).await?;
+            let page = embedded.tasks.with_history(after.take(), AT_ONCE).await?;
             let Some(last) = page.last() else {
                 return Ok(());
             };

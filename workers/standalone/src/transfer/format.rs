@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tasks::domain::Erasure;
 #[cfg(feature = "servers")]
 use tasks::store::files::FileRef;
-use tasks::store::transfer::Moved;
+use tasks::store::transfer::TaskWithHistory;
 use users::store::transfer::Account;
 
 /// The version of these lines.
@@ -25,7 +25,7 @@ pub(super) enum Line {
     User(Account),
     /// A chunk of a task's file, in order, before the task.
     File(Chunk),
-    Task(Moved),
+    Task(TaskWithHistory),
     Erasure(Erasure),
     Notification(Told),
     Counter(Count),

@@ -11,7 +11,7 @@ use mongo::MongoSettings;
 use notifications::store::NotificationStore;
 use notifications_mongo::MongoNotifications;
 use tasks::store::files::{FileRef, FileStore};
-use tasks::store::transfer::Moved;
+use tasks::store::transfer::TaskWithHistory;
 use tasks::store::{Erasures, TaskStore};
 use tasks_mongo::MongoTaskStore;
 use tasks_mongo::files::GridFsFiles;
@@ -123,9 +123,9 @@ impl Stores {
     }
 
     /// Makes sure of the files of tasks before these are there to list them.
-    async fn finish_files(&self, tasks: &[Moved]) -> anyhow::Result<Vec<FileRef>> {
+    async fn finish_files(&self, tasks: &[TaskWithHistory]) -> anyhow::Result<Vec<FileRef>> {
         let mut files = Vec::new();
-        for Moved { task, .. } in tasks {
+        for TaskWithHistory { task, .. } in tasks {
             let is_there = match task.attachments.is_empty() {
                 true => continue,
                 false => self.tasks.get(&task.id).await?.is_some(),
@@ -167,7 +167,7 @@ impl Stores {
             }
         }
         let files = self.finish_files(&tasks).await?;
-        self.tasks.take_over(&tasks).await?;
+        self.tasks.import(&tasks).await?;
         if !files.is_empty() {
             self.files.settle(&files, Timestamp::MAX).await?;
         }

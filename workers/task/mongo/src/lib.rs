@@ -32,7 +32,7 @@ use mongodb::{Collection, Database, IndexModel};
 use stores::{Idempotency, Once, Store, StoreError};
 use tasks::domain::Task;
 use tasks::store::permits::SearchPermits;
-use tasks::store::transfer::Moved;
+use tasks::store::transfer::TaskWithHistory;
 use tasks::store::{Cursor, Filter, Sort, TaskStore, WriteOutcome};
 use tokio::sync::OnceCell;
 
@@ -99,11 +99,11 @@ impl MongoTaskStore {
     }
 
     /// Imports tasks from another store, with their history. A task that exists already stays as it is.
-    pub async fn take_over(&self, moved: &[Moved]) -> Result<(), StoreError> {
+    pub async fn import(&self, moved: &[TaskWithHistory]) -> Result<(), StoreError> {
         const OPERATION: &str = "import tasks";
         self.require_indexes(OPERATION)?;
         let (mut published, mut documents) = (Vec::new(), Vec::new());
-        for Moved { task, events } in moved {
+        for TaskWithHistory { task, events } in moved {
             let version = |event: &Envelope| event.id.rsplit(':').next()?.parse().ok();
             for event in events {
                 let version = version(event)

@@ -23,7 +23,7 @@ use stores::idempotency::LIFETIME;
 use stores::{Idempotency, Once, Store, StoreError};
 use tasks::domain::{Erasure, Task};
 use tasks::store::permits::SearchPermits;
-use tasks::store::transfer::Moved;
+use tasks::store::transfer::TaskWithHistory;
 use tasks::store::{Cursor, Filter, Sort, TaskStore, WriteOutcome};
 
 const MIGRATIONS: [&str; 2] = [outbox::SCHEMA, include_str!("schema.sql")];
@@ -64,17 +64,17 @@ impl SqliteTaskStore {
 
     /// At most `limit` tasks with their history, in the order of their ids after `after`, for another
     /// store. Call it only when all of their events are published.
-    pub async fn moved(
+    pub async fn with_history(
         &self,
         after: Option<TaskId>,
         limit: usize,
-    ) -> Result<Vec<Moved>, StoreError> {
+    ) -> Result<Vec<TaskWithHistory>, StoreError> {
         self.database
             .read("export tasks", move |connection| {
                 let tasks = rows::all(connection, after.as_ref(), limit)?;
                 let with_history = |task: Task| {
                     let events = outbox::all(connection, task.id.as_str())?;
-                    Ok(Moved { task, events })
+                    Ok(TaskWithHistory { task, events })
                 };
                 tasks.into_iter().map(with_history).collect()
             })

@@ -7,7 +7,7 @@ use crate::domain::Task;
 
 /// A task with its history. All of its events were published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Moved {
+pub struct TaskWithHistory {
     pub task: Task,
     pub events: Vec<Envelope>,
 }
