@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Makes one identifier type; a user's id cannot be passed where a task's is meant.
+/// Defines one identifier type, so that a user's id cannot be passed where a task's id is meant.
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -19,7 +19,7 @@ macro_rules! id {
                 Self(uuid::Uuid::now_v7().to_string())
             }
 
-            /// Takes what came from outside: 1 to 128 visible ASCII characters, or `None`.
+            /// Accepts an identifier from outside if it is 1 to 128 visible ASCII characters.
             pub fn parse(text: &str) -> Option<Self> {
                 let visible = text.bytes().all(|b| b.is_ascii_graphic());
                 (visible && (1..=128).contains(&text.len())).then(|| Self(text.to_owned()))
@@ -39,7 +39,7 @@ macro_rules! id {
 }
 
 id!(
-    /// Who owns, acts and is notified.
+    /// A user: who owns tasks, acts, and is notified.
     UserId
 );
 id!(

@@ -29,10 +29,10 @@ pub const GATEWAY_SIGNATURE: HeaderName = HeaderName::from_static("x-gateway-sig
 /// Token claims mapped by configuration are headers with this prefix.
 pub const CLAIM_PREFIX: &str = "x-claim-";
 
-/// How far the signature's time may lie from the worker's, either way.
+/// How far the time of the signature may be from the worker's clock, in either direction.
 pub const WINDOW: Duration = Duration::from_secs(30);
 
-/// The headers under the signature, in the order in which they are signed.
+/// The headers that the signature covers, in the order in which they are signed.
 const SIGNED: [HeaderName; 9] = [
     USER_ID,
     SESSION_ID,
@@ -62,7 +62,7 @@ pub enum SignatureError {
     Malformed,
 }
 
-/// Who the gateway says is calling. Only [`SigningKeys::verify`] makes one.
+/// The user on whose behalf the gateway signed a request. Only [`SigningKeys::verify`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub user_id: UserId,
@@ -105,8 +105,8 @@ impl SigningKeys {
         Ok(Self(keys.collect()))
     }
 
-    /// Sets the signature over what `headers` now say. Call it last: nothing of the family may
-    /// change afterwards.
+    /// The signature over the identity headers as they are now. Call it last: none of them may change
+    /// afterwards.
     pub fn sign(&self, method: &str, target: &str, headers: &HeaderMap) -> HeaderValue {
         // Invariant: `new` never keeps an empty list.
         let (kid, key) = &self.0[0];
@@ -116,7 +116,7 @@ impl SigningKeys {
     }
 
     /// Checks the signature in constant time and reads the identity. `Ok(None)` is a signed request
-    /// of nobody in particular (a public path).
+    /// without a user (a public path).
     pub fn verify(
         &self,
         method: &str,
@@ -213,7 +213,7 @@ fn message(method: &str, target: &str, headers: &HeaderMap) -> Vec<u8> {
     message
 }
 
-/// The only value of a header, or that there is none.
+/// The value of a header that may occur at most once.
 fn one<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,

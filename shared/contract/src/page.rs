@@ -1,5 +1,5 @@
-//! Keyset pages: a cursor is the sort key of the last item, so a page costs the same at any depth
-//! and stays put while items are inserted.
+//! Keyset pages: a cursor is the sort key of the last item. So a page costs the same at any depth, and
+//! inserted items do not shift it.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 pub const DEFAULT_LIMIT: usize = 20;
 pub const MAX_LIMIT: usize = 100;
-/// No key of ours is longer.
+/// The longest cursor; no sort key of ours makes a longer one.
 const MAX_CURSOR_BYTES: usize = 1024;
 
 /// Which page is wanted: at most `limit` items behind the key `after`.

@@ -146,7 +146,7 @@ impl Problem {
         self.headers.iter().flat_map(|map| map.iter())
     }
 
-    /// The body. `instance` is the request's path, `request_id` what the log knows it by.
+    /// The body. `instance` is the request's path, `request_id` its id in the log.
     pub fn body(&self, instance: &str, request_id: &str) -> Bytes {
         #[derive(Serialize)]
         struct Body<'a> {

@@ -1,9 +1,9 @@
-//! How gateways learn which sessions have ended: what they ask user workers for, again and again, and
-//! what these answer.
+//! How gateways learn which sessions have ended: the question that they ask user workers again and again,
+//! and its answer.
 //!
-//! An end is durable before it is told. Ends become visible out of the order of their times, and the
-//! times are several workers': so whoever follows asks again for the last [`OVERLAP`] every time, and
-//! puts what is known already aside.
+//! An end is durable before it is reported. Ends do not become visible in the order of their times, and
+//! the times come from several workers' clocks. So every question asks again for the last [`OVERLAP`],
+//! and the follower ignores the ends that it knows.
 
 use std::time::Duration;
 
@@ -12,25 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::SessionId;
 
-/// Asked with a gateway's signature, of nobody in particular. `?since=MILLISECONDS&after=SESSION`: ends
-/// behind that time and, of that very time, behind that session. Without `since`: all that matter.
+/// Requested with a gateway's signature and without a user. `?since=MILLISECONDS&after=SESSION` asks for
+/// the ends after that time and, at that very time, after that session; without `since`, for all ends
+/// that still matter.
 pub const PATH: &str = "/internal/revocations";
 
 /// How late an end may become visible, and how far the clocks of two workers may be apart.
 pub const OVERLAP: Duration = Duration::from_secs(10);
 
-/// Ends in one answer.
+/// The most ends in one answer.
 pub const AT_ONCE: usize = 5_000;
 
 /// What a user worker answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
-    /// The worker's time, before it looked.
+    /// The worker's clock before it read its store.
     #[serde(with = "crate::time::millis")]
     pub now: Timestamp,
     /// How long an access token may outlive its session's end.
     pub tokens_live_ms: u64,
-    /// In the order of their times; [`AT_ONCE`] of them where there may be more.
+    /// In the order of their times; exactly [`AT_ONCE`] if there may be more.
     pub ended: Vec<Ended>,
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// Drops what is finer than a millisecond.
+/// Cuts a time to whole milliseconds.
 pub fn whole_millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }

@@ -35,12 +35,12 @@ impl MongoSettings {
     }
 }
 
-/// What the server knows our connections by.
+/// The name of our connections in the server's logs.
 pub const APP_NAME: &str = "sluice";
-/// No call waits longer, the search for a server included.
+/// The deadline of every call, server selection included.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Makes a client; it connects when first used, so a worker starts while the server is away.
+/// Makes a client that connects when it is first used, so a worker starts while the server is away.
 /// Writes are acknowledged by a majority and journaled (they survive any one failure); reads see
 /// what a majority has.
 pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Database> {
@@ -64,12 +64,12 @@ pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Database> {
     Ok(client.database(&settings.database))
 }
 
-/// Calls under way in this process. A call that waits for its turn in vain was never sent, so a
-/// write that is refused because of it will not happen later.
+/// The calls that may run at once in this process. A call that gets no permit in time was never sent, so
+/// a write that is refused for that reason will not happen later.
 static CALLS: Semaphore = Semaphore::const_new(64);
 
-/// Runs one call to its end within [`DEADLINE`]. A task of its own: driver futures must not be
-/// dropped half-way (RUST-937), and a client that goes away drops its handler.
+/// Runs one call to its end within [`DEADLINE`], in a spawned task: driver futures must not be dropped
+/// half-way (RUST-937), and a client that goes away drops its handler.
 pub async fn run<T, F>(operation: &'static str, call: F) -> Result<T, StoreError>
 where
     T: Send + 'static,
@@ -81,7 +81,7 @@ where
         Ok(Err(closed)) => return Err(StoreError::unavailable(operation, closed)),
         Err(late) => return Err(StoreError::unavailable(operation, late)),
     };
-    // The turn goes with the call: it is given back when the call ends, not when we stop waiting.
+    // The call holds the permit: it is returned when the call ends, not when we stop waiting.
     let call = tokio::spawn(async move {
         let result = call.await;
         drop(turn);
@@ -107,8 +107,8 @@ pub fn failed(operation: &'static str, error: mongodb::error::Error) -> StoreErr
 /// The server's code of a unique index that holds the key already.
 pub const DUPLICATE_KEY: i32 = 11_000;
 
-/// Whether asking again cannot help: what is stored cannot be read, or the server refuses this very
-/// write (duplicate key, failed validation, document or key too large).
+/// Whether a retry cannot help: the stored data cannot be read, or the server refuses this very write
+/// (duplicate key, failed validation, document or key too large).
 pub fn is_final(error: &mongodb::error::Error) -> bool {
     use mongodb::error::{ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
     const REFUSED: [i32; 4] = [DUPLICATE_KEY, 121, 10334, 17280];
@@ -128,7 +128,7 @@ pub fn is_final(error: &mongodb::error::Error) -> bool {
     }
 }
 
-/// Inserts documents that are not there yet; those that are stay as they are.
+/// Inserts the documents that do not exist yet, and leaves the others as they are.
 pub async fn insert_missing<T: serde::Serialize + Send + Sync>(
     collection: &mongodb::Collection<T>,
     documents: Vec<T>,
@@ -142,7 +142,7 @@ pub async fn insert_missing<T: serde::Serialize + Send + Sync>(
     }
 }
 
-/// Whether all that failed was there already.
+/// Whether every insert that failed did so because its document exists.
 fn only_duplicates(error: &mongodb::error::Error) -> bool {
     let mongodb::error::ErrorKind::InsertMany(failed) = &*error.kind else {
         return false;
@@ -184,12 +184,12 @@ pub fn from_bson(time: bson::DateTime) -> Timestamp {
     Timestamp::from_millisecond(time.timestamp_millis()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// The replica set that we make where none is given.
+/// The replica set that [`initiate_replica_set`] makes.
 pub const REPLICA_SET: &str = "rs0";
 
 /// Makes the `mongod` at `uri` the only member of [`REPLICA_SET`], reachable for clients as
-/// `member` (`HOST:PORT`), and waits until it takes writes. Changes nothing where that is so already.
-/// `progress` hears, in words, each new state that is waited for.
+/// `member` (`HOST:PORT`), and waits until it accepts writes. Changes nothing if it already does.
+/// `progress` is called with a sentence for each new state.
 pub async fn initiate_replica_set(
     uri: &Secret,
     member: &str,
@@ -199,7 +199,7 @@ pub async fn initiate_replica_set(
     let mut options = ClientOptions::parse(uri.expose())
         .await
         .context("the URI is not usable; it looks like mongodb://HOST:27017/")?;
-    // The set may not exist yet: speak to this one server, whatever it says it belongs to.
+    // The set may not exist yet, so speak to this one server, whatever set it names.
     options.hosts.truncate(1);
     options.direct_connection = Some(true);
     options.repl_set_name = None;
@@ -249,7 +249,7 @@ pub async fn initiate_replica_set(
     }
 }
 
-/// How far a server is on its way to being the primary.
+/// The stages of a server on its way to being the primary.
 enum Initiation {
     Unreachable(mongodb::error::Error),
     Initiated,
@@ -258,7 +258,7 @@ enum Initiation {
     Primary,
 }
 
-/// Looks once and does the next step. An error is what waiting does not mend.
+/// Looks once and takes the next step. An error is one that waiting cannot cure.
 async fn initiate_once(admin: &Database, member: &str) -> anyhow::Result<Initiation> {
     use mongodb::error::ErrorKind;
     let hello = match admin.run_command(doc! {"hello": 1}).await {
@@ -295,7 +295,7 @@ async fn initiate_once(admin: &Database, member: &str) -> anyhow::Result<Initiat
             ErrorKind::Command(refusal) if refusal.code == UNAUTHORIZED => {
                 Err(error).context("the URI's user may not initiate a replica set")
             }
-            // Somebody else initiates it at this moment, or its old address is no longer its own.
+            // Another process is initiating it right now, or its old address is no longer its own.
             ErrorKind::Command(refusal) => Ok(Initiation::Refused(refusal.message.clone())),
             _ => Ok(Initiation::Unreachable(error)),
         },

@@ -29,7 +29,7 @@ use super::{from_bson, insert_missing, run, to_bson};
 const MAX_LOOK_BYTES: usize = 4 << 20;
 /// Documents in one batch from the server: each may be large.
 const LOOK_BATCH: u32 = 64;
-/// Counting further would cost more than anybody learns from it.
+/// The backlog is counted up to here; a larger count would cost more than it tells.
 const MAX_COUNT: u64 = 10_000;
 
 /// The outbox of one collection. It has the methods of [`events::outbox::Outbox`]: a store that

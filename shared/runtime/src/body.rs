@@ -14,7 +14,7 @@ pub enum BodyError {
     Broken(#[source] crate::error::BoxError),
 }
 
-/// Reads a whole body of at most `max` bytes within `deadline`. The only place that collects one.
+/// Reads a whole body of at most `max` bytes within `deadline`. Nothing else collects a body.
 pub async fn read_body<B>(
     body: B,
     max: usize,

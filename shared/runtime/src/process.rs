@@ -17,7 +17,7 @@ use crate::env::{Strings, Vars};
 use crate::serve::Limits;
 use crate::telemetry;
 
-/// Of what `healthcheck` prints.
+/// The most bytes that `healthcheck` prints.
 const MAX_PAGE: usize = 1 << 20;
 
 /// The variables that every worker reads.
@@ -55,16 +55,16 @@ impl Settings {
     }
 }
 
-/// What a worker runs on.
+/// A process that listens.
 pub struct Started {
     pub listener: TcpListener,
     /// Cancelled by SIGTERM or SIGINT.
     pub shutdown: CancellationToken,
 }
 
-/// Chooses who does TLS: two providers may be linked, and the drivers refuse to.
+/// Chooses the TLS provider. Two may be linked, and the drivers do not choose between them.
 pub fn choose_tls() {
-    // An error says that somebody has chosen.
+    // An error means that one was chosen before.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
@@ -145,7 +145,7 @@ pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
     format!("http://{}/readyz", reachable(address))
 }
 
-/// Where this machine reaches a listener, also one on all addresses.
+/// An address at which this machine reaches a listener, also one that listens on all addresses.
 pub fn reachable(mut listener: SocketAddr) -> SocketAddr {
     if listener.ip().is_unspecified() {
         listener.set_ip(match listener {

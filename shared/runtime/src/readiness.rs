@@ -1,4 +1,4 @@
-//! Whether a process can do its work: what it depends on, asked anew for every `/readyz`.
+//! Whether a process can do its work. Its dependencies are asked again for every `/readyz`.
 
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
-//! Reads server-sent events (WHATWG HTML §9.2.6) out of a body's chunks, wherever these are cut.
+//! Parses server-sent events (WHATWG HTML §9.2.6) from the chunks of a body, wherever they are cut.
 //!
-//! It does no I/O and holds at most one event: whoever reads a stream pushes chunks and takes events.
+//! It does no I/O and holds at most one event: the caller pushes chunks and takes events.
 
 use std::mem::take;
 
 use bytes::{Buf, BytesMut};
 
-/// No event of ours is longer; a stream with a longer one is not ours.
+/// The longest event; no event of ours is longer.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// One event, with the fields that were sent with it.

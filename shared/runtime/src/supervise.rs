@@ -22,10 +22,10 @@ where
     let mut pause = FIRST_PAUSE;
     while !shutdown.is_cancelled() {
         let started = Instant::now();
-        // A task of its own: a panic becomes an error here instead of ending its caller.
+        // Spawned, so that a panic becomes an error here instead of ending the caller.
         match tokio::spawn(task()).await {
             Ok(Ok(())) if shutdown.is_cancelled() => return,
-            // Whoever is stopped in the middle may fail with it, and is not started again.
+            // A task that is stopped half-way may fail because of that; it is not started again.
             Ok(Err(error)) if shutdown.is_cancelled() => {
                 tracing::debug!(task = name, "`{name}` failed on its way out: {error:#}");
                 return;

@@ -1,8 +1,8 @@
-//! Queues in an SQLite file, for a platform in one process. What is confirmed survives `kill -9` as
-//! in a durable queue of a broker.
+//! Queues in an SQLite file, for a platform in one process. A confirmed message survives `kill -9`, as it
+//! does in a durable queue of a broker.
 //!
-//! A message is a row from its publishing until it is acknowledged. Which of them are delivered and
-//! not yet acknowledged is known in memory alone, so after a start everything is delivered again.
+//! A message is a row from its publish until its acknowledgement. Which messages are delivered and not yet
+//! acknowledged is known in memory only, so after a start everything is delivered again.
 
 mod dead_letters;
 #[cfg(test)]
@@ -38,9 +38,9 @@ const SCHEMA: &str = "
         at INTEGER NOT NULL
     ) STRICT;
 ";
-/// Messages in all queues; beyond it nothing is confirmed, and events stay in their outbox.
+/// The most messages in all queues together. Beyond it nothing is confirmed, and events stay in their outbox.
 const MAX_MESSAGES: u64 = 1_000_000;
-/// Hints that a listener may be behind.
+/// The most hints that a listener may lag behind.
 const MAX_HINTS: usize = 1_000;
 
 /// The bus of a process. All its parts share one.
@@ -52,7 +52,7 @@ pub struct EmbeddedBus {
     hints: broadcast::Sender<Bytes>,
 }
 
-/// What is left in the file.
+/// The number of messages in the file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Published and not acknowledged.
@@ -60,20 +60,20 @@ pub struct Counts {
     pub dead_letters: u64,
 }
 
-/// What subscriptions and publishers tell each other.
+/// The state that subscriptions and publishers share.
 #[derive(Default)]
 struct Shared {
     queues: Mutex<HashMap<&'static str, InFlight>>,
-    /// There may be something to deliver.
+    /// Notified when there may be something to deliver.
     arrived: Notify,
 }
 
-/// Where the delivery of a queue stands.
+/// The progress of a queue's delivery.
 #[derive(Default)]
 struct InFlight {
-    /// Nothing up to here is delivered for the first time any more.
+    /// Every message up to this id was delivered at least once.
     delivered: i64,
-    /// Delivered up to there, put back, and to be delivered again before anything else.
+    /// Messages that were delivered and put back; they are delivered before anything else.
     put_back: BTreeSet<i64>,
 }
 
@@ -147,8 +147,8 @@ impl Bus for EmbeddedBus {
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
         let (batch, topology, max) = (batch.to_vec(), self.topology.clone(), self.max_messages);
         let published = self.database.write("publish", move |connection| {
-            // Ids are given in order and queues are emptied from their front: the span from the first to
-            // the last is at least as many as there are, and hardly more.
+            // Ids ascend and queues are emptied from the front, so the span from the first id to the last is
+            // at least the number of messages, and hardly more.
             let mut room = connection
                 .prepare_cached(
                     "SELECT coalesce(
@@ -182,7 +182,7 @@ impl Bus for EmbeddedBus {
     }
 
     async fn hint(&self, body: Bytes) -> Result<(), BusError> {
-        // An error says that nobody listens.
+        // An error means that there is no listener.
         self.hints.send(body).ok();
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Bus for EmbeddedBus {
     }
 }
 
-/// Into every queue of its type, or none.
+/// Puts an event into every queue of its type, or into none.
 fn put(
     connection: &Connection,
     topology: &Topology,
@@ -340,7 +340,7 @@ impl Subscription for Taken {
         loop {
             let shared = self.shared.clone();
             let mut arrived = std::pin::pin!(shared.arrived.notified());
-            // From here on nothing that arrives is missed.
+            // Registered before the first look, so that no arrival is missed.
             arrived.as_mut().enable();
             let room = self.prefetch.saturating_sub(self.unacknowledged.len());
             let taken = self.take(max.min(room)).await?;

@@ -15,7 +15,7 @@ pub fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     Timestamp::from_millisecond(row.get(column)?).map_err(unreadable)
 }
 
-/// The text in a column, read as something that not every text is.
+/// The text in a column, parsed. Text that `parse` refuses is an error.
 pub fn parsed<T>(
     row: &Row<'_>,
     column: &str,
@@ -35,7 +35,7 @@ pub fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(unreadable)
 }
 
-/// An error of a job or query for data that cannot be what it should be.
+/// The error of a job or query that finds unreadable data.
 pub fn unreadable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(why.into())
 }

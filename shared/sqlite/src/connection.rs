@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use stores::StoreError;
 
-/// No call waits longer.
+/// The deadline of every call.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
 pub(crate) fn connect(path: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
@@ -20,8 +20,8 @@ pub(crate) fn connect(path: &Path, more: OpenFlags) -> rusqlite::Result<Connecti
     Ok(connection)
 }
 
-/// Corrupt where asking again cannot help: what is stored cannot be read, or it breaks a constraint
-/// (jobs look before they write, so that is a bug).
+/// `Corrupt` if a retry cannot help: the stored data cannot be read, or a constraint is violated (which is
+/// a bug, because jobs look before they write).
 pub(crate) fn store_error(operation: &'static str, error: rusqlite::Error) -> StoreError {
     use rusqlite::Error;
     let is_final = match &error {

@@ -10,7 +10,7 @@ use super::connection::connect;
 use super::readers::Readers;
 use super::writer::Writer;
 
-/// One file. Cloning is cheap; the last clone to be dropped ends the writer, after what waits.
+/// One file. Cloning is cheap; dropping the last clone ends the writer after the jobs that wait.
 #[derive(Clone)]
 pub struct Database {
     writer: Arc<Writer>,
@@ -59,11 +59,11 @@ impl Database {
         })
     }
 
-    /// Runs `job` in a transaction and answers when it is durable. An error of the job takes back
-    /// what the job did, and only that. Jobs run one after the other, so what a job has read stays
-    /// true until it ends. It must not block: everybody's writes wait for it.
+    /// Runs `job` in a transaction and returns when it is durable. If the job fails, its own changes are
+    /// rolled back and nothing else. Jobs run one after the other, so what a job has read stays true
+    /// until it ends. A job must not block, because every other write waits for it.
     ///
-    /// Unavailable means that nobody knows whether it happened, as with any store.
+    /// `Unavailable` means that the write may or may not have happened, as with any store.
     pub async fn write<T, F>(&self, operation: &'static str, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -72,8 +72,7 @@ impl Database {
         self.writer.run(operation, job).await
     }
 
-    /// Runs `query` on what is committed, one state of it from the first row to the last. It is
-    /// interrupted at [`DEADLINE`].
+    /// Runs `query` on one committed state of the file. It is interrupted at [`DEADLINE`].
     pub async fn read<T, F>(&self, operation: &'static str, query: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -82,14 +81,14 @@ impl Database {
         self.readers.run(operation, query).await
     }
 
-    /// Whether it takes writes. Only where the last one failed is that tried: a process with nothing
-    /// to do leaves the disk alone.
+    /// Whether the file accepts writes. That is tried only if the last write failed, so an idle process
+    /// does not touch the disk.
     pub async fn ping(&self) -> Result<(), StoreError> {
         if !self.writer.failed() {
             return Ok(());
         }
         self.write("ping", |connection| {
-            // The same value: a page is written, and nothing changes.
+            // Writing the same value writes a page and changes nothing.
             let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             connection.pragma_update(None, "user_version", version)
         })
@@ -97,7 +96,7 @@ impl Database {
     }
 }
 
-/// Gives the number of migrations that the file has seen, unknown ones included.
+/// Returns the number of migrations that the file has seen, unknown ones included.
 fn migrate(connection: &mut Connection, migrations: &[&str]) -> rusqlite::Result<usize> {
     let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     for (version, migration) in (1..).zip(migrations).skip(found) {

@@ -1,10 +1,10 @@
 //! How workers keep data in SQLite: one file each, for a platform that runs in one process.
 //!
-//! One thread writes, and commits what has gathered meanwhile as one transaction: a commit is one
-//! flush to the disk, however many wait for it. Readers have connections of their own and never wait
-//! for the writer. What a write has answered survives the loss of power (WAL, `synchronous=FULL`).
+//! One thread writes. It commits all jobs that wait as one transaction, so a commit is one flush to the
+//! disk, however many jobs it holds. Readers have connections of their own and never wait for the writer.
+//! A write that was answered survives a loss of power (WAL, `synchronous=FULL`).
 //!
-//! A file belongs to one process; whoever opens it makes sure of that.
+//! A file must belong to one process; the caller that opens it makes sure of that.
 
 pub mod bus;
 pub mod outbox;

@@ -1,6 +1,6 @@
-//! The outbox as a table beside what changes: an entity and its event are one transaction.
+//! The outbox as a table in the entity's file, so an entity and its event are one transaction.
 //!
-//! One table is the outbox and the history: `published` is what tells them apart.
+//! One table holds both the outbox and the history; the column `published` distinguishes them.
 
 use contract::event::Envelope;
 use contract::page::{Page, PageRequest};
@@ -25,7 +25,7 @@ pub const SCHEMA: &str = "
     CREATE INDEX events_of_subject_waiting ON events (subject, version) WHERE published = 0;
 ";
 
-/// Counting further would cost more than anybody learns from it.
+/// The backlog is counted up to here; a larger count would cost more than it tells.
 const MAX_COUNT: u64 = 10_000;
 
 /// Adds an event; for a job of [`Database::write`], beside the change it tells of.

@@ -1,4 +1,4 @@
-//! Connections that read, a few: each query has one for itself.
+//! A small pool of connections that read. Each query has one to itself.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,14 +45,14 @@ impl Readers {
             .map_err(|late| StoreError::unavailable(operation, late))?
             .map_err(|closed| StoreError::unavailable(operation, closed))?;
         let idle = self.idle.clone();
-        // Whoever asked may be gone: the turn goes with the query, which the clock ends.
+        // The query holds the permit, because its caller may be gone before the deadline ends it.
         let query = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut borrowed = Borrowed::take(&idle);
             let connection = borrowed.connection()?;
             let late = move || std::time::Instant::now() > end.into_std();
             connection.progress_handler(STEPS, Some(late))?;
-            // Everything the query reads is of one moment.
+            // One transaction, so that everything the query reads belongs to one moment.
             let snapshot = connection.transaction()?;
             let result = query(&snapshot)?;
             snapshot.finish()?;
@@ -78,7 +78,7 @@ impl<'a> Borrowed<'a> {
     }
 
     fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
-        // Never missing: there is one for every turn.
+        // Never missing: there is one for every permit.
         self.connection
             .as_mut()
             .ok_or(rusqlite::Error::InvalidQuery)

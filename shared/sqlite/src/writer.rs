@@ -1,5 +1,5 @@
-//! The one thread that writes. Jobs queue; the thread runs what is there, commits it once, and then
-//! answers all of it.
+//! The one thread that writes. It takes the jobs that wait, runs them, commits once, and then answers
+//! their callers.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::time::{Instant, timeout_at};
 
 use super::connection::{DEADLINE, store_error};
 
-/// Jobs that wait; beyond it callers do.
+/// The most jobs in the queue; beyond it callers wait.
 const QUEUE: usize = 1_024;
 /// Jobs in one commit: a few milliseconds of work at most.
 const AT_ONCE: usize = 256;
 
-/// Runs inside the batch's transaction and says whether it is to be kept; it answers its caller
-/// later, by what it returns, when the commit is known.
+/// Runs inside the transaction of the batch. The closure that it returns answers the caller once the
+/// outcome of the commit is known.
 type Job = Box<dyn FnOnce(&Connection) -> Answer + Send>;
-/// Tells the caller how it ended: told `None`, that the batch was committed.
+/// Answers the caller: `None` means that the batch was committed, otherwise why it was not.
 type Answer = Box<dyn FnOnce(Option<String>) + Send>;
 
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether the last commit did.
+    /// Whether the last commit succeeded.
     failed: Arc<AtomicBool>,
 }
 
@@ -96,7 +96,7 @@ enum Failed {
     Panicked,
 }
 
-/// Runs a job so that its failure takes back what it did and nothing else.
+/// Runs a job in a savepoint, so that its failure rolls back its own changes and nothing else.
 fn in_savepoint<T>(
     connection: &Connection,
     job: impl FnOnce(&Connection) -> rusqlite::Result<T>,

@@ -1,4 +1,4 @@
-//! A client's `Idempotency-Key` as stores keep it: with what the request made, in one write.
+//! A client's `Idempotency-Key`, as stores keep it: in one write with what the request created.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use serde_json::Value;
 /// How long a key is remembered.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// A client's name for one request, and what the request says.
+/// A client's key for one request, and a digest of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
-    /// Of the path and the client's key.
+    /// Digest of the path and the client's key.
     pub key: Digest,
-    /// Of the body.
+    /// Digest of the body.
     pub body: Digest,
 }
 
@@ -29,19 +29,19 @@ impl Digest {
         hasher.finish()
     }
 
-    /// Of what a document says: neither the order of members nor white space matters.
+    /// The digest of a document's content: the order of members and white space do not matter.
     pub fn of_json(value: &Value) -> Self {
         // Objects are sorted by member: serde_json's `preserve_order` is off.
         Self::of(value.to_string().as_bytes())
     }
 
-    /// How a store keeps it.
+    /// The form in which stores keep it.
     pub fn to_hex(self) -> String {
         hex::encode(self.0)
     }
 }
 
-/// Makes the digest of something that comes in pieces.
+/// Computes a digest piece by piece.
 pub struct Hasher(Context);
 
 impl Default for Hasher {
@@ -73,7 +73,7 @@ impl fmt::Debug for Digest {
 pub enum Once<New, Before> {
     /// It happened now.
     New(New),
-    /// It had happened before: what it answered then.
+    /// It happened before; this is what was answered then.
     Before(Before),
     /// The key was used for another body.
     Mismatch,

@@ -1,5 +1,5 @@
-//! What the store ports of all workers share, whatever they keep and wherever: a name, a way to ask
-//! whether the store answers, the errors that it can answer with, and idempotency keys.
+//! What the store ports of all workers share, whatever is stored and wherever: a name, a readiness check,
+//! errors, and idempotency keys.
 
 pub mod idempotency;
 
@@ -11,13 +11,13 @@ use async_trait::async_trait;
 use contract::problem::Problem;
 use runtime::error::{BoxError, chain};
 
-/// The part of every worker's store port that is the same for all of them.
+/// The common part of every worker's store port.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// What is behind the port, as `/readyz` names it.
+    /// The name of the store in `/readyz`.
     fn name(&self) -> &'static str;
 
-    /// Whether the store can be used now: it answers, and is prepared where its calls need that.
+    /// Whether the store can be used now: it answers, and is prepared if its calls require that.
     async fn ping(&self) -> Result<(), StoreError>;
 }
 

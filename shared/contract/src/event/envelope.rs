@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Every type of event, with what follows from it.
+/// Every type of event, with its routing key, exchange and schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventType {
     #[serde(rename = "task.created.v1")]
@@ -54,12 +54,12 @@ impl EventType {
     }
 }
 
-/// No event of ours is larger.
+/// The largest message that is read; no event of ours is larger.
 const MAX_BYTES: usize = 256 << 10;
-/// What a reason may take in the header of a dead letter.
+/// The longest reason in the header of a dead letter.
 const MAX_REASON_CHARS: usize = 300;
 
-/// Why a message can never be used. A parser's complaint is cut: it may quote what was sent.
+/// Why a message can never be processed. A parser's message is cut, because it may quote the input.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Poison {
     #[error("it has {0} bytes, more than {MAX_BYTES}")]
@@ -131,7 +131,7 @@ impl Envelope {
         }
     }
 
-    /// Reads a message that came through the queue of this type. `data` is the reader's to check.
+    /// Reads a message from the queue of this type. The caller must check `data`.
     pub fn read(body: &[u8], queue: EventType) -> Result<Self, Poison> {
         if body.len() > MAX_BYTES {
             return Err(Poison::TooLarge(body.len()));
@@ -147,7 +147,7 @@ impl Envelope {
         }
     }
 
-    /// Carries the trace on, where `traceparent` is one: it comes from outside.
+    /// Adds the trace context. One that is not well-formed is left out, because it comes from outside.
     #[must_use]
     pub fn traced(mut self, traceparent: Option<&str>) -> Self {
         self.traceparent = traceparent

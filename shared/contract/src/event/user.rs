@@ -1,4 +1,4 @@
-//! What is told of users.
+//! Events about users.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Envelope, EventType, Poison};
 use crate::id::UserId;
 
-/// An account was deleted. Whoever keeps something of this user deletes it, and takes nothing new.
+/// An account was deleted. Every worker that keeps data of this user deletes it and accepts nothing new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserDeleted {
     pub user_id: UserId,
