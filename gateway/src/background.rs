@@ -14,11 +14,11 @@ use runtime::supervise::{CancellationToken, keep_running};
 
 use crate::auth::{Revocations, Verifier};
 use crate::observe::access_log::AccessLog;
-use crate::observe::admin::{self, Admin};
+use crate::observe::admin::{self, AdminState};
 use crate::upstream::{Cluster, health};
 
 /// How long the tasks and the admin listener have to end: less than the second that Pingora waits.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Every background task of the gateway.
 pub(crate) struct Background {
@@ -28,7 +28,7 @@ pub(crate) struct Background {
     pub(crate) revocations: Option<(Arc<Revocations>, Arc<Cluster>)>,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) access_log: Arc<AccessLog>,
-    pub(crate) admin: Arc<Admin>,
+    pub(crate) admin: Arc<AdminState>,
     pub(crate) registry: prometheus::Registry,
     /// Bound before anything starts, so that a taken port is an error of `main`.
     pub(crate) listener: Mutex<Option<std::net::TcpListener>>,
@@ -41,17 +41,17 @@ impl BackgroundService for Background {
         let client = Client::new();
         let health = self.clusters.iter().map(|cluster| {
             let (cluster, client) = (cluster.clone(), client.clone());
-            keep_watching("health checks", &stop, move || {
+            run_until_stopped("health checks", &stop, move || {
                 health::watch(cluster.clone(), client.clone())
             })
         });
         let verifier = self.verifier.clone();
-        let keys = keep_watching("token keys", &stop, move || {
+        let keys = run_until_stopped("token keys", &stop, move || {
             let verifier = verifier.clone();
             async move { verifier.run().await }
         });
         let ends = self.revocations.as_ref().map(|(revocations, cluster)| {
-            keep_watching("ended sessions", &stop, || {
+            run_until_stopped("ended sessions", &stop, || {
                 let (revocations, cluster) = (revocations.clone(), cluster.clone());
                 let (client, keys) = (client.clone(), self.signing_keys.clone());
                 async move { revocations.run(&cluster, &client, &keys).await }
@@ -59,7 +59,7 @@ impl BackgroundService for Background {
         });
         let ends = join_all(ends);
         let access_log = self.access_log.clone();
-        let lines = keep_watching("access log", &stop, move || {
+        let lines = run_until_stopped("access log", &stop, move || {
             let access_log = access_log.clone();
             async move { access_log.run().await }
         });
@@ -69,7 +69,7 @@ impl BackgroundService for Background {
             // Its sender is gone only when the process ends.
             shutdown.wait_for(|stop| *stop).await.ok();
             stop.cancel();
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(STOP_TIMEOUT).await;
         };
         tokio::select! {
             _ = all => {}
@@ -80,7 +80,7 @@ impl BackgroundService for Background {
 }
 
 /// Runs what never ends by itself, again when it panics, until `stop`.
-fn keep_watching<F, Fut>(
+fn run_until_stopped<F, Fut>(
     name: &'static str,
     stop: &CancellationToken,
     mut task: F,
@@ -116,7 +116,7 @@ impl Background {
             // Health and metrics are answered from the first moment on.
             settle: Duration::ZERO,
             lame_duck: Duration::ZERO,
-            grace: LAST_WORDS / 2,
+            grace: STOP_TIMEOUT / 2,
         };
         let service = admin::service(self.admin.clone(), self.registry.clone());
         serve(listener, service, limits, stop.clone(), stop.child_token()).await;
@@ -133,7 +133,7 @@ mod tests {
         let stop = CancellationToken::new();
         let (alive, mut dropped) = mpsc::channel::<()>(1);
         let (begun, mut running) = mpsc::channel(1);
-        let watching = keep_watching("test", &stop, move || {
+        let watching = run_until_stopped("test", &stop, move || {
             let (alive, begun) = (alive.clone(), begun.clone());
             async move {
                 begun.send(()).await.unwrap();

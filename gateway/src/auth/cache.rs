@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// An identity and the cache's own book-keeping.
 const ENTRY_BYTES: usize = 400;
 
-pub(super) struct Verified(Cache<Box<[u8]>, Arc<Identity>, Weight>);
+pub(super) struct TokenCache(Cache<Box<[u8]>, Arc<Identity>, Weight>);
 
 #[derive(Clone)]
 struct Weight;
@@ -27,13 +27,13 @@ impl Weighter<Box<[u8]>, Arc<Identity>> for Weight {
     }
 }
 
-impl Default for Verified {
+impl Default for TokenCache {
     fn default() -> Self {
         Self::with_capacity(MAX_BYTES)
     }
 }
 
-impl Verified {
+impl TokenCache {
     pub(super) fn with_capacity(bytes: u64) -> Self {
         let entries = usize::try_from(bytes).unwrap_or(usize::MAX) / (2 * ENTRY_BYTES);
         Self(Cache::with_weighter(entries.max(1), bytes, Weight))

@@ -20,7 +20,7 @@ pub enum AuthError {
     #[error("the keys that this token needs cannot be loaded at the moment")]
     KeysUnavailable,
     #[error("whether the session has ended cannot be told at the moment")]
-    EndsUnavailable,
+    RevocationUnavailable,
     #[error("too many invalid tokens from this address")]
     TooManyFailures,
 }
@@ -43,7 +43,9 @@ impl AuthError {
             Self::Revoked => {
                 "Bearer error=\"invalid_token\", error_description=\"the session has ended\""
             }
-            Self::KeysUnavailable | Self::EndsUnavailable | Self::TooManyFailures => return None,
+            Self::KeysUnavailable | Self::RevocationUnavailable | Self::TooManyFailures => {
+                return None;
+            }
         };
         Some(HeaderValue::from_static(challenge))
     }
@@ -51,7 +53,7 @@ impl AuthError {
     /// Seconds for `Retry-After`.
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Self::KeysUnavailable | Self::EndsUnavailable | Self::TooManyFailures => Some(1),
+            Self::KeysUnavailable | Self::RevocationUnavailable | Self::TooManyFailures => Some(1),
             Self::Missing | Self::Invalid(_) | Self::Expired | Self::Revoked => None,
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::claims::Token;
 use super::error::Reason;
-use super::keys::Key;
+use super::keys::VerificationKey;
 
 /// Longest `sub`, `sid` and mapped claim: they become headers.
 const MAX_VALUE: usize = 128;
@@ -21,14 +21,14 @@ pub struct Identity {
     expires: HeaderValue,
     claims: Box<[(HeaderName, HeaderValue)]>,
     /// The key that vouches for all of it.
-    key: Arc<Key>,
+    key: Arc<VerificationKey>,
 }
 
 impl Identity {
     pub(super) fn new(
         token: &Token<'_>,
         claims_to_headers: &[(String, HeaderName)],
-        key: Arc<Key>,
+        key: Arc<VerificationKey>,
     ) -> Result<Self, Reason> {
         let claims = &token.claims;
         let session_id = match &claims.sid {

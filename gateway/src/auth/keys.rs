@@ -24,9 +24,9 @@ use super::error::{AuthError, AuthSetupError, Reason};
 use crate::config::{self, Algorithm, KeySource};
 
 pub use fetch::{FetchJwks, HttpJwks, KeySetError};
-pub(super) use key::Key;
 pub use key::KeyInfo;
-use key::name;
+pub(super) use key::VerificationKey;
+use key::algorithm_name;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -69,7 +69,11 @@ impl Issuer {
         if !typ_fits {
             return Err(Reason::Type.into());
         }
-        if !self.algorithms.iter().any(|a| name(*a) == header.alg) {
+        if !self
+            .algorithms
+            .iter()
+            .any(|a| algorithm_name(*a) == header.alg)
+        {
             return Err(Reason::Algorithm.into());
         }
         if !claims
@@ -100,7 +104,7 @@ impl Issuer {
     }
 
     /// The key that the token names, fetched once more when it is not known.
-    pub(super) async fn key_for(&self, header: &Header) -> Result<Arc<Key>, AuthError> {
+    pub(super) async fn key_for(&self, header: &Header) -> Result<Arc<VerificationKey>, AuthError> {
         let key = match self.keys.find(header.kid.as_deref()) {
             Some(key) => key,
             None if header.kid.is_none() => return Err(Reason::Key.into()),
@@ -109,7 +113,7 @@ impl Issuer {
                 self.keys.find(header.kid.as_deref()).ok_or(Reason::Key)?
             }
         };
-        if name(key.algorithm) != header.alg {
+        if algorithm_name(key.algorithm) != header.alg {
             return Err(Reason::Algorithm.into());
         }
         Ok(key)
@@ -117,9 +121,9 @@ impl Issuer {
 
     pub(super) fn key_infos(&self) -> Vec<KeyInfo> {
         let known = self.keys.known.load();
-        let info = |key: &Arc<Key>| KeyInfo {
+        let info = |key: &Arc<VerificationKey>| KeyInfo {
             kid: key.kid.clone().unwrap_or_default(),
-            alg: name(key.algorithm),
+            alg: algorithm_name(key.algorithm),
             issuer: self.name.to_string(),
         };
         known.iter().map(info).collect()
@@ -129,8 +133,8 @@ impl Issuer {
     pub(super) async fn keep_keys_fresh(self: Arc<Self>) {
         let mut retry = FIRST_RETRY;
         while let Some(remote) = &self.keys.remote {
-            let turn = Arc::clone(&remote.turn).lock_owned().await;
-            match self.keys.load(remote, turn).await {
+            let last_fetch = Arc::clone(&remote.last_fetch).lock_owned().await;
+            match self.keys.load(remote, last_fetch).await {
                 Ok(()) => {
                     retry = FIRST_RETRY;
                     sleep(REFRESH_EVERY).await;
@@ -157,21 +161,21 @@ impl Issuer {
 
 /// The keys of one issuer, and how to get newer ones.
 pub(super) struct KeySet {
-    known: ArcSwap<Vec<Arc<Key>>>,
+    known: ArcSwap<Vec<Arc<VerificationKey>>>,
     algorithms: Vec<Algorithm>,
     loaded: AtomicBool,
     /// `None` for a file or a secret.
-    remote: Option<Remote>,
+    remote: Option<RemoteKeySet>,
 }
 
-struct Remote {
+struct RemoteKeySet {
     uri: Uri,
     fetch: Arc<dyn FetchJwks>,
     /// Whoever holds it may fetch; it remembers the last attempt.
-    turn: Arc<Mutex<Option<Attempt>>>,
+    last_fetch: Arc<Mutex<Option<FetchAttempt>>>,
 }
 
-struct Attempt {
+struct FetchAttempt {
     ended: Instant,
     succeeded: bool,
 }
@@ -183,8 +187,15 @@ impl KeySet {
     ) -> Result<Arc<Self>, AuthSetupError> {
         let (keys, remote) = match &config.keys {
             KeySource::JwksUrl(uri) => {
-                let (uri, turn) = (uri.clone(), Arc::default());
-                (Vec::new(), Some(Remote { uri, fetch, turn }))
+                let (uri, last_fetch) = (uri.clone(), Arc::default());
+                (
+                    Vec::new(),
+                    Some(RemoteKeySet {
+                        uri,
+                        fetch,
+                        last_fetch,
+                    }),
+                )
             }
             KeySource::JwksFile(path) => {
                 let bytes = std::fs::read(path).map_err(|source| AuthSetupError::Unreadable {
@@ -199,7 +210,7 @@ impl KeySet {
                 (keys, None)
             }
             KeySource::SharedSecret(secret) => {
-                let key = Key {
+                let key = VerificationKey {
                     kid: None,
                     algorithm: Algorithm::Hs256,
                     decoding: DecodingKey::from_secret(secret.expose().as_bytes()),
@@ -221,9 +232,9 @@ impl KeySet {
         self.loaded.load(Acquire)
     }
 
-    fn find(&self, kid: Option<&str>) -> Option<Arc<Key>> {
+    fn find(&self, kid: Option<&str>) -> Option<Arc<VerificationKey>> {
         let known = self.known.load();
-        let fits = |key: &&Arc<Key>| key.kid.is_none() || key.kid.as_deref() == kid;
+        let fits = |key: &&Arc<VerificationKey>| key.kid.is_none() || key.kid.as_deref() == kid;
         known.iter().find(fits).cloned()
     }
 
@@ -240,15 +251,15 @@ impl KeySet {
             let Some(remote) = &keys.remote else {
                 return true;
             };
-            let turn = Arc::clone(&remote.turn).lock_owned().await;
-            if let Some(last) = &*turn {
+            let last_fetch = Arc::clone(&remote.last_fetch).lock_owned().await;
+            if let Some(last) = &*last_fetch {
                 let next = last.ended + REFETCH_EVERY;
                 if last.ended >= asked || (!last.succeeded && Instant::now() < next) {
                     return last.succeeded;
                 }
                 sleep_until(next).await;
             }
-            let fetched = keys.load(remote, turn).await;
+            let fetched = keys.load(remote, last_fetch).await;
             if let Err(failure) = &fetched {
                 debug!(
                     error = failure as &dyn std::error::Error,
@@ -265,12 +276,12 @@ impl KeySet {
 
     async fn load(
         &self,
-        remote: &Remote,
-        mut turn: OwnedMutexGuard<Option<Attempt>>,
+        remote: &RemoteKeySet,
+        mut last_fetch: OwnedMutexGuard<Option<FetchAttempt>>,
     ) -> Result<(), KeySetError> {
         let bytes = fetch::within_deadline(&*remote.fetch, &remote.uri).await;
         let keys = bytes.and_then(|bytes| jwks::parse(&bytes, &self.algorithms));
-        *turn = Some(Attempt {
+        *last_fetch = Some(FetchAttempt {
             ended: Instant::now(),
             succeeded: keys.is_ok(),
         });
@@ -279,22 +290,22 @@ impl KeySet {
     }
 
     /// Keys that stay keep their identity, and with it the tokens they have vouched for.
-    fn replace(&self, newer: Vec<Key>) {
+    fn replace(&self, newer: Vec<VerificationKey>) {
         let older = self.known.load_full();
-        let stays = |key: &Key| {
+        let stays = |key: &VerificationKey| {
             older
                 .iter()
                 .find(|old| old.published == key.published)
                 .cloned()
         };
-        let next: Vec<Arc<Key>> = newer
+        let next: Vec<Arc<VerificationKey>> = newer
             .into_iter()
             .map(|key| stays(&key).unwrap_or_else(|| Arc::new(key)))
             .collect();
         let gone = older
             .iter()
             .filter(|old| !next.iter().any(|key| Arc::ptr_eq(key, old)));
-        let gone: Vec<Arc<Key>> = gone.cloned().collect();
+        let gone: Vec<Arc<VerificationKey>> = gone.cloned().collect();
         if !gone.is_empty() || next.len() != older.len() {
             info!(
                 keys = next.len(),

@@ -16,7 +16,7 @@ mod guard;
 mod identity;
 mod keys;
 mod revocation;
-mod revoked;
+mod revocation_check;
 mod verifier;
 
 #[cfg(test)]
@@ -25,6 +25,6 @@ mod tests;
 pub use error::{AuthError, AuthSetupError, Reason};
 pub use identity::Identity;
 pub use keys::{FetchJwks, HttpJwks, KeyInfo, KeySetError};
-pub use revocation::{Followed, Revocations};
-pub use revoked::Revoked;
+pub use revocation::{FeedStatus, Revocations};
+pub use revocation_check::RevocationCheck;
 pub use verifier::Verifier;

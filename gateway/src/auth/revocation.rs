@@ -19,7 +19,7 @@ use runtime::client::{Client, ClientError};
 
 use super::error::AuthError;
 use super::identity::Identity;
-use super::revoked::Revoked;
+use super::revocation_check::RevocationCheck;
 use crate::config::WhenStale;
 use crate::upstream::Cluster;
 
@@ -42,7 +42,7 @@ const LEEWAY: Duration = Duration::from_secs(60);
 
 /// Which sessions have ended, and how well that is known.
 pub struct Revocations {
-    known: ArcSwap<Known>,
+    known: ArcSwap<EndedSessions>,
     /// When a worker last answered; none until all of the past is loaded.
     answered: ArcSwapOption<Instant>,
     started: Instant,
@@ -54,16 +54,16 @@ pub struct Revocations {
 
 /// Two maps, of which the small one is copied for every change. To each session its end.
 #[derive(Default)]
-struct Known {
-    settled: Arc<Times>,
-    recent: Times,
+struct EndedSessions {
+    older: Arc<EndTimes>,
+    recent: EndTimes,
 }
 
-type Times = HashMap<Box<str>, Timestamp>;
+type EndTimes = HashMap<Box<str>, Timestamp>;
 
 /// How the feed is, for `/status` and the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Followed {
+pub struct FeedStatus {
     pub learnt: u64,
     pub failed: u64,
     /// `None` until it has answered once.
@@ -82,8 +82,8 @@ impl Revocations {
         }
     }
 
-    pub fn followed(&self) -> Followed {
-        Followed {
+    pub fn feed_status(&self) -> FeedStatus {
+        FeedStatus {
             learnt: self.learnt.load(Relaxed),
             failed: self.failed.load(Relaxed),
             age: self.answered.load().as_deref().map(Instant::elapsed),
@@ -113,12 +113,12 @@ impl Revocations {
     pub async fn run(&self, cluster: &Cluster, client: &Client, keys: &SigningKeys) {
         // What the next question begins behind; none before the first answer.
         let mut since = None;
-        let mut turn = 0;
+        let mut attempt = 0;
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            match self.ask(cluster, client, keys, since, turn).await {
+            match self.ask(cluster, client, keys, since, attempt).await {
                 Ok(now) => {
                     if since.is_none() {
                         tracing::info!(
@@ -131,7 +131,7 @@ impl Revocations {
                 }
                 Err(error) => {
                     // The next one is asked at the next tick: one that hangs costs a second at most.
-                    turn += 1;
+                    attempt += 1;
                     self.failed.fetch_add(1, Relaxed);
                     tracing::debug!(
                         error = runtime::error::chain(&error),
@@ -149,7 +149,7 @@ impl Revocations {
         client: &Client,
         keys: &SigningKeys,
         since: Option<Timestamp>,
-        turn: usize,
+        attempt: usize,
     ) -> Result<Timestamp, FeedError> {
         let replicas = cluster.replicas();
         let healthy: Vec<_> = replicas.iter().filter(|one| one.is_healthy()).collect();
@@ -159,13 +159,13 @@ impl Revocations {
             healthy
         };
         let replica = candidates
-            .get(turn % candidates.len().max(1))
+            .get(attempt % candidates.len().max(1))
             .ok_or(FeedError::NoWorker)?;
         let mut target = match since {
             Some(since) => format!("{PATH}?since={}", since.as_millisecond()),
             None => PATH.to_owned(),
         };
-        let mut began = None;
+        let mut started_at = None;
         loop {
             let uri = format!("http://{}{target}", replica.address).parse()?;
             let headers = signed(&target, keys);
@@ -188,10 +188,10 @@ impl Revocations {
                 ends.now,
                 Duration::from_millis(ends.tokens_live_ms),
             );
-            let began = *began.get_or_insert(ends.now);
+            let started_at = *started_at.get_or_insert(ends.now);
             match next {
                 Some(next) => target = next,
-                None => return Ok(began),
+                None => return Ok(started_at),
             }
         }
     }
@@ -210,27 +210,27 @@ impl Revocations {
         let mut recent = known.recent.clone();
         recent.extend(new.into_iter().map(|end| (end.sid.as_str().into(), end.at)));
         if recent.len() < RECENT {
-            let settled = known.settled.clone();
-            self.known.store(Arc::new(Known { settled, recent }));
+            let older = known.older.clone();
+            self.known.store(Arc::new(EndedSessions { older, recent }));
             return;
         }
-        let forgotten = now
+        let expired_before = now
             .checked_sub(tokens_live + LEEWAY)
             .unwrap_or(Timestamp::MIN);
-        let all = known.settled.iter().chain(&recent);
-        let settled = all
-            .filter(|(_, at)| **at > forgotten)
+        let all = known.older.iter().chain(&recent);
+        let older = all
+            .filter(|(_, at)| **at > expired_before)
             .map(|(sid, at)| (sid.clone(), *at))
             .take(MAX_ENDS)
             .collect();
-        self.known.store(Arc::new(Known {
-            settled: Arc::new(settled),
+        self.known.store(Arc::new(EndedSessions {
+            older: Arc::new(older),
             recent: HashMap::new(),
         }));
     }
 }
 
-impl Revoked for Revocations {
+impl RevocationCheck for Revocations {
     fn check(&self, identity: &Identity) -> Result<(), AuthError> {
         // Other issuers' tokens have no session of ours.
         let Some(session) = identity.session_id_str() else {
@@ -240,19 +240,19 @@ impl Revoked for Revocations {
             return Err(AuthError::Revoked);
         }
         if self.when_stale == WhenStale::Deny && self.is_stale() {
-            return Err(AuthError::EndsUnavailable);
+            return Err(AuthError::RevocationUnavailable);
         }
         Ok(())
     }
 }
 
-impl Known {
+impl EndedSessions {
     fn has(&self, session: &str) -> bool {
-        self.recent.contains_key(session) || self.settled.contains_key(session)
+        self.recent.contains_key(session) || self.older.contains_key(session)
     }
 
     fn len(&self) -> usize {
-        self.recent.len() + self.settled.len()
+        self.recent.len() + self.older.len()
     }
 }
 

@@ -14,18 +14,18 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use runtime::supervise::CancellationToken;
 use tokio::time::Instant;
 
-use crate::connection::lifecycle::LAST_LOOK;
+use crate::connection::lifecycle::IDLE_READ_GRACE;
 use crate::connection::lifecycle::Lifecycle;
-use crate::connection::listening::Doors;
+use crate::connection::listener::CloseHandle;
 use crate::connection::signals::{Signals, Urgency};
 
 /// How often the drain looks whether anything still runs.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 /// How long idle connections are kept after the listener: until a balancer was refused a new one.
-const LINGER: Duration = Duration::from_millis(250);
+const IDLE_CLOSE_DELAY: Duration = Duration::from_millis(250);
 /// How long a connection that came in before the listener closed may take to begin its first
 /// request. Some never will: browsers open connections ahead of need.
-const ARRIVAL: Duration = Duration::from_secs(2);
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What asks the gateway to end.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub enum Stop {
 pub(crate) struct Drain {
     pub(crate) stop: Stop,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) doors: Doors,
+    pub(crate) close_handle: CloseHandle,
     /// How long connections are still taken while `/readyz` already answers 503.
     pub(crate) lame_duck: Duration,
     /// How long running requests may take, the lame-duck time included.
@@ -53,20 +53,21 @@ impl ShutdownSignalWatch for Drain {
         if self.requested().await == Urgency::AtOnce {
             return ShutdownSignal::FastShutdown;
         }
-        tracing::info!(running = self.lifecycle.running(), "draining");
+        tracing::info!(running = self.lifecycle.running_requests(), "draining");
         self.lifecycle.start_draining();
         let end = Instant::now() + self.grace;
         tokio::time::sleep(self.lame_duck).await;
-        self.doors.close_listener();
-        let arrival = end.min(Instant::now() + ARRIVAL);
-        tokio::time::sleep(LINGER).await;
-        self.none(Lifecycle::arriving, arrival).await;
-        self.none(Lifecycle::running, end).await;
-        self.doors.close_connections();
+        self.close_handle.close_listener();
+        let first_request_by = end.min(Instant::now() + FIRST_REQUEST_TIMEOUT);
+        tokio::time::sleep(IDLE_CLOSE_DELAY).await;
+        self.wait_for_none(Lifecycle::pending_connections, first_request_by)
+            .await;
+        self.wait_for_none(Lifecycle::running_requests, end).await;
+        self.close_handle.close_connections();
         // What was begun in the last moment, which idle connections are still looked at for.
-        tokio::time::sleep(2 * LAST_LOOK).await;
-        self.none(Lifecycle::running, end).await;
-        match self.lifecycle.running() {
+        tokio::time::sleep(2 * IDLE_READ_GRACE).await;
+        self.wait_for_none(Lifecycle::running_requests, end).await;
+        match self.lifecycle.running_requests() {
             0 => tracing::info!("drained"),
             left => tracing::warn!(
                 left,
@@ -79,9 +80,9 @@ impl ShutdownSignalWatch for Drain {
 
 impl Drain {
     /// Waits until there are none of these, at most until `end`.
-    async fn none(&self, count: fn(&Lifecycle) -> usize, end: Instant) {
+    async fn wait_for_none(&self, count: fn(&Lifecycle) -> usize, end: Instant) {
         while count(&self.lifecycle) > 0 && Instant::now() < end {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How much longer than the stop an idle connection is looked at.
-pub(crate) const LAST_LOOK: Duration = Duration::from_millis(20);
+pub(crate) const IDLE_READ_GRACE: Duration = Duration::from_millis(20);
 
 /// How far the process is in its life, and how much runs.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     draining: AtomicBool,
-    arriving: AtomicUsize,
-    running: AtomicUsize,
+    pending_connections: AtomicUsize,
+    running_requests: AtomicUsize,
 }
 
 impl Lifecycle {
@@ -24,40 +24,40 @@ impl Lifecycle {
         self.draining.store(true, Ordering::Release);
     }
 
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+    pub fn running_requests(&self) -> usize {
+        self.running_requests.load(Ordering::Acquire)
     }
 
     /// Connections that came in and whose first request has not begun.
-    pub fn arriving(&self) -> usize {
-        self.arriving.load(Ordering::Acquire)
+    pub fn pending_connections(&self) -> usize {
+        self.pending_connections.load(Ordering::Acquire)
     }
 
-    pub fn arrive(self: &Arc<Self>) -> Arriving {
-        self.arriving.fetch_add(1, Ordering::AcqRel);
-        Arriving(self.clone())
+    pub fn connection_accepted(self: &Arc<Self>) -> PendingConnection {
+        self.pending_connections.fetch_add(1, Ordering::AcqRel);
+        PendingConnection(self.clone())
     }
 
-    pub fn enter(self: &Arc<Self>) -> Running {
-        self.running.fetch_add(1, Ordering::AcqRel);
-        Running(self.clone())
+    pub fn request_started(self: &Arc<Self>) -> RunningRequest {
+        self.running_requests.fetch_add(1, Ordering::AcqRel);
+        RunningRequest(self.clone())
     }
 }
 
 /// Counts one connection as arriving until it is dropped.
-pub struct Arriving(Arc<Lifecycle>);
+pub struct PendingConnection(Arc<Lifecycle>);
 
-impl Drop for Arriving {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
-        self.0.arriving.fetch_sub(1, Ordering::AcqRel);
+        self.0.pending_connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// Counts one request as running until it is dropped.
-pub struct Running(Arc<Lifecycle>);
+pub struct RunningRequest(Arc<Lifecycle>);
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.running_requests.fetch_sub(1, Ordering::AcqRel);
     }
 }

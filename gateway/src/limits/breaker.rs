@@ -11,13 +11,13 @@ const FAILURES_IN_A_ROW: u32 = 3;
 /// The state, for `/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Breaker {
+pub enum BreakerState {
     Closed,
     Open,
     HalfOpen,
 }
 
-impl Breaker {
+impl BreakerState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -28,23 +28,23 @@ impl Breaker {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Switch {
+pub(super) struct Breaker {
     state: AtomicU8,
     failures: AtomicU32,
 }
 
-impl Switch {
-    pub(super) fn state(&self) -> Breaker {
+impl Breaker {
+    pub(super) fn state(&self) -> BreakerState {
         match self.state.load(Acquire) {
-            0 => Breaker::Closed,
-            1 => Breaker::Open,
-            _ => Breaker::HalfOpen,
+            0 => BreakerState::Closed,
+            1 => BreakerState::Open,
+            _ => BreakerState::HalfOpen,
         }
     }
 
     /// Closed, and the last call has succeeded.
-    pub(super) fn is_well(&self) -> bool {
-        self.failures.load(Relaxed) == 0 && self.state() == Breaker::Closed
+    pub(super) fn is_healthy(&self) -> bool {
+        self.failures.load(Relaxed) == 0 && self.state() == BreakerState::Closed
     }
 
     pub(super) fn succeeded(&self) {
@@ -62,20 +62,25 @@ impl Switch {
     /// Opens it at once; false when it was not closed.
     pub(super) fn trip(&self) -> bool {
         self.state
-            .compare_exchange(Breaker::Closed as u8, Breaker::Open as u8, AcqRel, Acquire)
+            .compare_exchange(
+                BreakerState::Closed as u8,
+                BreakerState::Open as u8,
+                AcqRel,
+                Acquire,
+            )
             .is_ok()
     }
 
     pub(super) fn half_open(&self) {
-        self.state.store(Breaker::HalfOpen as u8, Release);
+        self.state.store(BreakerState::HalfOpen as u8, Release);
     }
 
     pub(super) fn reopen(&self) {
-        self.state.store(Breaker::Open as u8, Release);
+        self.state.store(BreakerState::Open as u8, Release);
     }
 
     pub(super) fn close(&self) {
         self.failures.store(0, Relaxed);
-        self.state.store(Breaker::Closed as u8, Release);
+        self.state.store(BreakerState::Closed as u8, Release);
     }
 }

@@ -73,7 +73,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// What a take found, or left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct TakeResult {
     pub(super) admitted: bool,
     /// Units in the bucket afterwards.
     pub(super) level: u64,
@@ -92,7 +92,7 @@ impl Bucket {
     }
 
     /// Takes `cost` tokens, or changes nothing that counts.
-    pub(super) fn take(&mut self, shape: Shape, cost: u32, now: u64) -> Outcome {
+    pub(super) fn take(&mut self, shape: Shape, cost: u32, now: u64) -> TakeResult {
         let level = self.level_at(shape, now);
         let units = shape.units(cost.into());
         let admitted = level >= units;
@@ -100,7 +100,7 @@ impl Bucket {
             self.level = level - units;
             self.at = self.at.max(now);
         }
-        Outcome {
+        TakeResult {
             admitted,
             level: if admitted { self.level } else { level },
         }

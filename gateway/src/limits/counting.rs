@@ -29,7 +29,7 @@ pub(super) fn count(decision: &Decision) {
 }
 
 /// Counts a decision that was made without a bucket, because Redis was away.
-pub(super) fn count_unseen(takes: &[Take<'_>], mode: FailureMode) {
+pub(super) fn count_unchecked(takes: &[Take<'_>], mode: FailureMode) {
     for take in takes.iter().filter(|t| t.quota.on_redis_failure == mode) {
         let counter = match mode {
             FailureMode::Local => continue,

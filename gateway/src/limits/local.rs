@@ -16,12 +16,12 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::breaker::Breaker;
-use super::bucket::{Bucket, Outcome, Shape};
+use super::breaker::BreakerState;
+use super::bucket::{Bucket, Shape, TakeResult};
 use super::counting;
 use super::key::BucketKey;
 use super::port::{
-    Decision, Leases, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take, decision,
+    Decision, LeasedTokens, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take, decision,
 };
 use super::quota::Quota;
 
@@ -54,17 +54,17 @@ impl Clock for Monotonic {
 
 /// Which part of a quota this process may admit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Share {
     Whole,
     /// Rate and burst divided by the number of gateways.
-    OneGateway,
+    PerGateway,
 }
 
-impl Part {
+impl Share {
     fn of(self, quota: &Quota) -> Shape {
         match self {
             Self::Whole => quota.shape,
-            Self::OneGateway => quota.share,
+            Self::PerGateway => quota.share,
         }
     }
 }
@@ -74,27 +74,27 @@ pub struct LocalLimiter {
     shards: Box<[Mutex<Shard>]>,
     shard_capacity: usize,
     hasher: RandomState,
-    part: Part,
+    share: Share,
     clock: Arc<dyn Clock>,
 }
 
 impl Default for LocalLimiter {
     fn default() -> Self {
         let clock = Arc::new(Monotonic::default());
-        Self::new("", Part::Whole, clock, MAX_BUCKETS)
+        Self::new("", Share::Whole, clock, MAX_BUCKETS)
     }
 }
 
 impl LocalLimiter {
     /// The stand-in for Redis: this gateway's part of every quota.
-    pub(super) fn of_one_gateway(namespace: &str) -> Self {
+    pub(super) fn per_gateway(namespace: &str) -> Self {
         let clock = Arc::new(Monotonic::default());
-        Self::new(namespace, Part::OneGateway, clock, MAX_BUCKETS)
+        Self::new(namespace, Share::PerGateway, clock, MAX_BUCKETS)
     }
 
     pub(super) fn new(
         namespace: &str,
-        part: Part,
+        share: Share,
         clock: Arc<dyn Clock>,
         max_buckets: usize,
     ) -> Self {
@@ -103,7 +103,7 @@ impl LocalLimiter {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shard_capacity: (max_buckets / SHARDS).max(1),
             hasher: RandomState::new(),
-            part,
+            share,
             clock,
         }
     }
@@ -112,36 +112,36 @@ impl LocalLimiter {
     pub(super) fn decide<'a>(&self, takes: impl Iterator<Item = Take<'a>> + Clone) -> Decision {
         let now = self.clock.micros();
         let mut refused = false;
-        let outcomes: Vec<Outcome> = takes
+        let results: Vec<TakeResult> = takes
             .clone()
             .map(|take| {
-                let outcome = self.with_shard(&self.bucket(&take), |shard, key| {
+                let result = self.with_shard(&self.bucket(&take), |shard, key| {
                     shard.take(
                         key,
                         &take,
-                        self.part.of(take.quota),
+                        self.share.of(take.quota),
                         now,
                         self.shard_capacity,
                     )
                 });
-                refused |= !outcome.admitted;
-                outcome
+                refused |= !result.admitted;
+                result
             })
             .collect();
-        let snapshots = takes.zip(outcomes).map(|(take, mut outcome)| {
-            let shape = self.part.of(take.quota);
-            if refused && outcome.admitted {
+        let snapshots = takes.zip(results).map(|(take, mut result)| {
+            let shape = self.share.of(take.quota);
+            if refused && result.admitted {
                 self.with_shard(&self.bucket(&take), |shard, key| {
                     shard.give_back(key, &take, shape)
                 });
-                outcome.level += shape.units(take.cost.into());
+                result.level += shape.units(take.cost.into());
             }
-            let wait = shape.micros_until(outcome.level, shape.units(take.cost.into()));
+            let wait = shape.micros_until(result.level, shape.units(take.cost.into()));
             Snapshot::new(
                 &take,
                 shape,
-                outcome.level,
-                (!outcome.admitted).then_some(wait),
+                result.level,
+                (!result.admitted).then_some(wait),
             )
         });
         decision(snapshots.collect())
@@ -149,12 +149,12 @@ impl LocalLimiter {
 
     /// Takes over what Redis has just said of a bucket, so that standing in for it starts from there
     /// and not from a full one. The level in Redis is, in this gateway's dearer tokens, its part.
-    pub(super) fn observe(&self, quota: &Quota, bucket: &[u8], level: u64) {
-        let shape = self.part.of(quota);
+    pub(super) fn adopt_level(&self, quota: &Quota, bucket: &[u8], level: u64) {
+        let shape = self.share.of(quota);
         let now = self.clock.micros();
-        let entry = Entry::new(quota, shape, level.min(shape.capacity), now);
+        let entry = TrackedBucket::new(quota, shape, level.min(shape.capacity), now);
         self.with_shard(bucket, |shard, key| {
-            shard.observe(key, entry, now, self.shard_capacity)
+            shard.adopt_level(key, entry, now, self.shard_capacity)
         });
     }
 
@@ -196,7 +196,7 @@ impl LocalLimiter {
         });
     }
 
-    fn with_entry<T>(&self, bucket: &[u8], act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    fn with_entry<T>(&self, bucket: &[u8], act: impl FnOnce(&mut TrackedBucket) -> T) -> Option<T> {
         self.with_shard(bucket, |shard, key| shard.buckets.get_mut(key).map(act))
     }
 
@@ -231,22 +231,22 @@ impl RateLimiter for LocalLimiter {
     fn status(&self) -> Status {
         Status {
             mode: Mode::Local,
-            breaker: Breaker::Closed,
+            breaker: BreakerState::Closed,
             redis_calls: RedisCalls::default(),
-            leases: Leases::default(),
+            leases: LeasedTokens::default(),
         }
     }
 }
 
 #[derive(Default)]
 struct Shard {
-    buckets: HashMap<Box<[u8]>, Entry>,
+    buckets: HashMap<Box<[u8]>, TrackedBucket>,
     /// By policy: the bucket of all keys that found no room.
-    shared: HashMap<Box<str>, Entry>,
+    shared: HashMap<Box<str>, TrackedBucket>,
     sweep_at: u64,
 }
 
-struct Entry {
+struct TrackedBucket {
     bucket: Bucket,
     /// Kept because a reload may change the policy's.
     shape: Shape,
@@ -262,7 +262,7 @@ pub(super) struct Debt {
     pub(super) shape: Shape,
 }
 
-impl Entry {
+impl TrackedBucket {
     fn new(quota: &Quota, shape: Shape, level: u64, now: u64) -> Self {
         Self {
             bucket: Bucket::with_level(level, now),
@@ -280,13 +280,13 @@ impl Entry {
         &mut self.bucket
     }
 
-    fn take(&mut self, take: &Take<'_>, shape: Shape, now: u64) -> Outcome {
-        let outcome = self.bucket(shape).take(shape, take.cost, now);
-        if outcome.admitted {
+    fn take(&mut self, take: &Take<'_>, shape: Shape, now: u64) -> TakeResult {
+        let result = self.bucket(shape).take(shape, take.cost, now);
+        if result.admitted {
             self.debt += u64::from(take.cost);
             self.whole = take.quota.shape;
         }
-        outcome
+        result
     }
 }
 
@@ -298,7 +298,7 @@ impl Shard {
         shape: Shape,
         now: u64,
         room: usize,
-    ) -> Outcome {
+    ) -> TakeResult {
         if let Some(entry) = self.buckets.get_mut(key) {
             return entry.take(take, shape, now);
         }
@@ -311,17 +311,17 @@ impl Shard {
             Some(shared) => shared.bucket(shape).level_at(shape, now),
             None => shape.capacity,
         };
-        let mut entry = Entry::new(take.quota, shape, level, now);
-        let outcome = entry.take(take, shape, now);
+        let mut entry = TrackedBucket::new(take.quota, shape, level, now);
+        let result = entry.take(take, shape, now);
         if self.buckets.len() < room {
             self.buckets.insert(key.into(), entry);
         } else {
             self.shared.insert(policy.into(), entry);
         }
-        outcome
+        result
     }
 
-    fn observe(&mut self, key: &[u8], mut entry: Entry, now: u64, room: usize) {
+    fn adopt_level(&mut self, key: &[u8], mut entry: TrackedBucket, now: u64, room: usize) {
         if let Some(known) = self.buckets.get_mut(key) {
             entry.debt = known.debt;
             *known = entry;

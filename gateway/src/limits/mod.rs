@@ -20,27 +20,27 @@ mod key;
 mod local;
 
 mod lease;
-mod terms;
+mod sizing;
 
 mod breaker;
-mod keeper;
+mod client;
 mod leased;
-mod link;
 mod redis;
+mod renewer;
 mod server;
 
+mod concurrency;
 mod counting;
-mod in_flight;
 mod tally;
 
 #[cfg(test)]
 mod tests;
 
-pub use breaker::Breaker;
-pub use in_flight::{InFlight, Slot};
-pub use link::RedisSettings;
+pub use breaker::BreakerState;
+pub use client::RedisSettings;
+pub use concurrency::{ConcurrencyLimiter, ConcurrencyPermit};
 pub use local::{Clock, LocalLimiter, Monotonic};
-pub use port::{Decision, Leases, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take};
+pub use port::{Decision, LeasedTokens, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take};
 pub use quota::{Quota, QuotaError};
 pub use redis::RedisLimiter;
 pub use tally::{Tallies, Tally, TallySnapshot};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::breaker::Breaker;
+use super::breaker::BreakerState;
 use super::bucket::Shape;
 use super::quota::Quota;
 
@@ -100,9 +100,9 @@ pub(super) fn decision(snapshots: Vec<Snapshot>) -> Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     pub mode: Mode,
-    pub breaker: Breaker,
+    pub breaker: BreakerState,
     pub redis_calls: RedisCalls,
-    pub leases: Leases,
+    pub leases: LeasedTokens,
 }
 
 /// Who decides at the moment.
@@ -131,7 +131,7 @@ pub struct RedisCalls {
 
 /// Tokens leased from Redis since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Leases {
+pub struct LeasedTokens {
     pub granted: u64,
     /// Unspent, and given back because nobody needed them.
     pub handed_back: u64,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::bucket::Shape;
+use super::sizing::LeaseSizing;
 use super::tally::{Tallies, Tally};
-use super::terms::Terms;
 use crate::config::{FailureMode, Policy, Rate};
 
 /// One policy, ready to be enforced: its numbers checked and its header text built.
@@ -24,7 +24,7 @@ pub struct Quota {
     /// This gateway's part of it.
     pub(super) share: Shape,
     /// How it is leased to this gateway.
-    pub(super) terms: Terms,
+    pub(super) sizing: LeaseSizing,
     pub(super) policy_header: HeaderValue,
     pub(super) tally: Arc<Tally>,
 }
@@ -52,7 +52,7 @@ impl Quota {
             shadow: policy.shadow,
             shape,
             share: shape.share(gateways),
-            terms: Terms::new(shape, gateways),
+            sizing: LeaseSizing::new(shape, gateways),
             policy_header: policy_item(&policy.name, shape).ok_or_else(refuse)?,
             tally: tallies.of(&policy.name),
         }))
@@ -81,8 +81,8 @@ impl Quota {
     }
 
     /// Counts a request that had too many others beside it.
-    pub fn count_crowded(&self) {
-        self.tally.crowded();
+    pub fn count_too_many_in_flight(&self) {
+        self.tally.count_too_many_in_flight();
     }
 }
 

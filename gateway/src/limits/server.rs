@@ -21,7 +21,7 @@ const MAX_IN_FLIGHT: usize = 2048;
 const SENTINEL_PORT: u16 = 26_379;
 
 pub(super) enum Server {
-    One(Client),
+    Single(Client),
     Master {
         sentinels: Vec<ConnectionInfo>,
         service: String,
@@ -32,26 +32,26 @@ pub(super) enum Server {
 
 #[derive(Clone)]
 pub(super) enum Connection {
-    One(ConnectionManager),
+    Single(ConnectionManager),
     Cluster(ClusterConnection),
 }
 
 impl Server {
     /// Reads the URL; does no I/O.
-    pub(super) fn of(url: &str) -> Result<Self, RedisError> {
-        let Some(several) = Several::of(url)? else {
-            return Ok(Self::One(Client::open(with_nodelay(url)?)?));
+    pub(super) fn parse(url: &str) -> Result<Self, RedisError> {
+        let Some(url_parts) = MultiHostUrl::parse(url)? else {
+            return Ok(Self::Single(Client::open(with_nodelay(url)?)?));
         };
-        match several.kind {
+        match url_parts.kind {
             "sentinel" => {
-                let path: Vec<&str> = several.path.split('/').collect();
+                let path: Vec<&str> = url_parts.path.split('/').collect();
                 let (service, database) = match path[..] {
                     [service] if !service.is_empty() => (service, ""),
                     [service, database] if !service.is_empty() => (service, database),
                     _ => return Err(unusable("name the master: …/mymaster or …/mymaster/0")),
                 };
-                let node = several.node(several.hosts[0], database)?;
-                let tls = several.tls.then_some(TlsMode::Secure);
+                let node = url_parts.node(url_parts.hosts[0], database)?;
+                let tls = url_parts.tls.then_some(TlsMode::Secure);
                 let as_node = SentinelNodeConnectionInfo::default()
                     .set_tcp_settings(tcp())
                     .set_redis_connection_info(node.redis_settings().clone());
@@ -61,10 +61,10 @@ impl Server {
                     } else {
                         format!(":{SENTINEL_PORT}")
                     };
-                    with_nodelay(&format!("{}://{host}{port}", several.scheme()))
+                    with_nodelay(&format!("{}://{host}{port}", url_parts.scheme()))
                 };
                 Ok(Self::Master {
-                    sentinels: several
+                    sentinels: url_parts
                         .hosts
                         .iter()
                         .map(sentinel)
@@ -76,8 +76,8 @@ impl Server {
                     },
                 })
             }
-            _ if several.path.is_empty() => {
-                let nodes = several.hosts.iter().map(|host| several.node(host, ""));
+            _ if url_parts.path.is_empty() => {
+                let nodes = url_parts.hosts.iter().map(|host| url_parts.node(host, ""));
                 let client = ClusterClient::builder(nodes.collect::<Result<Vec<_>, _>>()?)
                     .retries(0)
                     .connection_timeout(CONNECT_DEADLINE)
@@ -92,10 +92,12 @@ impl Server {
     }
 
     /// A connection that works, or will as soon as it is used.
-    pub(super) async fn link(&self) -> Result<Connection, RedisError> {
+    pub(super) async fn lazy_connection(&self) -> Result<Connection, RedisError> {
         match self {
-            Self::One(client) => ConnectionManager::new_lazy_with_config(client.clone(), config())
-                .map(Connection::One),
+            Self::Single(client) => {
+                ConnectionManager::new_lazy_with_config(client.clone(), config())
+                    .map(Connection::Single)
+            }
             Self::Cluster(client) => {
                 let config = ClusterConfig::new();
                 let pending = client.get_pending_async_connection_with_config(config);
@@ -111,7 +113,7 @@ impl Server {
             Self::Cluster(client) => {
                 return client.get_async_connection().await.map(Connection::Cluster);
             }
-            Self::One(client) => client.clone(),
+            Self::Single(client) => client.clone(),
             Self::Master {
                 sentinels,
                 service,
@@ -122,21 +124,21 @@ impl Server {
             }
         };
         let manager = ConnectionManager::new_with_config(client, config()).await?;
-        Ok(Connection::One(manager))
+        Ok(Connection::Single(manager))
     }
 }
 
 impl Connection {
     pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, RedisError> {
         match self {
-            Self::One(connection) => connection.req_packed_command(command).await,
+            Self::Single(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
         }
     }
 }
 
 /// The parts of `rediss-sentinel://user:password@host:port,host:port/service/0`.
-struct Several<'a> {
+struct MultiHostUrl<'a> {
     kind: &'a str,
     tls: bool,
     user: &'a str,
@@ -144,9 +146,9 @@ struct Several<'a> {
     path: &'a str,
 }
 
-impl<'a> Several<'a> {
+impl<'a> MultiHostUrl<'a> {
     /// `None` for a URL of one server.
-    fn of(url: &'a str) -> Result<Option<Self>, RedisError> {
+    fn parse(url: &'a str) -> Result<Option<Self>, RedisError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Ok(None);
         };

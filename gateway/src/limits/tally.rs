@@ -30,7 +30,7 @@ impl Tallies {
 pub struct Tally {
     pub(super) admitted: AtomicU64,
     pub(super) denied: AtomicU64,
-    pub(super) crowded: AtomicU64,
+    pub(super) too_many_in_flight: AtomicU64,
     pub(super) shadowed: AtomicU64,
     pub(super) unchecked: AtomicU64,
     pub(super) unavailable: AtomicU64,
@@ -44,7 +44,7 @@ pub struct TallySnapshot {
     /// Requests that this policy refused.
     pub denied: u64,
     /// Requests refused because too many of their key ran already (`max_in_flight`).
-    pub crowded: u64,
+    pub too_many_in_flight: u64,
     /// Requests that a policy with `shadow: true` would have refused.
     pub shadowed: u64,
     /// Requests admitted unseen while Redis was away (`on_redis_failure: allow`).
@@ -54,15 +54,15 @@ pub struct TallySnapshot {
 }
 
 impl Tally {
-    pub(super) fn crowded(&self) {
-        self.crowded.fetch_add(1, Relaxed);
+    pub(super) fn count_too_many_in_flight(&self) {
+        self.too_many_in_flight.fetch_add(1, Relaxed);
     }
 
     fn snapshot(&self) -> TallySnapshot {
         TallySnapshot {
             admitted: self.admitted.load(Relaxed),
             denied: self.denied.load(Relaxed),
-            crowded: self.crowded.load(Relaxed),
+            too_many_in_flight: self.too_many_in_flight.load(Relaxed),
             shadowed: self.shadowed.load(Relaxed),
             unchecked: self.unchecked.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use serde::Serialize;
 
 use crate::request::ctx::RequestCtx;
-use crate::request::exchange::answered;
+use crate::request::exchange::sent_response;
 
 /// Lines beyond this are dropped, and counted.
 const MAX_BUFFER: usize = 4 << 20;
@@ -28,7 +28,7 @@ pub struct AccessLog {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AccessLine<'a> {
     time: String,
     request_id: &'a str,
     client: Option<String>,
@@ -69,7 +69,7 @@ impl AccessLog {
         let request = session.req_header();
         let admitted = ctx.admitted.as_ref();
         let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
-        let line = Line {
+        let line = AccessLine {
             time: contract::time::rfc3339(jiff::Timestamp::now()),
             request_id: &ctx.request_id,
             client: admitted.map(|admitted| admitted.client().to_string()),
@@ -138,5 +138,5 @@ fn bounded(path: &str) -> &str {
 
 /// The status that was sent; 499 where the client left before one was, as nginx counts it.
 pub fn status(session: &Session) -> u16 {
-    answered(session).map_or(499, |head| head.status.as_u16())
+    sent_response(session).map_or(499, |head| head.status.as_u16())
 }

@@ -82,7 +82,7 @@ impl Metrics {
 }
 
 /// What is read from the gateway's state when somebody asks.
-pub struct State {
+pub struct StateCollector {
     clusters: Vec<Arc<Cluster>>,
     limiter: Arc<dyn RateLimiter>,
     tallies: Arc<Tallies>,
@@ -99,7 +99,7 @@ pub struct State {
     revocation_failures: IntCounter,
 }
 
-impl State {
+impl StateCollector {
     pub fn new(
         clusters: Vec<Arc<Cluster>>,
         limiter: Arc<dyn RateLimiter>,
@@ -161,7 +161,7 @@ impl State {
     }
 }
 
-impl Collector for State {
+impl Collector for StateCollector {
     fn desc(&self) -> Vec<&Desc> {
         let mut descs = self.healthy.desc();
         descs.extend(self.decisions.desc());
@@ -192,7 +192,7 @@ impl Collector for State {
             for (outcome, count) in [
                 ("admitted", tally.admitted),
                 ("denied", tally.denied),
-                ("too_many_in_flight", tally.crowded),
+                ("too_many_in_flight", tally.too_many_in_flight),
                 ("would_deny", tally.shadowed),
                 ("failure_mode_allowed", tally.unchecked),
                 ("unavailable", tally.unavailable),
@@ -231,7 +231,7 @@ impl Collector for State {
             self.revocation_age.set(revocations.age().as_secs_f64());
             self.revocation_failures.reset();
             self.revocation_failures
-                .inc_by(revocations.followed().failed);
+                .inc_by(revocations.feed_status().failed);
             families.extend(self.revocation_age.collect());
             families.extend(self.revocation_failures.collect());
         }

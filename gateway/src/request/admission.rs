@@ -15,7 +15,8 @@ use ipnet::IpNet;
 use crate::auth::{AuthError, Identity, Verifier};
 use crate::config::{Config, Policy, PolicyKey};
 use crate::limits::{
-    Decision, InFlight, Quota, QuotaError, RateLimiter, Slot, Snapshot, Take, Tallies,
+    ConcurrencyLimiter, ConcurrencyPermit, Decision, Quota, QuotaError, RateLimiter, Snapshot,
+    Take, Tallies,
 };
 use crate::request::canonical;
 use crate::request::refusal::Refusal;
@@ -24,7 +25,7 @@ use crate::request::route::{Access, Route, Table};
 const FORWARDED_FOR: HeaderName = contract::identity::FORWARDED_FOR;
 
 /// What admission decides on.
-pub struct Head<'a> {
+pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// The request target as received, in origin form.
     pub target: &'a str,
@@ -42,7 +43,7 @@ pub struct Admitted {
     from_trusted_proxy: bool,
     limits: Vec<Snapshot>,
     /// Held until the request has ended.
-    _slots: Vec<Slot>,
+    _permits: Vec<ConcurrencyPermit>,
 }
 
 impl Admitted {
@@ -83,7 +84,7 @@ pub struct Admission {
     verifier: Arc<Verifier>,
     limiter: Arc<dyn RateLimiter>,
     limits: HashMap<String, Limit>,
-    in_flight: Arc<InFlight>,
+    concurrency: Arc<ConcurrencyLimiter>,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -109,14 +110,14 @@ impl Admission {
                 .values()
                 .map(limit)
                 .collect::<Result<_, _>>()?,
-            in_flight: Arc::default(),
+            concurrency: Arc::default(),
             trusted_proxies: config.trusted_proxies.clone(),
         })
     }
 
     /// Canonical, routed, within its size, identified where required, and within its limits: in
     /// this order, so that nothing dear is done for what is refused cheaply.
-    pub async fn admit(&self, head: &Head<'_>, now: i64) -> Result<Admitted, Refusal> {
+    pub async fn admit(&self, head: &RequestHead<'_>, now: i64) -> Result<Admitted, Refusal> {
         if !canonical::method_is_served(head.method) {
             return Err(Refusal::method_not_served());
         }
@@ -130,14 +131,14 @@ impl Admission {
             Access::Public => None,
             Access::Protected => Some(self.identify(head.headers, client, now).await?),
         };
-        let (limits, slots) = self.spend(route, identity.as_deref(), client).await?;
+        let (limits, permits) = self.take_tokens(route, identity.as_deref(), client).await?;
         Ok(Admitted {
             route: route.clone(),
             identity,
             client,
             from_trusted_proxy,
             limits,
-            _slots: slots,
+            _permits: permits,
         })
     }
 
@@ -158,12 +159,12 @@ impl Admission {
     }
 
     /// Takes what the request costs from every policy that applies, or from none.
-    async fn spend(
+    async fn take_tokens(
         &self,
         route: &Route,
         identity: Option<&Identity>,
         client: IpAddr,
-    ) -> Result<(Vec<Snapshot>, Vec<Slot>), Refusal> {
+    ) -> Result<(Vec<Snapshot>, Vec<ConcurrencyPermit>), Refusal> {
         let policies = match identity {
             Some(_) => &route.limits.authenticated,
             None => &route.limits.anonymous,
@@ -199,15 +200,15 @@ impl Admission {
             };
             list.push(take);
         }
-        let mut slots = Vec::new();
+        let mut permits = Vec::new();
         for take in takes.iter().chain(&shadows) {
             let Some(max) = take.quota.max_in_flight() else {
                 continue;
             };
-            match self.in_flight.enter(take, max) {
-                Some(slot) => slots.push(slot),
+            match self.concurrency.acquire(take, max) {
+                Some(permit) => permits.push(permit),
                 None => {
-                    take.quota.count_crowded();
+                    take.quota.count_too_many_in_flight();
                     if !take.quota.is_shadow() {
                         return Err(Refusal::too_many_in_flight(max));
                     }
@@ -220,7 +221,7 @@ impl Admission {
                 for shadow in shadows {
                     self.limiter.take(&[shadow]).await;
                 }
-                Ok((snapshots, slots))
+                Ok((snapshots, permits))
             }
             Decision::Limited(snapshots) => Err(Refusal::rate_limited(&snapshots)),
             Decision::Unavailable => Err(Refusal::limiter_unavailable()),
@@ -236,7 +237,7 @@ impl Admission {
 
     /// The peer, or behind trusted proxies the nearest address of `X-Forwarded-For` that is not
     /// itself a trusted proxy: what lies further left is only the client's own word.
-    fn client(&self, head: &Head<'_>, from_trusted_proxy: bool) -> IpAddr {
+    fn client(&self, head: &RequestHead<'_>, from_trusted_proxy: bool) -> IpAddr {
         if !from_trusted_proxy {
             return head.peer;
         }

@@ -8,14 +8,14 @@ use pingora_proxy::Session;
 use super::refusal::Refusal;
 
 /// The answer that was forwarded, if one was. A forwarded `100 Continue` is none yet.
-pub fn answered(session: &Session) -> Option<&ResponseHeader> {
+pub fn sent_response(session: &Session) -> Option<&ResponseHeader> {
     session
         .response_written()
         .filter(|head| !head.status.is_informational() || head.status == 101)
 }
 
 /// Whether the worker did not answer in time.
-pub fn is_slow(error: &Error) -> bool {
+pub fn timed_out(error: &Error) -> bool {
     matches!(error.esource(), ErrorSource::Upstream)
         && matches!(
             error.etype(),
@@ -25,12 +25,12 @@ pub fn is_slow(error: &Error) -> bool {
 
 /// Whether a request may be sent a second time: the method is idempotent, its body can be replayed,
 /// the client has seen nothing, and the worker broke off rather than being slow.
-pub fn may_repeat(session: &Session, error: &Error) -> bool {
+pub fn may_retry(session: &Session, error: &Error) -> bool {
     matches!(error.esource(), ErrorSource::Upstream)
-        && !is_slow(error)
+        && !timed_out(error)
         && session.req_header().method.is_idempotent()
         && !session.as_ref().retry_buffer_truncated()
-        && answered(session).is_none()
+        && sent_response(session).is_none()
 }
 
 /// What a failed exchange is to the client; none where the client itself is gone.

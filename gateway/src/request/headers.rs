@@ -30,7 +30,7 @@ pub fn assert_identity(
     };
     let proto = forwarded(FORWARDED_PROTO).filter(|value| value == "http" || value == "https");
     let host = forwarded(FORWARDED_HOST).or_else(|| up.headers.get(header::HOST).cloned());
-    for name in family(&up.headers) {
+    for name in identity_headers(&up.headers) {
         up.remove_header(&name);
     }
     // RFC 7239's form of the same: nobody vouches for it.
@@ -68,7 +68,7 @@ pub fn assert_identity(
 }
 
 /// The headers of the family, in every spelling.
-fn family(headers: &HeaderMap) -> Vec<HeaderName> {
+fn identity_headers(headers: &HeaderMap) -> Vec<HeaderName> {
     let names = headers.keys();
     names
         .filter(|name| in_identity_family(name.as_str()))
@@ -77,8 +77,12 @@ fn family(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// What a client sees of us: no identity header from a worker, its request id, its limits.
-pub fn answer(down: &mut ResponseHeader, admitted: &Admitted, request_id: &str) -> Result<()> {
-    for name in family(&down.headers) {
+pub fn set_response_headers(
+    down: &mut ResponseHeader,
+    admitted: &Admitted,
+    request_id: &str,
+) -> Result<()> {
+    for name in identity_headers(&down.headers) {
         down.remove_header(&name);
     }
     down.insert_header(REQUEST_ID, request_id)?;

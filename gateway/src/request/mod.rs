@@ -8,8 +8,8 @@
 pub mod canonical;
 pub mod route;
 
+pub mod active_config;
 pub mod admission;
-pub mod live;
 
 pub mod ctx;
 pub mod exchange;

@@ -20,9 +20,9 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::connection::lifecycle::Lifecycle;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
-use crate::request::admission::{Admitted, Head};
+use crate::request::active_config::ActiveConfig;
+use crate::request::admission::{Admitted, RequestHead};
 use crate::request::ctx::RequestCtx;
-use crate::request::live::Live;
 use crate::request::refusal::Refusal;
 use crate::request::{exchange, headers};
 use crate::upstream::{self, peer};
@@ -32,7 +32,7 @@ const CLIENT_PAUSE: Duration = Duration::from_secs(30);
 
 /// The gateway's proxy.
 pub struct Proxy {
-    pub live: Arc<ArcSwap<Live>>,
+    pub config: Arc<ArcSwap<ActiveConfig>>,
     pub lifecycle: Arc<Lifecycle>,
     pub metrics: Metrics,
     pub access_log: Arc<AccessLog>,
@@ -61,7 +61,7 @@ impl ProxyHttp for Proxy {
 
     /// Deadlines first: Pingora's own are infinite. Between requests [`crate::connection::heads`] has the clock.
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
-        session.set_read_timeout(Some(self.live.load().head_timeout));
+        session.set_read_timeout(Some(self.config.load().head_timeout));
         session.set_write_timeout(Some(CLIENT_PAUSE));
         if self.lifecycle.is_draining() {
             session.set_keepalive(None);
@@ -115,8 +115,8 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         // An attempt sends the body from its beginning.
         ctx.body_bytes = 0;
-        let live = ctx.live.as_ref().ok_or_else(not_admitted)?;
-        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, &live.keys)
+        let config = ctx.config.as_ref().ok_or_else(not_admitted)?;
+        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, &config.keys)
     }
 
     async fn response_filter(
@@ -133,9 +133,9 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         if exchange::is_subscription(session.req_header(), down) {
-            ctx.detach();
+            ctx.exclude_from_drain();
         }
-        headers::answer(down, admitted(ctx)?, &ctx.request_id)
+        headers::set_response_headers(down, admitted(ctx)?, &ctx.request_id)
     }
 
     /// Nothing was sent: another replica may be asked, whatever the method.
@@ -147,7 +147,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         self.give_up_replica(ctx);
-        error.set_retry(ctx.may_retry());
+        error.set_retry(ctx.record_failed_attempt());
         error
     }
 
@@ -160,11 +160,11 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestCtx,
         reused: bool,
     ) -> Box<Error> {
-        let safe = exchange::may_repeat(session, &error);
+        let safe = exchange::may_retry(session, &error);
         // A pooled connection that was closed meanwhile says nothing about its replica, once.
-        let free = safe && reused && !std::mem::replace(&mut ctx.replayed, true);
-        let retry = free || (safe && ctx.may_retry());
-        if (safe && !free) || exchange::is_slow(&error) {
+        let free = safe && reused && !std::mem::replace(&mut ctx.free_retry_used, true);
+        let retry = free || (safe && ctx.record_failed_attempt());
+        if (safe && !free) || exchange::timed_out(&error) {
             self.give_up_replica(ctx);
         }
         error.set_retry(retry);
@@ -182,7 +182,7 @@ impl ProxyHttp for Proxy {
             None => exchange::refusal(error, ctx.service()),
         };
         let mut status = 0;
-        if let Some(refusal) = refusal.filter(|_| exchange::answered(session).is_none()) {
+        if let Some(refusal) = refusal.filter(|_| exchange::sent_response(session).is_none()) {
             status = refusal.status();
             session.set_keepalive(None);
             if let Err(error) = refusal.respond(session, &ctx.request_id).await {
@@ -210,24 +210,24 @@ impl ProxyHttp for Proxy {
 
 impl Proxy {
     async fn admit(&self, session: &Session, ctx: &mut RequestCtx) -> Result<Admitted, Refusal> {
-        let live = self.live.load_full();
+        let config = self.config.load_full();
         let request = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet());
         let peer = peer.ok_or_else(Refusal::internal)?.ip().to_canonical();
         let given = request.headers.get(REQUEST_ID);
-        ctx.request_id = headers::request_id(given.filter(|_| live.admission.is_trusted(peer)));
+        ctx.request_id = headers::request_id(given.filter(|_| config.admission.is_trusted(peer)));
         if let Some(refusal) = ctx.refusal.take() {
             return Err(refusal);
         }
-        let head = Head {
+        let head = RequestHead {
             method: &request.method,
             target: std::str::from_utf8(request.raw_path()).unwrap_or_default(),
             headers: &request.headers,
             peer,
         };
         let now = jiff::Timestamp::now().as_second();
-        let admitted = live.admission.admit(&head, now).await;
-        ctx.live = Some(live);
+        let admitted = config.admission.admit(&head, now).await;
+        ctx.config = Some(config);
         admitted
     }
 
@@ -235,34 +235,34 @@ impl Proxy {
     fn next_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, Refusal> {
         let admitted = ctx.admitted.as_ref().ok_or_else(Refusal::internal)?;
         let route = admitted.route();
-        let live = ctx.live.as_ref().ok_or_else(Refusal::internal)?;
-        let cluster = live
+        let config = ctx.config.as_ref().ok_or_else(Refusal::internal)?;
+        let cluster = config
             .clusters
             .get(route.service_index)
             .ok_or_else(Refusal::internal)?;
         let unavailable =
             |why: upstream::Unavailable| Refusal::none_available(&route.service.name, why.detail());
-        if ctx.place.is_none() {
-            ctx.place = Some(cluster.enter().map_err(unavailable)?);
+        if ctx.service_permit.is_none() {
+            ctx.service_permit = Some(cluster.acquire().map_err(unavailable)?);
         }
         let user = admitted.identity().map(|identity| identity.user_id_str());
-        let lease = cluster
+        let replica = cluster
             .pick(user, admitted.client(), &ctx.tried)
             .map_err(unavailable)?;
-        let peer = peer(lease.address(), &route.timeouts);
-        ctx.replica = Some(lease);
+        let peer = peer(replica.address(), &route.timeouts);
+        ctx.replica = Some(replica);
         Ok(Box::new(peer))
     }
 
     /// Passes over the replica that just failed.
     fn give_up_replica(&self, ctx: &mut RequestCtx) {
-        let (Some(replica), Some(admitted), Some(live)) =
-            (ctx.replica.take(), &ctx.admitted, &ctx.live)
+        let (Some(replica), Some(admitted), Some(config)) =
+            (ctx.replica.take(), &ctx.admitted, &ctx.config)
         else {
             return;
         };
         ctx.tried.push(replica.address());
-        if let Some(cluster) = live.clusters.get(admitted.route().service_index) {
+        if let Some(cluster) = config.clusters.get(admitted.route().service_index) {
             cluster.eject(replica.address());
         }
     }

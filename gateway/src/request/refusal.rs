@@ -19,10 +19,10 @@ use crate::request::canonical::Malformed;
 use crate::request::route::NotRouted;
 
 /// A request body of at most this size is read and dropped, so that the connection can be kept.
-const DRAINABLE_BODY: u64 = 64 << 10;
+const MAX_DISCARDED_BODY: u64 = 64 << 10;
 
 /// How long a client that was refused may go on sending before its connection is closed.
-const LINGER: Duration = Duration::from_secs(5);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of a path an answer repeats; it is ASCII.
 pub(crate) const MAX_INSTANCE: usize = 1024;
@@ -177,13 +177,13 @@ impl Refusal {
         }
         if self.close {
             session.set_keepalive(None);
-        } else if drainable(session) {
+        } else if is_discardable(session) {
             let downstream = session.as_downstream_mut();
             downstream.set_close_on_response_before_downstream_finish(false);
         }
         session.write_response_header(Box::new(head), false).await?;
         session.write_response_body(Some(body), true).await?;
-        if !self.close && !drained(session).await {
+        if !self.close && !discard_body(session).await {
             session.set_keepalive(None);
         }
         Ok(())
@@ -191,7 +191,7 @@ impl Refusal {
 }
 
 /// Whether what is left of the request's body is small, of known length and on its way.
-fn drainable(session: &Session) -> bool {
+fn is_discardable(session: &Session) -> bool {
     let headers = &session.req_header().headers;
     if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::EXPECT) {
         return false;
@@ -202,14 +202,14 @@ fn drainable(session: &Session) -> bool {
             .to_str()
             .ok()
             .and_then(|digits| digits.parse::<u64>().ok())
-            .is_some_and(|length| length <= DRAINABLE_BODY),
+            .is_some_and(|length| length <= MAX_DISCARDED_BODY),
     }
 }
 
 /// Reads what the client still sends, and drops it: a connection that is closed with bytes unread
 /// is reset, and the client may lose the answer (behind nginx it becomes a 502). True where the
 /// body came to its end.
-async fn drained(session: &mut Session) -> bool {
+async fn discard_body(session: &mut Session) -> bool {
     let downstream = session.as_downstream_mut();
     if downstream.is_body_done() {
         return true;
@@ -227,7 +227,7 @@ async fn drained(session: &mut Session) -> bool {
             }
         }
     };
-    timeout(LINGER, reading).await.unwrap_or(false)
+    timeout(DISCARD_TIMEOUT, reading).await.unwrap_or(false)
 }
 
 impl From<Problem> for Refusal {
@@ -264,7 +264,7 @@ impl From<AuthError> for Refusal {
     fn from(why: AuthError) -> Self {
         let detail = sentence(why);
         let mut problem = match why {
-            AuthError::KeysUnavailable | AuthError::EndsUnavailable => {
+            AuthError::KeysUnavailable | AuthError::RevocationUnavailable => {
                 Problem::new(Kind::ServiceUnavailable, detail)
             }
             AuthError::TooManyFailures => Problem::new(Kind::RateLimited, detail),
@@ -288,9 +288,9 @@ fn sentence(why: AuthError) -> String {
     let text = why.to_string();
     let (first, rest) = text.split_at(1);
     let advice = match why {
-        AuthError::KeysUnavailable | AuthError::EndsUnavailable | AuthError::TooManyFailures => {
-            "Try again later."
-        }
+        AuthError::KeysUnavailable
+        | AuthError::RevocationUnavailable
+        | AuthError::TooManyFailures => "Try again later.",
         AuthError::Missing | AuthError::Invalid(_) | AuthError::Expired | AuthError::Revoked => {
             "Log in and send `Authorization: Bearer ACCESS_TOKEN`."
         }

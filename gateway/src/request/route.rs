@@ -16,7 +16,7 @@ use crate::request::canonical::CanonicalPath;
 /// Every route of one configuration.
 pub struct Table {
     /// The longest prefix first, so that the first hit is the right one.
-    services: Vec<Entry>,
+    services: Vec<ServiceRoutes>,
     /// Exact public paths outside the services.
     exact: HashMap<String, Arc<Route>>,
 }
@@ -57,16 +57,16 @@ pub enum NotRouted {
     MethodNotAllowed,
 }
 
-struct Entry {
+struct ServiceRoutes {
     prefix: String,
     public: Patterns<()>,
-    rules: Patterns<Variants>,
+    rules: Patterns<RoutePair>,
     /// Where no rule matches.
-    plain: Variants,
+    default: RoutePair,
 }
 
 /// One route for each kind of access.
-struct Variants {
+struct RoutePair {
     public: Arc<Route>,
     protected: Arc<Route>,
 }
@@ -75,10 +75,10 @@ impl Table {
     /// Works out every route.
     pub fn build(config: &Config) -> Self {
         let services = config.services.iter().enumerate();
-        let mut services: Vec<Entry> = services
-            .map(|(index, service)| Entry::new(index, service))
+        let mut services: Vec<ServiceRoutes> = services
+            .map(|(index, service)| ServiceRoutes::new(index, service))
             .collect();
-        services.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+        services.sort_by_key(|service| std::cmp::Reverse(service.prefix.len()));
         let exact = config.public.iter().map(|public| {
             let same = |service: &Arc<Service>| service.name == public.service.name;
             let index = config.services.iter().position(same).unwrap_or_default();
@@ -99,11 +99,11 @@ impl Table {
         path: &CanonicalPath<'_>,
     ) -> Result<&Arc<Route>, NotRouted> {
         let path = path.path();
-        for entry in &self.services {
-            match path.strip_prefix(entry.prefix.as_str()) {
+        for service in &self.services {
+            match path.strip_prefix(service.prefix.as_str()) {
                 // The service's root has two spellings, and they are one resource.
-                Some("") => return Ok(entry.find(method, "/")),
-                Some(below) if below.starts_with('/') => return Ok(entry.find(method, below)),
+                Some("") => return Ok(service.find(method, "/")),
+                Some(below) if below.starts_with('/') => return Ok(service.find(method, below)),
                 _ => {}
             }
         }
@@ -115,7 +115,7 @@ impl Table {
     }
 }
 
-impl Entry {
+impl ServiceRoutes {
     fn new(index: usize, service: &Arc<Service>) -> Self {
         const CHECKED: &str = "the configuration refuses matches that collide";
         let mut public = Patterns::new();
@@ -124,27 +124,27 @@ impl Entry {
         }
         let mut rules = Patterns::new();
         for rule in &service.rules {
-            let variants = Variants::new(index, service, Some(rule));
-            rules.insert(&rule.matches, variants).expect(CHECKED);
+            let pair = RoutePair::new(index, service, Some(rule));
+            rules.insert(&rule.matches, pair).expect(CHECKED);
         }
         Self {
             prefix: service.prefix.clone(),
             public,
             rules,
-            plain: Variants::new(index, service, None),
+            default: RoutePair::new(index, service, None),
         }
     }
 
     fn find(&self, method: &Method, below: &str) -> &Arc<Route> {
-        let variants = self.rules.find(method, below).unwrap_or(&self.plain);
+        let pair = self.rules.find(method, below).unwrap_or(&self.default);
         match self.public.find(method, below) {
-            Some(()) => &variants.public,
-            None => &variants.protected,
+            Some(()) => &pair.public,
+            None => &pair.protected,
         }
     }
 }
 
-impl Variants {
+impl RoutePair {
     fn new(index: usize, service: &Arc<Service>, rule: Option<&Rule>) -> Self {
         Self {
             public: Arc::new(route(index, service, rule, Access::Public)),

@@ -120,9 +120,9 @@ impl Cluster {
     }
 
     /// Reserves one of the service's places for a request, until the permit is dropped.
-    pub fn enter(self: &Arc<Self>) -> Result<InFlight, Unavailable> {
+    pub fn acquire(self: &Arc<Self>) -> Result<ServicePermit, Unavailable> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let permit = InFlight(self.clone());
+        let permit = ServicePermit(self.clone());
         match before < self.service.max_in_flight {
             true => Ok(permit),
             false => Err(Unavailable::TooManyInFlight),
@@ -136,7 +136,7 @@ impl Cluster {
         user: Option<&str>,
         client: IpAddr,
         tried: &[SocketAddr],
-    ) -> Result<Lease, Unavailable> {
+    ) -> Result<PickedReplica, Unavailable> {
         let now = self.now();
         let replicas = self.replicas.load();
         let ejected = |replica: &Replica| replica.ejected_until.load(Ordering::Relaxed) > now;
@@ -155,7 +155,7 @@ impl Cluster {
             1 => 0,
             n => self.choose(&choice, n, user, client),
         };
-        Ok(Lease::new(choice[index].clone()))
+        Ok(PickedReplica::new(choice[index].clone()))
     }
 
     fn choose(
@@ -222,18 +222,18 @@ fn rendezvous(key: &str, choice: &[&Arc<Replica>]) -> usize {
 }
 
 /// One of a service's places; dropping it frees the place.
-pub struct InFlight(Arc<Cluster>);
+pub struct ServicePermit(Arc<Cluster>);
 
-impl Drop for InFlight {
+impl Drop for ServicePermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 /// A request's use of a replica; dropping it ends the use.
-pub struct Lease(Arc<Replica>);
+pub struct PickedReplica(Arc<Replica>);
 
-impl Lease {
+impl PickedReplica {
     fn new(replica: Arc<Replica>) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
         Self(replica)
@@ -244,7 +244,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for PickedReplica {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

@@ -7,5 +7,5 @@ mod cluster;
 pub mod health;
 mod peer;
 
-pub use cluster::{Cluster, InFlight, Lease, Replica, Unavailable};
-pub use peer::{given_up_after, peer};
+pub use cluster::{Cluster, PickedReplica, Replica, ServicePermit, Unavailable};
+pub use peer::{keepalive_with_timeout, peer};

@@ -21,14 +21,14 @@ pub fn peer(address: SocketAddr, timeouts: &Timeouts) -> HttpPeer {
     options.read_timeout = Some(read_timeout(timeouts));
     options.write_timeout = Some(timeouts.idle);
     options.idle_timeout = Some(POOL_IDLE);
-    options.tcp_keepalive = Some(given_up_after(timeouts.idle));
+    options.tcp_keepalive = Some(keepalive_with_timeout(timeouts.idle));
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
     peer
 }
 
 /// Has the kernel break a connection whose other end has taken nothing for this long: Pingora waits
 /// without a deadline of its own while it flushes a head or the end of a body.
-pub fn given_up_after(patience: Duration) -> TcpKeepalive {
+pub fn keepalive_with_timeout(patience: Duration) -> TcpKeepalive {
     TcpKeepalive {
         idle: Duration::from_secs(60),
         interval: Duration::from_secs(10),

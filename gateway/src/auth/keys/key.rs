@@ -10,7 +10,7 @@ use crate::auth::claims::Token;
 use crate::config::Algorithm;
 
 /// One key, usable with one algorithm.
-pub(in crate::auth) struct Key {
+pub(in crate::auth) struct VerificationKey {
     /// `None` for a shared secret, which signs under any `kid`.
     pub(super) kid: Option<String>,
     pub(super) algorithm: Algorithm,
@@ -29,7 +29,7 @@ pub struct KeyInfo {
     pub issuer: String,
 }
 
-impl Key {
+impl VerificationKey {
     /// Whether this key has signed the token.
     pub(in crate::auth) fn signed(&self, token: &Token<'_>) -> bool {
         let algorithm = match self.algorithm {
@@ -48,7 +48,7 @@ impl Key {
     }
 }
 
-pub(super) fn name(algorithm: Algorithm) -> &'static str {
+pub(super) fn algorithm_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::EdDsa => "EdDSA",
         Algorithm::Es256 => "ES256",

@@ -32,7 +32,7 @@ fn an_end_is_learnt_once_however_often_it_is_told() {
         revocations.learn(&[end(1, 0), end(2, 0)], at(1), LIFE);
     }
     assert!(has(&revocations, 1) && has(&revocations, 2) && !has(&revocations, 3));
-    assert_eq!(revocations.followed().learnt, 2);
+    assert_eq!(revocations.feed_status().learnt, 2);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use contract::problem::Kind;
 use serde_json::json;
 
 use super::kit::*;
-use crate::auth::cache::Verified;
-use crate::auth::{AuthError, FetchJwks, Identity, Reason, Revoked, Verifier};
+use crate::auth::cache::TokenCache;
+use crate::auth::{AuthError, FetchJwks, Identity, Reason, RevocationCheck, Verifier};
 use crate::config::Algorithm;
 use crate::request::refusal::Refusal;
 
@@ -33,7 +33,7 @@ async fn a_remembered_token_still_expires() {
 
 struct Switch(AtomicBool);
 
-impl Revoked for Switch {
+impl RevocationCheck for Switch {
     fn check(&self, identity: &Identity) -> Result<(), AuthError> {
         let ended = identity.session_id_str() == Some("session-1") && self.0.load(SeqCst);
         if ended {
@@ -50,7 +50,7 @@ async fn a_revoked_session_is_refused_on_every_path() {
     let revoked = Arc::new(Switch(AtomicBool::new(false)));
     let auth = auth(vec![issuer(url(), &[Algorithm::EdDsa])]);
     let jwks: Arc<dyn FetchJwks> = Jwks::serving(&[&signer]);
-    let verifier = Verifier::with_revoked(&auth, jwks, Arc::clone(&revoked) as _).unwrap();
+    let verifier = Verifier::with_revocation_check(&auth, jwks, Arc::clone(&revoked) as _).unwrap();
     let token = signer.token(&claims());
     assert!(verify(&verifier, &token).await.is_ok());
 
@@ -75,7 +75,7 @@ async fn the_cache_stays_within_its_bytes() {
     let verifier = verifier(&Jwks::serving(&[&signer]), &[Algorithm::EdDsa]);
     let identity = verify(&verifier, &signer.token(&claims())).await.unwrap();
 
-    let cache = Verified::with_capacity(1 << 20);
+    let cache = TokenCache::with_capacity(1 << 20);
     for number in 0..20_000 {
         cache.insert(format!("{number:0>400}").as_bytes(), Arc::clone(&identity));
     }

@@ -308,7 +308,7 @@ async fn bad_tokens_are_refused_for_their_own_reason() {
         let kind = Refusal::from(refusal).kind();
         assert_eq!(kind, Kind::Unauthenticated, "{what}");
     }
-    assert_eq!(verifier.verified.len(), 0, "a refused token is kept");
+    assert_eq!(verifier.cache.len(), 0, "a refused token is kept");
 }
 
 #[tokio::test]

@@ -33,12 +33,12 @@ proptest! {
                     let count = (admitted.len() - first) as u64 + 1;
                     count * shape.token > shape.capacity + shape.refill * (now - since)
                 });
-                let outcome = bucket.take(shape, 1, now);
-                prop_assert_eq!(outcome.admitted, !breaks_a_window);
-                if outcome.admitted {
+                let result = bucket.take(shape, 1, now);
+                prop_assert_eq!(result.admitted, !breaks_a_window);
+                if result.admitted {
                     admitted.push(now);
                 } else {
-                    let wait = shape.micros_until(outcome.level, shape.token);
+                    let wait = shape.micros_until(result.level, shape.token);
                     prop_assert!(wait > 0);
                     prop_assert!(!bucket.take(shape, 1, now + wait - 1).admitted);
                     prop_assert!(bucket.level_at(shape, now + wait) >= shape.token);

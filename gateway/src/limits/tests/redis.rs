@@ -11,7 +11,7 @@ use super::conformance::{Subject, conformance};
 use super::{MINUTE, SECOND, allowed, limited, policy, quota};
 use crate::config::FailureMode;
 use crate::limits::{
-    Breaker, Decision, Mode, Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies,
+    BreakerState, Decision, Mode, Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies,
 };
 
 /// Far longer than anything takes here: for tests in which Redis is well.
@@ -173,7 +173,7 @@ async fn lost_scripts_and_lost_buckets_are_no_failure() {
     let status = limiter.status();
     assert_eq!(
         (status.mode, status.breaker),
-        (Mode::Redis, Breaker::Closed)
+        (Mode::Redis, BreakerState::Closed)
     );
     assert_eq!(status.redis_calls.failed, 0);
     answered(12 + 4).await;
@@ -370,7 +370,7 @@ async fn a_broken_connection_is_replaced() {
         limiter.status().redis_calls.answered > answered
     })
     .await;
-    assert_eq!(limiter.status().breaker, Breaker::Closed);
+    assert_eq!(limiter.status().breaker, BreakerState::Closed);
 }
 
 #[tokio::test]

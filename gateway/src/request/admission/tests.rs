@@ -91,7 +91,7 @@ impl<'a> Asked<'a> {
     }
 
     async fn of(self, admission: &Admission) -> Result<Admitted, Kind> {
-        let head = Head {
+        let head = RequestHead {
             method: &Method::GET,
             target: self.target,
             headers: &self.headers,
@@ -170,7 +170,7 @@ fn only_trusted_proxies_say_who_the_client_is() {
             .with("x-forwarded-for", chain)
             .from(peer);
         admission.client(
-            &Head {
+            &RequestHead {
                 method: &Method::GET,
                 target: head.target,
                 headers: &head.headers,

@@ -22,7 +22,7 @@ pub struct RawHead<'a> {
 /// comes next.
 pub fn head(bytes: &[u8]) -> Result<RawHead<'_>, Malformed> {
     let (method, target, http_10, mut rest) = request_line(bytes)?;
-    let mut seen = Seen::default();
+    let mut seen = SeenHeaders::default();
     let body = loop {
         match rest {
             [b'\r', b'\n', body @ ..] => break body,
@@ -115,7 +115,7 @@ fn broken_at(rest: &[u8], otherwise: Malformed) -> Malformed {
 
 /// The headers whose number or company matters.
 #[derive(Default)]
-struct Seen {
+struct SeenHeaders {
     headers: usize,
     host: bool,
     authorization: bool,
@@ -123,7 +123,7 @@ struct Seen {
     transfer_encoding: bool,
 }
 
-impl Seen {
+impl SeenHeaders {
     fn header(&mut self, line: &Line<'_>) -> Result<(), Malformed> {
         self.headers += 1;
         let is = |name: &[u8]| line.name.eq_ignore_ascii_case(name);

@@ -1,6 +1,6 @@
 //! How many requests of one key run at one time, counted exactly.
 //!
-//! A slot is held from admission until the request has ended. Memory is bounded by the requests
+//! A permit is held from admission until the request has ended. Memory is bounded by the requests
 //! under way: a key without one is forgotten. Each gateway counts its own requests.
 
 use std::collections::HashMap;
@@ -16,12 +16,12 @@ type Counts = HashMap<Box<[u8]>, u32>;
 
 /// The counts of all keys.
 #[derive(Debug)]
-pub struct InFlight {
+pub struct ConcurrencyLimiter {
     shards: Box<[Mutex<Counts>]>,
     hasher: RandomState,
 }
 
-impl Default for InFlight {
+impl Default for ConcurrencyLimiter {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -32,16 +32,16 @@ impl Default for InFlight {
 
 /// One request's place among those of its key, until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
-    counts: Arc<InFlight>,
+pub struct ConcurrencyPermit {
+    limiter: Arc<ConcurrencyLimiter>,
     key: Box<[u8]>,
 }
 
-impl InFlight {
+impl ConcurrencyLimiter {
     /// `None` when `max` requests of this key run already.
-    pub fn enter(self: &Arc<Self>, take: &Take<'_>, max: u32) -> Option<Slot> {
+    pub fn acquire(self: &Arc<Self>, take: &Take<'_>, max: u32) -> Option<ConcurrencyPermit> {
         let key = BucketKey::new("", take.quota.name(), take.key);
-        let entered = self.with_shard(&key, |counts| match counts.get_mut(&key[..]) {
+        let acquired = self.with_shard(&key, |counts| match counts.get_mut(&key[..]) {
             Some(count) if *count >= max => false,
             Some(count) => {
                 *count += 1;
@@ -52,8 +52,8 @@ impl InFlight {
                 true
             }
         });
-        entered.then(|| Slot {
-            counts: Arc::clone(self),
+        acquired.then(|| ConcurrencyPermit {
+            limiter: Arc::clone(self),
             key: key[..].into(),
         })
     }
@@ -70,9 +70,9 @@ impl InFlight {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
-        self.counts.with_shard(&self.key, |counts| {
+        self.limiter.with_shard(&self.key, |counts| {
             if let Some(count) = counts.get_mut(&self.key) {
                 *count -= 1;
                 if *count == 0 {

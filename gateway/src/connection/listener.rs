@@ -1,7 +1,7 @@
-//! Two doors that close one after the other: the listener, then the connections that came through it.
+//! Two close_handle that close one after the other: the listener, then the connections that came through it.
 //!
 //! Pingora closes both at one instant, and with them what is just being written into an idle
-//! connection, or waits in the listener's queue: requests that no client may send again by itself.
+//! connection, or waits in the listener's backlog: requests that no client may send again by itself.
 //! Here the queue is served when the listener closes, and connections stay until [`Drain`] says so.
 //! Whoever balances over several gateways goes elsewhere meanwhile, because new connections are
 //! refused and every answer says `Connection: close`.
@@ -21,15 +21,15 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{Service, listening};
 use tokio::sync::watch;
 
-/// Closes the doors. Each stays closed.
+/// Closes the close_handle. Each stays closed.
 #[derive(Default)]
-pub(crate) struct Doors {
+pub(crate) struct CloseHandle {
     listener: watch::Sender<bool>,
     connections: watch::Sender<bool>,
 }
 
-impl Doors {
-    /// Turns true with [`Doors::close_connections`].
+impl CloseHandle {
+    /// Turns true with [`CloseHandle::close_connections`].
     pub(crate) fn connections(&self) -> ShutdownWatch {
         self.connections.subscribe()
     }
@@ -46,37 +46,37 @@ impl Doors {
 
 /// Serves `app` on a socket that is bound already; `endpoint` says how, for the same address. Without
 /// TLS: what is served from the queue gets no handshake.
-pub(crate) fn open<A: ServerApp + Send + Sync + 'static>(
+pub(crate) fn listen<A: ServerApp + Send + Sync + 'static>(
     app: A,
     listener: TcpListener,
     endpoint: pingora::listeners::ListenerConfig,
-) -> std::io::Result<(Doors, impl Service)> {
-    let doors = Doors::default();
-    let guest = Guests {
+) -> std::io::Result<(CloseHandle, impl Service)> {
+    let close_handle = CloseHandle::default();
+    let app = ConnectionApp {
         app: Arc::new(app),
-        queue: Mutex::new(Some(listener.try_clone()?)),
-        closed: doors.connections(),
+        backlog: Mutex::new(Some(listener.try_clone()?)),
+        closed: close_handle.connections(),
     };
     let address = listener.local_addr()?.to_string();
-    let mut service = listening::Service::new("gateway".to_owned(), guest);
+    let mut service = listening::Service::new("gateway".to_owned(), app);
     service.add_listener(endpoint);
-    let entrance = Entrance {
+    let service = ListenerService {
         service,
         socket: Some((address, listener)),
-        closed: doors.listener.subscribe(),
+        closed: close_handle.listener.subscribe(),
     };
-    Ok((doors, entrance))
+    Ok((close_handle, service))
 }
 
 /// The listening service, with a signal of its own in place of the server's.
-struct Entrance<A> {
+struct ListenerService<A> {
     service: listening::Service<A>,
     socket: Option<(String, TcpListener)>,
     closed: ShutdownWatch,
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> Service for Entrance<A> {
+impl<A: ServerApp + Send + Sync + 'static> Service for ListenerService<A> {
     async fn start_service(
         &mut self,
         sockets: Option<ListenFds>,
@@ -99,15 +99,15 @@ impl<A: ServerApp + Send + Sync + 'static> Service for Entrance<A> {
 }
 
 /// The app, whose connections outlive the listener.
-struct Guests<A> {
+struct ConnectionApp<A> {
     app: Arc<A>,
     /// The listening socket a second time: its queue lives until both are closed.
-    queue: Mutex<Option<TcpListener>>,
+    backlog: Mutex<Option<TcpListener>>,
     closed: ShutdownWatch,
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guests<A> {
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for ConnectionApp<A> {
     async fn process_new(
         self: &Arc<Self>,
         connection: Stream,
@@ -118,22 +118,22 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guests<A> {
 
     /// Called once the service has stopped listening.
     async fn cleanup(&self) {
-        for connection in self.queued() {
+        for connection in self.accept_backlog() {
             let (app, closed) = (self.app.clone(), self.closed.clone());
             tokio::spawn(async move { app.process_new(connection, &closed).await });
         }
         let mut closed = self.closed.clone();
-        // Fails only when the doors are gone, and then the process ends.
+        // Fails only when the close_handle are gone, and then the process ends.
         closed.wait_for(|closed| *closed).await.ok();
         self.app.cleanup().await;
     }
 }
 
-impl<A> Guests<A> {
+impl<A> ConnectionApp<A> {
     /// Closes the socket, once nothing is in its queue.
-    fn queued(&self) -> Vec<Stream> {
+    fn accept_backlog(&self) -> Vec<Stream> {
         let listener = self
-            .queue
+            .backlog
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();

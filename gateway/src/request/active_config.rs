@@ -9,7 +9,7 @@ use super::admission::Admission;
 use crate::upstream::Cluster;
 
 /// What one configuration makes of a request; swapped whole.
-pub struct Live {
+pub struct ActiveConfig {
     pub admission: Admission,
     /// In the order of the configuration's services.
     pub clusters: Vec<Arc<Cluster>>,
