@@ -1,4 +1,5 @@
-//! What runs beside the requests: health checks, key sets, the access log and the admin listener.
+//! What runs beside the requests: health checks, key sets, ended sessions, the access log and the admin
+//! listener.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,20 +18,21 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::admin::{self, AdminState};
 use crate::upstream::{Cluster, health};
 
-/// How long the tasks and the admin listener have to end: less than the second that Pingora waits.
+/// How long the tasks and the admin listener may take to stop: less than the second for which Pingora
+/// waits.
 const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Every background task of the gateway.
 pub(crate) struct Background {
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) verifier: Arc<Verifier>,
-    /// With the workers that tell them.
+    /// With the workers that are asked for them.
     pub(crate) revocations: Option<(Arc<Revocations>, Arc<Cluster>)>,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) admin: Arc<AdminState>,
     pub(crate) registry: prometheus::Registry,
-    /// Bound before anything starts, so that a taken port is an error of `main`.
+    /// Bound before anything starts, so that a port in use is an error of `main`.
     pub(crate) listener: Mutex<Option<std::net::TcpListener>>,
 }
 
@@ -66,20 +68,20 @@ impl BackgroundService for Background {
         let all =
             async { tokio::join!(join_all(health), keys, ends, lines, self.serve_admin(&stop)) };
         let end = async {
-            // Its sender is gone only when the process ends.
+            // Fails only when the sender is gone, which means that the process ends.
             shutdown.wait_for(|stop| *stop).await.ok();
             stop.cancel();
             tokio::time::sleep(STOP_TIMEOUT).await;
         };
         tokio::select! {
             _ = all => {}
-            () = end => tracing::warn!("a background task did not end in time"),
+            () = end => tracing::warn!("a background task did not stop in time"),
         }
         self.access_log.flush().await;
     }
 }
 
-/// Runs what never ends by itself, again when it panics, until `stop`.
+/// Runs a task that never ends by itself until `stop`, and restarts it when it panics.
 fn run_until_stopped<F, Fut>(
     name: &'static str,
     stop: &CancellationToken,
@@ -113,7 +115,7 @@ impl Background {
         };
         let limits = Limits {
             max_connections: 256,
-            // Health and metrics are answered from the first moment on.
+            // Health and metrics are served at once.
             settle: Duration::ZERO,
             lame_duck: Duration::ZERO,
             grace: STOP_TIMEOUT / 2,

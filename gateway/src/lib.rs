@@ -1,12 +1,15 @@
-//! The gateway: a Pingora proxy that lets through what is canonical, routed, identified and within
-//! its limits, and tells the workers, signed, who is calling.
+//! The gateway: a Pingora proxy. It forwards a request that is canonical, has a route, comes from a
+//! verified caller where the route requires one, and is within its limits. A signature tells the
+//! workers who the caller is.
 //!
-//! The life of a request: [`head_reader`] reads its head, whole and in time, and finds that it has one
-//! reading ([`canonical`]). [`proxy`] asks [`admission`] for its [`route`], its sender ([`auth`]) and
-//! a token ([`rate_limit`]). An admitted request gets a replica ([`upstream`]) and its signed identity
-//! ([`headers`]); everything else ends as a [`refusal`]. Bodies stream both ways.
+//! The life of a request: [`connection`] reads its head, whole and in time, and checks that it can be
+//! read in only one way ([`request::canonical`]). [`request::proxy`] asks [`request::admission`], which
+//! finds its [`request::route`], verifies its caller ([`auth`]) and takes its tokens ([`limits`]). An
+//! admitted request gets a replica ([`upstream`]) and signed identity headers ([`request::headers`]).
+//! Any other request ends as a [`request::refusal`]. Bodies stream in both directions.
 //!
-//! This crate knows no MongoDB, no RabbitMQ and nothing of tasks or notifications.
+//! [`build`] puts these parts together. This crate depends on no database or broker of the workers, and
+//! knows nothing about tasks or notifications.
 
 pub mod config;
 
@@ -52,19 +55,20 @@ use crate::request::admission::Admission;
 use crate::request::proxy::Proxy;
 use crate::upstream::Cluster;
 
-/// Bytes of read and write buffer per client connection. Pingora's default reads into 64 KiB, which
-/// 20,000 idle connections would pay for.
+/// Bytes of the read and the write buffer of a client connection. Pingora's default read buffer of
+/// 64 KiB would cost 20,000 idle connections more than 1 GiB.
 const CLIENT_BUFFERS: (usize, usize) = (4096, 1460);
-/// Idle connections to workers that are kept, per thread.
+/// Idle connections to workers that each thread keeps.
 const UPSTREAM_POOL: usize = 1024;
 
-/// A gateway that is configured, has its ports, and has not started.
+/// A gateway that is configured and has bound its ports, but does not serve yet.
 pub struct Gateway {
     server: Server,
     drain: Drain,
 }
 
-/// Builds everything from a checked configuration. Does no I/O but binding the admin port.
+/// Builds a gateway from a checked configuration. Binds the ports and reads key set files; does no
+/// other I/O.
 pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let lifecycle = Arc::new(Lifecycle::default());
     let tallies = Arc::new(Tallies::default());
@@ -73,9 +77,9 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let revocations = config.revocation.as_ref().map(|revocation| {
         let cluster = clusters
             .iter()
-            .find(|one| one.service().name == revocation.service);
+            .find(|cluster| cluster.service().name == revocation.service);
         let revocations = Arc::new(Revocations::new(revocation.when_stale));
-        // The configuration names only services that there are.
+        // Always found: the configuration was checked to name a service that exists.
         (revocations, cluster.cloned())
     });
     let jwks = Arc::new(HttpJwks::new(Client::new()));
@@ -142,7 +146,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
 }
 
 impl Gateway {
-    /// Serves until it is asked to stop and has drained. Blocks the thread.
+    /// Serves until it is told to stop and has drained. Blocks the thread.
     pub fn run(self) {
         self.server.run(RunArgs {
             shutdown_signal: Box::new(self.drain),
@@ -171,7 +175,7 @@ fn server(
     let conf = ServerConf {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         upstream_keepalive_pool_size: UPSTREAM_POOL,
-        // `Drain` has waited already; this is for what was accepted in its last moment.
+        // `Drain` has already waited. This is for connections accepted in its last moment.
         grace_period_seconds: Some(1),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
@@ -193,7 +197,8 @@ fn server(
     Ok((server, close_handle))
 }
 
-/// Before anything runs: Pingora retries a taken port for 30 s and then panics; this says it at once.
+/// Binds a port before anything runs. Pingora would retry a port in use for 30 s and then panic; this
+/// fails at once.
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; change `listen` or stop what holds the port")

@@ -1,4 +1,4 @@
-//! Why a caller is not known, and how that is told.
+//! Why a caller could not be identified, and how the response says so.
 
 use std::path::PathBuf;
 
@@ -85,7 +85,7 @@ reasons! {
     TooLong = "the token is longer than 8 KiB",
     /// Not three parts of base64url, or not the JSON of a JWT.
     Malformed = "the token is malformed",
-    /// `crit`: we understand no extension.
+    /// `crit`: the gateway supports no extensions.
     Critical = "the token needs an extension that is not supported",
     Type = "the token is not of type JWT or at+jwt",
     Algorithm = "the token's algorithm is not allowed",
@@ -99,7 +99,7 @@ reasons! {
     Signature = "the token's signature is wrong",
 }
 
-/// Why the verifier cannot be built. For the operator.
+/// Why the verifier cannot be built. Read by the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthSetupError {
     #[error("cannot read the key set {}", path.display())]

@@ -1,8 +1,8 @@
 //! The issuers and their keys.
 //!
-//! Each key is bound to one algorithm when it is loaded; a published key is never used for HS256.
-//! A set that cannot be loaded, or that holds nothing usable, leaves the known keys in place. Keys
-//! that a newer set leaves out are retired, and with them every token that they had vouched for.
+//! Each key is bound to one algorithm when it is loaded; a published key is never used for HS256. If a
+//! set cannot be loaded or holds no usable key, the known keys stay in use. A key that a newer set no
+//! longer contains is retired, and the tokens it signed are no longer accepted.
 
 mod fetch;
 mod jwks;
@@ -31,7 +31,7 @@ use key::algorithm_name;
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// Unknown `kid`s cause at most one fetch in this time.
+/// Unknown `kid`s cause at most one fetch per this interval.
 const REFETCH_EVERY: Duration = Duration::from_secs(1);
 
 /// An issuer and the rules for its tokens.
@@ -40,7 +40,7 @@ pub(super) struct Issuer {
     audience: String,
     algorithms: Vec<Algorithm>,
     pub(super) claims_to_headers: Vec<(String, HeaderName)>,
-    /// The user worker of this platform: stricter rules.
+    /// The issuer is the user worker of this platform, whose tokens must meet stricter rules.
     platform: bool,
     pub(super) keys: Arc<KeySet>,
 }
@@ -83,7 +83,7 @@ impl Issuer {
         {
             return Err(Reason::Audience.into());
         }
-        // Invariant: the same comparison as for remembered tokens, on whole seconds.
+        // Invariant: the same comparison, in whole seconds, as for cached tokens.
         let expires_at = claims.exp.ok_or(Reason::Expiry)?.floor() as i64;
         if now >= expires_at.saturating_add(leeway) {
             return Err(AuthError::Expired);
@@ -103,7 +103,7 @@ impl Issuer {
         Ok(())
     }
 
-    /// The key that the token names, fetched once more when it is not known.
+    /// The key that the token names. An unknown key makes the key set be fetched once more.
     pub(super) async fn key_for(&self, header: &Header) -> Result<Arc<VerificationKey>, AuthError> {
         let key = match self.keys.find(header.kid.as_deref()) {
             Some(key) => key,
@@ -129,7 +129,7 @@ impl Issuer {
         known.iter().map(info).collect()
     }
 
-    /// Loads the key set again and again; ends at once for keys that do not change.
+    /// Loads the key set periodically. Returns at once if the keys cannot change.
     pub(super) async fn keep_keys_fresh(self: Arc<Self>) {
         let mut retry = FIRST_RETRY;
         while let Some(remote) = &self.keys.remote {
@@ -148,7 +148,7 @@ impl Issuer {
         }
     }
 
-    /// The first failure in a row is worth a warning.
+    /// Logs the first of several failures in a row as a warning, the others at debug level.
     fn report(&self, failure: &KeySetError, first: bool) {
         let error = failure as &dyn std::error::Error;
         if first {
@@ -159,19 +159,19 @@ impl Issuer {
     }
 }
 
-/// The keys of one issuer, and how to get newer ones.
+/// The keys of one issuer, and where to fetch newer ones.
 pub(super) struct KeySet {
     known: ArcSwap<Vec<Arc<VerificationKey>>>,
     algorithms: Vec<Algorithm>,
     loaded: AtomicBool,
-    /// `None` for a file or a secret.
+    /// `None` for keys from a file or a shared secret.
     remote: Option<RemoteKeySet>,
 }
 
 struct RemoteKeySet {
     uri: Uri,
     fetch: Arc<dyn FetchJwks>,
-    /// Whoever holds it may fetch; it remembers the last attempt.
+    /// The last fetch. Whoever holds the lock may fetch.
     last_fetch: Arc<Mutex<Option<FetchAttempt>>>,
 }
 
@@ -238,9 +238,10 @@ impl KeySet {
         known.iter().find(fits).cloned()
     }
 
-    /// One fetch for all that ask at the same time, and none for a while after: who asks too early
-    /// waits for the next one (a key may be that new), or is told at once that the last one failed.
-    /// The fetch goes on when its caller goes away, so that hanging up does not start another.
+    /// Fetches the key set, once for all callers at the same time and at most once per
+    /// [`REFETCH_EVERY`]. A caller that comes too early waits for the next fetch, because its key may be
+    /// newer than the last one; if the last one failed, it gets that error at once. The fetch continues
+    /// when its caller disconnects, so that disconnecting does not cause another fetch.
     async fn refetch(self: &Arc<Self>) -> Result<(), AuthError> {
         let asked = Instant::now();
         if self.remote.is_none() {
@@ -289,7 +290,7 @@ impl KeySet {
         Ok(())
     }
 
-    /// Keys that stay keep their identity, and with it the tokens they have vouched for.
+    /// Keys that remain keep their `Arc`, so the tokens they signed stay in the cache.
     fn replace(&self, newer: Vec<VerificationKey>) {
         let older = self.known.load_full();
         let stays = |key: &VerificationKey| {

@@ -1,15 +1,15 @@
-//! Whether a session has ended, as the verifier asks it.
+//! The check for ended sessions, as the verifier needs it.
 
 use super::error::AuthError;
 use super::identity::Identity;
 
-/// Knows which sessions have ended. Asked on every request, so it may not wait.
+/// Knows which sessions have ended. Called for every request, so it must not wait.
 pub trait RevocationCheck: Send + Sync {
-    /// Refuses an identity whose session has ended, or of which that cannot be told.
+    /// Refuses an identity whose session has ended or may have ended.
     fn check(&self, identity: &Identity) -> Result<(), AuthError>;
 }
 
-/// Nothing is ever revoked.
+/// Accepts every session.
 pub(super) struct NeverRevoked;
 
 impl RevocationCheck for NeverRevoked {

@@ -15,7 +15,7 @@ use super::keys::{FetchJwks, Issuer, KeyInfo, KeySet};
 use super::revocation_check::{NeverRevoked, RevocationCheck};
 use crate::config;
 
-/// Longer tokens are refused unread.
+/// Bytes. Longer tokens are refused without being parsed.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// Turns bearer tokens into identities.
@@ -56,8 +56,8 @@ impl Verifier {
         }))
     }
 
-    /// Loads the key sets until each has been loaded, and refreshes them from then on.
-    /// Never returns; dropping it stops the work.
+    /// Loads every key set, retrying until that succeeds, and refreshes it from then on. Never returns;
+    /// dropping the future stops the work.
     pub async fn run(&self) {
         let mut loading: JoinSet<()> = self
             .issuers
@@ -68,7 +68,7 @@ impl Verifier {
         std::future::pending().await
     }
 
-    /// Whether the keys of every issuer have been loaded once.
+    /// Whether the keys of every issuer have been loaded at least once.
     pub fn is_ready(&self) -> bool {
         self.issuers.iter().all(|issuer| issuer.keys.is_loaded())
     }
@@ -78,8 +78,8 @@ impl Verifier {
         self.issuers.iter().flat_map(|i| i.key_infos()).collect()
     }
 
-    /// Decides about the value of the one `Authorization` header. `client` is whom failures are
-    /// counted for, `now` is in unix seconds.
+    /// Verifies the value of the only `Authorization` header. Failures are counted for `client`; `now` is
+    /// in Unix seconds.
     pub async fn verify(
         &self,
         authorization: &[u8],
@@ -100,7 +100,7 @@ impl Verifier {
         outcome
     }
 
-    /// The part of [`Self::verify`] that never waits: `None` for a token that is not known yet.
+    /// The part of [`Self::verify`] that never waits. `None` for a token that is not cached.
     pub fn cached(
         &self,
         authorization: &[u8],
@@ -114,7 +114,7 @@ impl Verifier {
 
     fn look_up(&self, token: &[u8], now: i64) -> Option<Result<Arc<Identity>, AuthError>> {
         let identity = self.cache.get(token)?;
-        // Invariant: a remembered token is worth no more than a new one would be.
+        // Invariant: a cached token is accepted only if it would be accepted as a new one.
         Some(
             if now >= identity.expires_at().saturating_add(self.leeway) {
                 Err(AuthError::Expired)

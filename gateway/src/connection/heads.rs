@@ -1,14 +1,14 @@
-//! The way in: reads the head of every request whole, within its deadline and its bounds, before
-//! any parser sees it.
+//! Reads the head of every request whole, within its deadline and its size limits, before any parser
+//! sees it.
 //!
-//! Pingora's own reader has no deadline for a whole head, repairs some targets, takes bare line
-//! feeds, and answers what it cannot read before any of our code runs. So it is handed only heads
-//! that have one reading ([`canonical::head`]), as bytes that were already read. In place of any
-//! other head it is handed a short one, with the [`Refusal`] as the connection's context, so that
-//! what is refused here is written, counted and logged like every refusal.
+//! Pingora's own reader has no deadline for a whole head, repairs some targets, accepts bare line
+//! feeds, and answers a head that it cannot read before any of our code runs. So it only gets heads
+//! that can be read in one way ([`canonical::head`]), as bytes that were already read. For any other
+//! head it gets a short placeholder, with the [`Refusal`] as the connection's context. A request that
+//! is refused here is thus answered, counted and logged like any other.
 //!
-//! One [`HeadReader`] for each listener; [`crate::request::proxy`] comes next. It must never answer by itself,
-//! change a head, or look at a body.
+//! Each listener has one [`HeadReader`]; [`crate::request::proxy`] comes next. It must never answer by
+//! itself, change a head, or look at a body.
 
 use std::any::Any;
 use std::pin::pin;
@@ -33,18 +33,18 @@ use crate::request::active_config::ActiveConfig;
 use crate::request::canonical::{self, METHODS, Malformed};
 use crate::request::refusal::{MAX_INSTANCE, Refusal};
 
-/// Less than the workers take (32 KiB, 100 headers), so that the gateway's own headers fit.
+/// Less than the workers accept (32 KiB, 100 headers), which leaves room for the gateway's headers.
 const MAX_HEAD_BYTES: usize = 24 << 10;
 const MAX_HEADERS: usize = 80;
 const MAX_TARGET_BYTES: usize = 8 << 10;
 
-/// Room for most heads.
+/// Bytes of the first read: enough for most heads.
 const FIRST_READ: usize = 4 << 10;
 
-/// A connection is closed after this many requests, so that memory it gathered is freed.
+/// A connection is closed after this many requests, to free the memory that it accumulated.
 const REQUESTS_PER_CONNECTION: u32 = 100_000;
 
-/// Feeds the proxy with requests.
+/// Reads requests off connections and passes them to the proxy.
 pub(crate) struct HeadReader<P> {
     proxy: Arc<P>,
     config: Arc<ArcSwap<ActiveConfig>>,
@@ -64,8 +64,8 @@ impl<P: HttpServerApp + Send + Sync + 'static> HeadReader<P> {
         }
     }
 
-    /// The next request of a connection; none where it ended, or nothing came in time. What has
-    /// begun is read to its end, also when everything else stops.
+    /// The next request of a connection. None if the connection ended, or nothing arrived in time. A
+    /// head that has started is read to its end, even after the stop.
     async fn next_request(
         &self,
         stream: &mut Stream,
@@ -80,20 +80,21 @@ impl<P: HttpServerApp + Send + Sync + 'static> HeadReader<P> {
         let first = stream.read_buf(&mut bytes);
         let first = match reused {
             true => until_stopped(stop, timeout(idle_timeout, first)).await?,
-            // Its client knows of no end: it has had no answer to say so. `Drain` waits for it.
+            // No response has told this client yet that the connection will close, so the stop does
+            // not cut it short. `Drain` waits for it.
             false => timeout(head_timeout, first).await,
         };
         first.ok()?.ok().filter(|length| *length > 0)?;
-        let _begun = self.lifecycle.request_started();
+        let _running = self.lifecycle.request_started();
         read_head(stream, bytes, head_timeout).await
     }
 }
 
-/// What is done before the stop, or in its first moment: bytes that the kernel had by then, and the
-/// runtime had not looked for, are read.
+/// Waits for `done` until the stop, and for [`IDLE_READ_GRACE`] after it: bytes that the kernel had
+/// received by then, but that the runtime had not polled for, are still read.
 async fn until_stopped<T>(stop: &mut ShutdownWatch, done: impl Future<Output = T>) -> Option<T> {
     let stopped = async {
-        // Fails only when the doors are gone, and then the process ends.
+        // Fails only when the close handle is gone, which means that the process ends.
         stop.wait_for(|stop| *stop).await.ok();
         sleep(IDLE_READ_GRACE).await;
     };
@@ -129,7 +130,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for HeadReader<P> {
                 .map(|why| Box::new(why) as Box<dyn Any + Send + Sync>);
             session.set_connection_user_context(refusal);
             let mut serving = pin!(self.proxy.process_new_http(session, shutdown));
-            // The whole head is there: after the first poll the request counts as running.
+            // The whole head was read, so the first poll makes the request count as running.
             let served = poll!(&mut serving);
             drop(pending.take());
             let next = match served {
@@ -145,11 +146,11 @@ impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for HeadReader<P> {
     }
 }
 
-/// What the proxy reads first.
+/// What the proxy is given to read.
 struct RequestStart {
-    /// A whole head, and what came with it.
+    /// A whole head, and the bytes that arrived with it.
     bytes: BytesMut,
-    /// Why the request goes no further; the head then only stands in for it.
+    /// Why the request is refused. The head is then only a placeholder.
     refusal: Option<Refusal>,
 }
 
@@ -159,14 +160,14 @@ impl RequestStart {
             None => Self { bytes, refusal },
             Some(refusal) => Self {
                 bytes: placeholder_head(&bytes),
-                // Where its body ends is anybody's guess.
+                // Nobody can tell where the body of such a request ends.
                 refusal: Some(refusal.closing()),
             },
         }
     }
 }
 
-/// Reads on until the bytes start with a whole head, or with what can be none.
+/// Reads until the bytes start with a whole head, or with something that cannot become one.
 async fn read_head(
     stream: &mut Stream,
     mut bytes: BytesMut,
@@ -175,7 +176,7 @@ async fn read_head(
     let reading = timeout(head_timeout, async {
         let mut checked = 0;
         loop {
-            // Only a line's end can complete a head, and most other pieces cannot break one.
+            // Only the end of a line can complete a head, and most errors are found there, too.
             if checked == 0 || bytes[checked..].contains(&b'\n') || bytes.len() > MAX_HEAD_BYTES {
                 match is_whole(&bytes) {
                     Ok(true) => return Some(None),
@@ -196,7 +197,7 @@ async fn read_head(
     Some(RequestStart::new(bytes, refusal))
 }
 
-/// Whether the bytes start with a head that may go on; false while more of it must come.
+/// Whether the bytes start with a whole head that is not refused; false while more bytes are needed.
 fn is_whole(bytes: &[u8]) -> Result<bool, Refusal> {
     let too_large = || Refusal::header_too_large(MAX_HEAD_BYTES, MAX_HEADERS);
     let head = match canonical::head(bytes) {
@@ -217,13 +218,13 @@ fn is_whole(bytes: &[u8]) -> Result<bool, Refusal> {
     if head.method == "CONNECT" {
         return Err(Refusal::method_not_served());
     }
-    // Admission reads it again, as its evidence.
+    // Admission parses the path again, because it needs a `CanonicalPath`.
     canonical::path(head.target)?;
     Ok(true)
 }
 
-/// A head that any parser takes, with as much of the refused one's method and path as can be read:
-/// they are for the log and for the answer.
+/// A head that any parser accepts, with the method and path of the refused head as far as these can be
+/// read. They go into the log line and the response.
 fn placeholder_head(refused: &[u8]) -> BytesMut {
     let line = refused.split(|b| matches!(b, b'\r' | b'\n')).next();
     let mut words = line.unwrap_or_default().split(|&b| b == b' ');

@@ -1,13 +1,13 @@
-//! How far the process is in its life, and what runs: the drain waits for it.
+//! Whether the process is draining, and the connections and requests that the drain waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How much longer than the stop an idle connection is looked at.
+/// How long an idle connection is still read after the stop.
 pub(crate) const IDLE_READ_GRACE: Duration = Duration::from_millis(20);
 
-/// How far the process is in its life, and how much runs.
+/// Whether the process is draining, and how many requests and connections it has to wait for.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     draining: AtomicBool,
@@ -28,7 +28,7 @@ impl Lifecycle {
         self.running_requests.load(Ordering::Acquire)
     }
 
-    /// Connections that came in and whose first request has not begun.
+    /// Accepted connections whose first request has not started.
     pub fn pending_connections(&self) -> usize {
         self.pending_connections.load(Ordering::Acquire)
     }
@@ -44,7 +44,7 @@ impl Lifecycle {
     }
 }
 
-/// Counts one connection as arriving until it is dropped.
+/// Counts one connection as pending until it is dropped.
 pub struct PendingConnection(Arc<Lifecycle>);
 
 impl Drop for PendingConnection {

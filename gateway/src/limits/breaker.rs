@@ -1,14 +1,15 @@
-//! Keeps requests away from a Redis that does not answer.
+//! A circuit breaker that keeps requests away from a Redis that does not answer.
 //!
-//! Closed: requests ask Redis. Three failures in a row open it: nobody asks, until a probe in the
-//! background (half-open) has succeeded. Requests are never the probe, so none of them waits.
+//! Closed: requests use Redis. Three failures in a row open it. Open: no request uses Redis until a
+//! background probe (half open) has succeeded. Requests never serve as the probe, so none of them waits
+//! for it.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
 const FAILURES_IN_A_ROW: u32 = 3;
 
-/// The state, for `/status`.
+/// The state of the breaker, for `/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BreakerState {
@@ -42,24 +43,24 @@ impl Breaker {
         }
     }
 
-    /// Closed, and the last call has succeeded.
+    /// Closed, and the last call succeeded.
     pub(super) fn is_healthy(&self) -> bool {
         self.failures.load(Relaxed) == 0 && self.state() == BreakerState::Closed
     }
 
     pub(super) fn succeeded(&self) {
-        // Mostly zero already: a load is cheaper than a store that all cores see.
+        // Usually zero already, and a load is cheaper than a store that invalidates other cores' caches.
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
     }
 
-    /// True for the one failure that opens it: that caller starts the probing.
+    /// Records a failure. True for the one that opens the breaker; that caller starts the probe.
     pub(super) fn failed(&self) -> bool {
         self.failures.fetch_add(1, Relaxed) + 1 >= FAILURES_IN_A_ROW && self.trip()
     }
 
-    /// Opens it at once; false when it was not closed.
+    /// Opens it at once. False if it was not closed.
     pub(super) fn trip(&self) -> bool {
         self.state
             .compare_exchange(

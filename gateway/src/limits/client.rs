@@ -1,7 +1,7 @@
-//! The way to Redis: one connection, one script, one breaker.
+//! Calls the token bucket script in Redis.
 //!
-//! All questions share one connection, on which they are pipelined. It is made on the runtime of the
-//! first renewal, and lives there. A renewal is never repeated when its outcome is unknown.
+//! All calls share one connection, on which they are pipelined. The connection is created on the
+//! runtime of the first call, and stays there. A call is never repeated if its result is unknown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,15 +19,15 @@ use super::server::{CONNECT_DEADLINE, Connection, Server};
 
 const SCRIPT: &str = include_str!("token_bucket.lua");
 
-/// Where the buckets are. No `Debug`: the URL may hold a password.
+/// Where the buckets are. Has no `Debug`, because the URL may hold a password.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// `redis://user:password@host:port/database`, or `rediss://`; `redis-sentinel://host,host/master`
     /// and `redis-cluster://host,host`.
     pub url: String,
-    /// For one renewal. A request may wait for one that is under way, and for the next.
+    /// The deadline of one call. A request may wait for the pending call and for the next one.
     pub deadline: Duration,
-    /// Begins every key.
+    /// The prefix of every key.
     pub namespace: String,
 }
 
@@ -66,7 +66,7 @@ impl BucketClient {
         })
     }
 
-    /// Asks over the current connection, however long it takes.
+    /// Calls the script over the current connection, without a deadline.
     pub(super) async fn call(&self, bucket: &[u8], renewal: &Renewal) -> Result<Grant, Failure> {
         let mut connection = self.connection().await?;
         self.call_over(&mut connection, bucket, renewal).await
@@ -80,7 +80,7 @@ impl BucketClient {
     ) -> Result<Grant, Failure> {
         let by_hash = self.command(bucket, renewal, false);
         let mut reply = self.send(connection, &by_hash).await;
-        // A script that was not found was not run, so asking again takes nothing twice.
+        // A script that was not found did not run, so a second call takes nothing twice.
         if matches!(&reply, Err(Failure::Call(error)) if error.code() == Some("NOSCRIPT")) {
             let whole = self.command(bucket, renewal, true);
             reply = self.send(connection, &whole).await;
@@ -120,7 +120,7 @@ impl BucketClient {
         command
     }
 
-    /// The connection there is, or the first one.
+    /// The current connection; creates the first one.
     async fn connection(&self) -> Result<Connection, RedisError> {
         if let Some(connection) = &*self.current.load() {
             return Ok(Connection::clone(connection));
@@ -134,7 +134,7 @@ impl BucketClient {
         Ok(connection)
     }
 
-    /// Makes a fresh connection the current one, once `bucket` can be written over it in time.
+    /// Makes a fresh connection the current one, after a write to `bucket` over it met its deadline.
     pub(super) async fn reconnect(&self, bucket: &[u8]) -> Result<(), Failure> {
         let mut connection = timeout(CONNECT_DEADLINE, self.server.connect()).await??;
         let shape = Shape {
@@ -142,7 +142,7 @@ impl BucketClient {
             token: 1,
             capacity: 1,
         };
-        // Paying a debt writes.
+        // A settlement writes, so this also finds a Redis that is read-only.
         let renewal = Renewal::settlement(1, shape);
         let call = self.call_over(&mut connection, bucket, &renewal);
         timeout(self.deadline, call).await??;
@@ -157,13 +157,13 @@ impl BucketClient {
         }
     }
 
-    /// A renewal that was given up counts as failed.
+    /// Counts a call that was given up as failed.
     pub(super) fn count_given_up(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
 }
 
-/// The script's arguments, as its head lists them.
+/// The script's arguments, in the order that the script's first comment lists.
 pub(super) fn arguments(renewal: &Renewal, put: &mut dyn FnMut(&str)) {
     let shape = renewal.shape;
     let mut digits = itoa::Buffer::new();

@@ -1,7 +1,7 @@
-//! How many requests of one key run at one time, counted exactly.
+//! Limits how many requests of one key run at the same time. The count is exact.
 //!
-//! A permit is held from admission until the request has ended. Memory is bounded by the requests
-//! under way: a key without one is forgotten. Each gateway counts its own requests.
+//! A permit is held from admission until the request ends. Keys without a running request are
+//! forgotten, so memory is bounded by the number of running requests. Each gateway counts only its own.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +14,7 @@ const SHARDS: usize = 64;
 
 type Counts = HashMap<Box<[u8]>, u32>;
 
-/// The counts of all keys.
+/// The number of running requests of every key.
 #[derive(Debug)]
 pub struct ConcurrencyLimiter {
     shards: Box<[Mutex<Counts>]>,
@@ -30,7 +30,7 @@ impl Default for ConcurrencyLimiter {
     }
 }
 
-/// One request's place among those of its key, until it is dropped.
+/// Counts one request among those of its key until it is dropped.
 #[derive(Debug)]
 pub struct ConcurrencyPermit {
     limiter: Arc<ConcurrencyLimiter>,
@@ -38,7 +38,7 @@ pub struct ConcurrencyPermit {
 }
 
 impl ConcurrencyLimiter {
-    /// `None` when `max` requests of this key run already.
+    /// `None` when `max` requests of this key are already running.
     pub fn acquire(self: &Arc<Self>, take: &Take<'_>, max: u32) -> Option<ConcurrencyPermit> {
         let key = BucketKey::new("", take.quota.name(), take.key);
         let acquired = self.with_shard(&key, |counts| match counts.get_mut(&key[..]) {

@@ -1,13 +1,14 @@
 //! Exact token buckets inside this process.
 //!
-//! The embedded adapter, and what stands in while Redis is away. Memory is bounded: only a full
-//! bucket is forgotten (it equals a new one). When a shard holds no full bucket, further keys of a
-//! policy share one bucket there, and a key that gets its own later starts with what that one had
-//! left. So a flood of keys can make limits tighter, never looser.
+//! This limiter is used without Redis, and as the fallback while Redis is away. Memory is bounded. Only
+//! full buckets are forgotten, because a full bucket equals a new one. When a shard is at capacity and
+//! has no full bucket, further keys of a policy share one bucket there. A key that gets its own bucket
+//! later starts with the level of the shared one. So a flood of keys can make limits tighter, but never
+//! looser.
 //!
-//! Standing in for Redis, it also remembers what it has admitted: a debt, until Redis has been told.
-//! A bucket owes no more than it lacks, because what it has refilled since, Redis' has refilled too.
-//! What keys have admitted that found no room is nobody's debt.
+//! As the fallback for Redis, it also records the tokens that it admits as debts, until Redis has been
+//! debited for them. A bucket owes no more than it lacks, because the bucket in Redis has refilled in
+//! the same time. Requests admitted from a shared bucket leave no debt.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -26,12 +27,12 @@ use super::port::{
 use super::quota::Quota;
 
 const SHARDS: usize = 64;
-/// About 10 MiB of buckets.
+/// About 10 MiB.
 const MAX_BUCKETS: usize = 65_536;
-/// A full shard looks for full buckets at most this often.
+/// A shard at capacity looks for full buckets at most this often.
 const SWEEP_EVERY_MICROS: u64 = 10_000;
 
-/// Monotonic time; tests turn it by hand.
+/// Monotonic time. Tests advance it by hand.
 pub trait Clock: Send + Sync {
     fn micros(&self) -> u64;
 }
@@ -52,7 +53,7 @@ impl Clock for Monotonic {
     }
 }
 
-/// Which part of a quota this process may admit.
+/// How much of a quota this process may admit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Share {
     Whole,
@@ -86,7 +87,7 @@ impl Default for LocalLimiter {
 }
 
 impl LocalLimiter {
-    /// The stand-in for Redis: this gateway's part of every quota.
+    /// The fallback for Redis, which admits this gateway's share of every quota.
     pub(super) fn per_gateway(namespace: &str) -> Self {
         let clock = Arc::new(Monotonic::default());
         Self::new(namespace, Share::PerGateway, clock, MAX_BUCKETS)
@@ -108,7 +109,7 @@ impl LocalLimiter {
         }
     }
 
-    /// Decides without counting.
+    /// Decides without counting the decision.
     pub(super) fn decide<'a>(&self, takes: impl Iterator<Item = Take<'a>> + Clone) -> Decision {
         let now = self.clock.micros();
         let mut refused = false;
@@ -147,8 +148,9 @@ impl LocalLimiter {
         decision(snapshots.collect())
     }
 
-    /// Takes over what Redis has just said of a bucket, so that standing in for it starts from there
-    /// and not from a full one. The level in Redis is, in this gateway's dearer tokens, its part.
+    /// Adopts the level that Redis last reported for a bucket, so that the fallback starts from it and not
+    /// from a full bucket. The units need no conversion: a token of this gateway's share costs more
+    /// units, so the same level is its share.
     pub(super) fn adopt_level(&self, quota: &Quota, bucket: &[u8], level: u64) {
         let shape = self.share.of(quota);
         let now = self.clock.micros();
@@ -158,7 +160,7 @@ impl LocalLimiter {
         });
     }
 
-    /// The debts that there are.
+    /// All debts.
     pub(super) fn debts(&self) -> Vec<Debt> {
         let mut debts = Vec::new();
         for shard in &self.shards {
@@ -172,8 +174,8 @@ impl LocalLimiter {
         debts
     }
 
-    /// What a bucket owes; whoever takes it pays it, or puts it back with [`owe`](Self::owe). No more
-    /// than it lacks: what this part has refilled since, Redis has too.
+    /// Takes the debt of a bucket. The caller pays it, or restores it with [`owe`](Self::owe). The debt is
+    /// at most what the bucket lacks, because the bucket in Redis has refilled in the same time.
     pub(super) fn take_debt(&self, bucket: &[u8]) -> u64 {
         let now = self.clock.micros();
         self.with_entry(bucket, |entry| {
@@ -189,7 +191,7 @@ impl LocalLimiter {
         }
     }
 
-    /// Some of a debt was paid by other means.
+    /// Reduces a debt that was partly paid in another way.
     pub(super) fn repay(&self, bucket: &[u8], tokens: u64) {
         self.with_entry(bucket, |entry| {
             entry.debt = entry.debt.saturating_sub(tokens);
@@ -241,18 +243,18 @@ impl RateLimiter for LocalLimiter {
 #[derive(Default)]
 struct Shard {
     buckets: HashMap<Box<[u8]>, TrackedBucket>,
-    /// By policy: the bucket of all keys that found no room.
+    /// By policy: the bucket that keys share when there is no room for their own.
     shared: HashMap<Box<str>, TrackedBucket>,
     sweep_at: u64,
 }
 
 struct TrackedBucket {
     bucket: Bucket,
-    /// Kept because a reload may change the policy's.
+    /// The shape at the last take. A reload may change the policy's shape.
     shape: Shape,
-    /// Everybody's bucket, of which this is a part.
+    /// The shape of the bucket in Redis, of which this is a share.
     whole: Shape,
-    /// Tokens admitted here of which Redis does not know.
+    /// Tokens admitted here for which Redis has not been debited.
     debt: u64,
 }
 
@@ -305,7 +307,7 @@ impl Shard {
         if self.buckets.len() >= room {
             self.forget_full_ones(now);
         }
-        // Invariant: whoever may have spent from the shared bucket does not start with more.
+        // Invariant: a key that may have spent from the shared bucket starts with no more than it has.
         let policy = take.quota.name();
         let level = match self.shared.get_mut(policy) {
             Some(shared) => shared.bucket(shape).level_at(shape, now),

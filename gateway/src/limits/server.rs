@@ -1,8 +1,8 @@
-//! Which Redis a URL means, and a connection to it: one server, the master that Sentinels name, or a
+//! Connects to the Redis that a URL names: a single server, the master that Sentinels report, or a
 //! Cluster.
 //!
-//! Nothing here repeats a command. After a failover a connection fails or is told READONLY; the
-//! breaker opens, and the next probe asks again who is master.
+//! Nothing here repeats a command. After a failover, calls fail or get a READONLY error; the breaker
+//! opens, and the next probe asks the Sentinels for the new master.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use redis::{
 };
 
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_millis(250);
-/// Commands under way on one connection; more wait, under their deadline.
+/// Pending commands on one connection. Further ones wait, within their deadline.
 const MAX_IN_FLIGHT: usize = 2048;
 const SENTINEL_PORT: u16 = 26_379;
 
@@ -91,7 +91,7 @@ impl Server {
         }
     }
 
-    /// A connection that works, or will as soon as it is used.
+    /// A connection that is established now or at its first use.
     pub(super) async fn lazy_connection(&self) -> Result<Connection, RedisError> {
         match self {
             Self::Single(client) => {
@@ -107,7 +107,7 @@ impl Server {
         }
     }
 
-    /// A fresh connection that works.
+    /// A fresh, established connection.
     pub(super) async fn connect(&self) -> Result<Connection, RedisError> {
         let client = match self {
             Self::Cluster(client) => {
@@ -147,7 +147,7 @@ struct MultiHostUrl<'a> {
 }
 
 impl<'a> MultiHostUrl<'a> {
-    /// `None` for a URL of one server.
+    /// `None` for the URL of a single server.
     fn parse(url: &'a str) -> Result<Option<Self>, RedisError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Ok(None);
@@ -185,7 +185,7 @@ impl<'a> MultiHostUrl<'a> {
     }
 }
 
-/// Of `[::1]:26379`, too.
+/// Whether a host has a port. Also handles `[::1]:26379`.
 fn has_port(host: &str) -> bool {
     host.rsplit_once(':')
         .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))

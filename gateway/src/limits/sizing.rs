@@ -2,24 +2,26 @@
 
 use super::bucket::Shape;
 
-/// A hot key asks for what it will use in this time, per gateway.
+/// A lease should last this long times the number of gateways, within [`PERIODS`].
 const PERIOD_MICROS: u64 = 30_000;
-/// And at least, and at most, for:
+/// The bounds of that time, in microseconds.
 const PERIODS: std::ops::RangeInclusive<u64> = 50_000..=120_000;
-/// A bucket is leased from when it holds so many tokens, which fill it in so many microseconds.
+/// A bucket is leased only if it holds at least this many tokens and takes at least this many
+/// microseconds to fill.
 const MIN_BURST: u64 = 100;
 const MIN_FILL: u64 = 200_000;
 
 /// How tokens of one quota are leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LeaseSizing {
-    /// Microseconds for which a hot key's lease should last.
+    /// Microseconds that the lease of a hot key should last.
     period: u64,
-    /// The most tokens of one lease; 0 where the burst is too small for leases.
+    /// The most tokens of one lease; 0 if the bucket is too small for leases.
     max_tokens: u64,
-    /// What flows in within a period. With fewer tokens left, a hot key does not ask again for a period.
+    /// Tokens that flow in within a period. If fewer are left, a hot key waits a period before it renews.
     scarce: u64,
-    /// Of what is there, one lease takes no more than one part of so many.
+    /// Beyond what waiting requests need, a lease takes at most one part in this many of the available
+    /// tokens.
     parts: u64,
 }
 
@@ -28,8 +30,8 @@ impl LeaseSizing {
         let period =
             (PERIOD_MICROS * u64::from(gateways.max(1))).clamp(*PERIODS.start(), *PERIODS.end());
         let scarce = (shape.refill.saturating_mul(period) / shape.token).max(1);
-        // What flows in while a gateway waits, and what lies in leases, must find room; and of a few
-        // tokens, the last must not lie with one gateway while another needs it.
+        // The bucket needs room for the tokens on lease and for those that flow in while a gateway waits.
+        // And when there are few tokens, one gateway must not hold those that another needs.
         let leasable =
             shape.burst() >= MIN_BURST && shape.micros_until(0, shape.capacity) >= MIN_FILL;
         Self {
@@ -44,10 +46,10 @@ impl LeaseSizing {
         }
     }
 
-    /// The tokens that a key will use in one period; below one the key is cold.
+    /// The tokens that a key will use in one period. A key is hot if that is more than one.
     pub(super) fn demand(self, per_second: f64) -> u64 {
         let tokens = per_second.max(0.0) * self.period as f64 / 1e6;
-        // A float that is too large for an integer becomes the largest.
+        // The cast saturates.
         (tokens as u64).min(self.max_tokens)
     }
 

@@ -22,10 +22,10 @@ use crate::connection::lifecycle::Lifecycle;
 use crate::limits::{RateLimiter, Tallies};
 use crate::upstream::Cluster;
 
-/// What the admin listener can see.
+/// What the admin listener reports on.
 pub struct AdminState {
     pub started_at: Timestamp,
-    /// Where this gateway reaches its own proxy listener.
+    /// The address at which this gateway can reach its own proxy listener.
     pub own_address: SocketAddr,
     pub lifecycle: Arc<Lifecycle>,
     pub clusters: Vec<Arc<Cluster>>,
@@ -91,12 +91,13 @@ impl Service for AdminService {
 
 struct GatewayReadiness {
     admin: Arc<AdminState>,
-    /// Set once the proxy's listener took a connection.
+    /// Set once the proxy's listener has accepted a connection.
     listening: AtomicBool,
 }
 
 impl GatewayReadiness {
-    /// Pingora binds the proxy's listener in its own time and does not say when: ask it, once.
+    /// Pingora does not report when the proxy's listener accepts connections, so this connects to it
+    /// until that has worked once.
     async fn is_listening(&self) -> bool {
         if !self.listening.load(Ordering::Relaxed) {
             let connect = tokio::net::TcpStream::connect(self.admin.own_address);
@@ -110,7 +111,8 @@ impl GatewayReadiness {
 
 #[async_trait]
 impl Readiness for GatewayReadiness {
-    /// GatewayReadiness means: takes requests and can verify tokens. Neither Redis nor any worker decides it.
+    /// The gateway is ready when it accepts requests and can verify tokens. It needs neither Redis nor
+    /// any worker for that.
     async fn dependencies(&self) -> Vec<Dependency> {
         let keys = self.admin.verifier.is_ready();
         let ends = self
@@ -131,7 +133,7 @@ impl Readiness for GatewayReadiness {
                 name: "ended sessions",
                 ok: ends,
                 required: true,
-                detail: (!ends).then(|| "no user worker has told them yet".to_owned()),
+                detail: (!ends).then(|| "no user worker has reported them yet".to_owned()),
             },
             Dependency {
                 name: "listener",

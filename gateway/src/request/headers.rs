@@ -1,5 +1,5 @@
-//! Headers that only the gateway may write: the identity family towards workers, the request id and
-//! the limits towards clients. Each is stripped or set, never "set if present".
+//! Headers that only the gateway may write: the identity headers of requests to workers; the request id
+//! and the limits of responses to clients. Each is first removed, then set where it applies.
 
 use contract::identity::{
     CLIENT_ADDRESS, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, GATEWAY_SIGNATURE,
@@ -16,8 +16,8 @@ use crate::request::canonical::in_identity_family;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Writes what the gateway asserts about a request, and signs it. Runs on the upstream request
-/// after hop-by-hop headers are gone, so that no `Connection:` can name one of these away.
+/// Writes what the gateway asserts about a request, and signs it. Must run after the hop-by-hop headers
+/// were removed: otherwise a client could name one of these headers in `Connection` to remove it.
 pub fn assert_identity(
     up: &mut RequestHeader,
     admitted: &Admitted,
@@ -33,7 +33,7 @@ pub fn assert_identity(
     for name in identity_headers(&up.headers) {
         up.remove_header(&name);
     }
-    // RFC 7239's form of the same: nobody vouches for it.
+    // RFC 7239's form of the same, which nobody has verified.
     up.remove_header(&header::FORWARDED);
 
     let client = admitted.client().to_string();
@@ -67,7 +67,7 @@ pub fn assert_identity(
     Ok(())
 }
 
-/// The headers of the family, in every spelling.
+/// The names of all identity headers that are present, in every spelling.
 fn identity_headers(headers: &HeaderMap) -> Vec<HeaderName> {
     let names = headers.keys();
     names
@@ -76,7 +76,7 @@ fn identity_headers(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// What a client sees of us: no identity header from a worker, its request id, its limits.
+/// Removes identity headers that a worker sent, and sets the request id and the limits.
 pub fn set_response_headers(
     down: &mut ResponseHeader,
     admitted: &Admitted,
@@ -95,7 +95,7 @@ pub fn set_response_headers(
     Ok(())
 }
 
-/// The id a trusted proxy gave, where it is a plain one; otherwise a new one.
+/// The id that a trusted proxy gave, if it has a plain form; otherwise a new one.
 pub fn request_id(given: Option<&HeaderValue>) -> String {
     let plain = |text: &&str| {
         (8..=64).contains(&text.len())
@@ -130,7 +130,7 @@ fn is_traceparent(value: &HeaderValue) -> bool {
 }
 
 fn new_traceparent() -> String {
-    // The random half of a second id: the first half is the time.
+    // The second half of another id is random; the first half is the time.
     let parent = Uuid::now_v7().as_u64_pair().1;
     format!("00-{}-{parent:016x}-01", Uuid::now_v7().simple())
 }

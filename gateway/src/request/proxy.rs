@@ -1,7 +1,8 @@
-//! The phases of a request in Pingora's words. Phases only: what they decide stands elsewhere.
+//! The phases of a request, as Pingora calls them. Only the phases: the decisions are made in other
+//! modules.
 //!
-//! head → [`admission`](crate::request::admission) → a replica → identity headers → body and answer stream
-//! both ways → one metric and one log line.
+//! head → [`admission`](crate::request::admission) → replica → identity headers → bodies stream in both
+//! directions → metrics and log line.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::request::refusal::Refusal;
 use crate::request::{exchange, headers};
 use crate::upstream::{self, peer};
 
-/// How long one write of an answer may take.
+/// How long one write of a response may take.
 const CLIENT_PAUSE: Duration = Duration::from_secs(30);
 
 /// The gateway's proxy.
@@ -46,10 +47,10 @@ impl ProxyHttp for Proxy {
         RequestCtx::new(&self.lifecycle)
     }
 
-    /// None: each would cost every request a box.
+    /// No modules: each would cost every request an allocation.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    /// Takes over what [`crate::connection::heads`] refused.
+    /// Receives the refusal of a request that [`crate::connection::heads`] refused.
     fn on_connection_reuse(
         &self,
         _: &mut Session,
@@ -59,7 +60,8 @@ impl ProxyHttp for Proxy {
         ctx.refusal = refusal.downcast().ok().map(|refusal| *refusal);
     }
 
-    /// Deadlines first: Pingora's own are infinite. Between requests [`crate::connection::heads`] has the clock.
+    /// Sets the deadlines first, because Pingora's own are infinite. Between requests,
+    /// [`crate::connection::heads`] enforces them.
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
         session.set_read_timeout(Some(self.config.load().head_timeout));
         session.set_write_timeout(Some(CLIENT_PAUSE));
@@ -84,7 +86,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    /// Holds a body without a declared length to its cap, chunk by chunk.
+    /// Enforces the size limit on a body without a declared length, chunk by chunk.
     async fn request_body_filter(
         &self,
         _: &mut Session,
@@ -113,7 +115,7 @@ impl ProxyHttp for Proxy {
         up: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        // An attempt sends the body from its beginning.
+        // Each attempt sends the body from its beginning.
         ctx.body_bytes = 0;
         let config = ctx.config.as_ref().ok_or_else(not_admitted)?;
         headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, &config.keys)
@@ -138,7 +140,7 @@ impl ProxyHttp for Proxy {
         headers::set_response_headers(down, admitted(ctx)?, &ctx.request_id)
     }
 
-    /// Nothing was sent: another replica may be asked, whatever the method.
+    /// Nothing was sent, so another replica may be tried, whatever the method.
     fn fail_to_connect(
         &self,
         _: &mut Session,
@@ -151,7 +153,7 @@ impl ProxyHttp for Proxy {
         error
     }
 
-    /// Something may have been sent: ask again only where that is safe.
+    /// Something may have been sent, so this retries only where that is safe.
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
@@ -161,7 +163,8 @@ impl ProxyHttp for Proxy {
         reused: bool,
     ) -> Box<Error> {
         let safe = exchange::may_retry(session, &error);
-        // A pooled connection that was closed meanwhile says nothing about its replica, once.
+        // A pooled connection that was closed in the meantime says nothing about the replica. The first
+        // one does not count as a failed attempt.
         let free = safe && reused && !std::mem::replace(&mut ctx.free_retry_used, true);
         let retry = free || (safe && ctx.record_failed_attempt());
         if (safe && !free) || exchange::timed_out(&error) {
@@ -201,7 +204,7 @@ impl ProxyHttp for Proxy {
         self.access_log.record(session, error, ctx);
     }
 
-    /// A client that goes away is not our error; the access log has it.
+    /// A client that disconnects is not an error of the gateway. The access log has it.
     fn suppress_error_log(&self, _: &Session, _: &RequestCtx, error: &Error) -> bool {
         matches!(error.esource(), ErrorSource::Downstream)
             || matches!(error.etype(), ErrorType::HTTPStatus(_))
@@ -231,7 +234,7 @@ impl Proxy {
         admitted
     }
 
-    /// The replica for the next attempt, with every time-out set.
+    /// The replica for the next attempt, with all timeouts set.
     fn next_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, Refusal> {
         let admitted = ctx.admitted.as_ref().ok_or_else(Refusal::internal)?;
         let route = admitted.route();
@@ -254,7 +257,7 @@ impl Proxy {
         Ok(Box::new(peer))
     }
 
-    /// Passes over the replica that just failed.
+    /// Ejects the replica that just failed.
     fn give_up_replica(&self, ctx: &mut RequestCtx) {
         let (Some(replica), Some(admitted), Some(config)) =
             (ctx.replica.take(), &ctx.admitted, &ctx.config)
@@ -268,7 +271,7 @@ impl Proxy {
     }
 }
 
-/// Nothing is forwarded that was not admitted.
+/// The proof of admission; an error without it, because nothing is forwarded unadmitted.
 fn admitted(ctx: &RequestCtx) -> Result<&Admitted> {
     ctx.admitted.as_ref().ok_or_else(not_admitted)
 }
@@ -277,7 +280,7 @@ fn not_admitted() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "not admitted")
 }
 
-/// Ends the request with a refusal; `fail_to_proxy` writes it.
+/// Ends the request with a refusal, which `fail_to_proxy` writes.
 fn refuse<T>(ctx: &mut RequestCtx, refusal: Refusal) -> Result<T> {
     let status = ErrorType::HTTPStatus(refusal.status());
     ctx.refusal = Some(refusal);

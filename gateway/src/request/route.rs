@@ -1,9 +1,10 @@
-//! Path → service: an immutable table, built from a checked configuration and swapped whole on
+//! Path → service: an immutable table, built from a checked configuration and replaced as a whole on
 //! reload.
 //!
-//! A route is everything the configuration says about one request, worked out beforehand: finding
-//! it compares and allocates nothing. It must never look at the query or at a header. Called by
-//! admission after [`crate::request::canonical`]; authentication and limits come next.
+//! A route is everything that the configuration says about one request. All routes are computed
+//! beforehand, so finding one merges and allocates nothing. The table must never look at the query or
+//! at a header. Admission calls it after [`crate::request::canonical`]; authentication and limits come
+//! next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,23 +26,23 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Route {
     pub service: Arc<Service>,
-    /// The place of the service in [`Config::services`].
+    /// The index of the service in [`Config::services`].
     pub service_index: usize,
     pub access: Access,
-    /// The service's policies and the rule's, each once. Those for anonymous callers have none
-    /// that is keyed by user.
+    /// The policies of the service and of the rule, each once. No policy keyed by user applies to
+    /// anonymous callers.
     pub limits: PolicySet,
-    /// Tokens that a request takes from each policy.
+    /// The tokens that a request takes from each policy.
     pub cost: u32,
     pub timeouts: Timeouts,
-    /// Bytes.
+    /// In bytes.
     pub max_body: u64,
 }
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody; every caller is anonymous.
+    /// Anybody. Every caller is treated as anonymous.
     Public,
     /// A verified user.
     Protected,
@@ -61,7 +62,7 @@ struct ServiceRoutes {
     prefix: String,
     public: Patterns<()>,
     rules: Patterns<RoutePair>,
-    /// Where no rule matches.
+    /// For paths that no rule matches.
     default: RoutePair,
 }
 
@@ -72,7 +73,7 @@ struct RoutePair {
 }
 
 impl Table {
-    /// Works out every route.
+    /// Computes every route.
     pub fn build(config: &Config) -> Self {
         let services = config.services.iter().enumerate();
         let mut services: Vec<ServiceRoutes> = services
@@ -91,8 +92,8 @@ impl Table {
         }
     }
 
-    /// The route of a request. The longest prefix decides the service, by whole segments; within
-    /// it the most specific rule and the most specific public match decide the rest.
+    /// The route of a request. The longest prefix, in whole segments, selects the service. Within the
+    /// service, the most specific rule and the most specific public pattern select the route.
     pub fn find(
         &self,
         method: &Method,
@@ -101,7 +102,7 @@ impl Table {
         let path = path.path();
         for service in &self.services {
             match path.strip_prefix(service.prefix.as_str()) {
-                // The service's root has two spellings, and they are one resource.
+                // The root of a service may be written with or without `/`; both are one resource.
                 Some("") => return Ok(service.find(method, "/")),
                 Some(below) if below.starts_with('/') => return Ok(service.find(method, below)),
                 _ => {}

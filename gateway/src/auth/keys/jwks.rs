@@ -1,7 +1,7 @@
 //! Reads a JWK set (RFC 7517).
 //!
-//! Keys that are not for signatures, of another algorithm, or without a `kid` are skipped, as the
-//! RFC asks; so is every shared secret, which has no place in a published set.
+//! Skips keys that are not for signatures, have another algorithm, or have no `kid`, as the RFC asks.
+//! Also skips shared secrets, which must not be published.
 
 use std::sync::atomic::AtomicBool;
 
@@ -39,7 +39,7 @@ pub(super) fn parse(
     let mut keys: Vec<VerificationKey> = Vec::with_capacity(set.keys.len());
     for raw in set.keys {
         let key = serde_json::from_str(raw.get()).ok().and_then(usable);
-        // The first key of a name wins, so that a name means one key.
+        // The first key with a `kid` wins, so that a `kid` names one key.
         if let Some(key) = key
             && allowed.contains(&key.algorithm)
             && !keys.iter().any(|known| known.kid == key.kid)

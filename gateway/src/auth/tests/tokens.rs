@@ -38,7 +38,7 @@ async fn every_algorithm_verifies_with_its_own_key() {
     for signer in &signers {
         let identity = verify(&verifier, &signer.token(&claims())).await;
         assert!(identity.is_ok(), "{}: {identity:?}", signer.alg);
-        // The same kid under another algorithm's signature is nobody's token.
+        // A token with the same kid but another algorithm is refused.
         let other = signers.iter().find(|o| o.alg != signer.alg).unwrap();
         let header = json!({"alg": other.alg, "typ": "JWT", "kid": signer.kid}).to_string();
         let confused = other.bearer(&header, &claims().to_string());
@@ -373,7 +373,7 @@ async fn only_the_platforms_own_issuer_needs_a_session_and_a_type() {
     let identity = verify(&verifier, &token).await.unwrap();
     assert_eq!(identity.session_id(), None);
 
-    // Their key does not sign for us, and the other way round.
+    // The partner's key does not verify our issuer's tokens, nor our key theirs.
     let as_us = theirs.token(&super::kit::claims());
     assert_eq!(
         verify(&verifier, &as_us).await.unwrap_err(),

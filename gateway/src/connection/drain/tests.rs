@@ -5,7 +5,8 @@ use crate::request::ctx::RequestCtx;
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A drain that has begun: what it drains, and when it closed the connections and ended.
+/// Starts a drain. Returns its lifecycle, and a future of when it closed the connections and when it
+/// ended.
 fn draining() -> (Arc<Lifecycle>, impl Future<Output = (Duration, Duration)>) {
     let lifecycle = Arc::new(Lifecycle::default());
     let stop = CancellationToken::new();
@@ -33,7 +34,7 @@ fn draining() -> (Arc<Lifecycle>, impl Future<Output = (Duration, Duration)>) {
     (lifecycle, times)
 }
 
-/// The drain looks now and then.
+/// Allows for the interval at which the drain polls.
 fn assert_soon_after(closed: Duration, ended: Duration) {
     assert!(
         (ended..ended + 2 * POLL_EVERY).contains(&closed),

@@ -10,7 +10,7 @@ use crate::request::canonical::tests::heads::tricky_head;
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection and its client's end.
+/// A connection, and the client's end of it.
 fn connection() -> (Stream, DuplexStream) {
     let (ours, theirs) = duplex(64 << 10);
     (Box::new(ours), theirs)
@@ -20,7 +20,7 @@ async fn start(stream: &mut Stream) -> Option<RequestStart> {
     read_head(stream, BytesMut::new(), HEAD_TIMEOUT).await
 }
 
-/// What is refused when these bytes come in and nothing follows.
+/// The kind of refusal when these bytes arrive and nothing follows.
 async fn refused(bytes: impl AsRef<[u8]>) -> Option<Kind> {
     let (mut stream, mut client) = connection();
     client.write_all(bytes.as_ref()).await.unwrap();
@@ -36,7 +36,7 @@ fn head(target: &str, lines: &str) -> String {
 async fn a_head_is_waited_for_as_a_whole() {
     let (mut stream, mut client) = connection();
     let drip = tokio::spawn(async move {
-        // Each byte comes in time for a deadline that starts anew with every read.
+        // Each byte would meet a deadline that started again with every read.
         for byte in head("/", &"x-slow: 1\r\n".repeat(20)).bytes() {
             sleep(HEAD_TIMEOUT / 20).await;
             if client.write_all(&[byte]).await.is_err() {
@@ -76,7 +76,7 @@ async fn a_head_in_pieces_is_read_with_what_came_after_it() {
         let (start, ()) = tokio::join!(reading, writing);
         assert!(start.refusal.is_none());
         let whole = start.bytes == text.as_bytes();
-        // A body that had not come yet is left for the proxy.
+        // A body that had not arrived yet is left to the proxy.
         assert!(whole || text.as_bytes().starts_with(&start.bytes), "{cut}");
     }
 }
@@ -159,7 +159,7 @@ fn a_refused_head_is_stood_in_for_by_what_of_it_can_be_read() {
     assert!(long.len() < MAX_INSTANCE + 64);
 }
 
-/// What Pingora reads from bytes that start with a whole head, without a connection.
+/// Pingora's reading of bytes that start with a whole head, without a connection.
 fn read_by_pingora(bytes: BytesMut) -> Option<ServerSession> {
     let mut session = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
     session.set_pipelined_prefix(bytes);
@@ -168,7 +168,7 @@ fn read_by_pingora(bytes: BytesMut) -> Option<ServerSession> {
 }
 
 proptest! {
-    /// The proxy's own parser never refuses, repairs or shortens what was let through here.
+    /// The proxy's own parser never refuses, repairs or shortens a head that was accepted here.
     #[test]
     fn pingora_reads_a_head_as_it_was_sent(bytes in tricky_head()) {
         let Ok(true) = is_whole(&bytes) else { return Ok(()) };

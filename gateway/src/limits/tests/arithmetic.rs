@@ -12,8 +12,8 @@ fn rates() -> impl Strategy<Value = (Rate, u32)> {
 }
 
 proptest! {
-    /// Exact both ways: a take is admitted if and only if no window that ends with it would then
-    /// hold more than burst + rate·t.
+    /// A take is admitted if and only if no window that ends with it would then hold more than
+    /// burst + rate·t.
     #[test]
     fn a_bucket_admits_exactly_burst_plus_rate_times_t(
         (rate, burst) in rates(),
@@ -26,7 +26,7 @@ proptest! {
             let mut bucket = Bucket::with_level(shape.capacity, now);
             let mut admitted: Vec<u64> = Vec::new();
             for &(kind, step) in &steps {
-                // Bursts at one instant, short gaps, and gaps of a token or so.
+                // No gap (a burst), short gaps, and gaps of about a token.
                 now += [0, step / 1000, step][kind as usize];
                 let breaks_a_window = (0..=admitted.len()).any(|first| {
                     let since = admitted.get(first).copied().unwrap_or(now);

@@ -21,7 +21,11 @@ fn a_key_has_so_many_requests_at_one_time_and_no_more() {
     drop(first);
     assert!(limiter.acquire(&alice, 2).is_some());
     drop(second);
-    assert_eq!(limiter.keys(), 0, "who runs nothing takes no memory");
+    assert_eq!(
+        limiter.keys(),
+        0,
+        "a key without a running request takes no memory"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Strict leases, in a model of everything around them; then with the real script.
+//! Leases in a simulation, first with a model of the script and then with the script itself.
 
 use proptest::prelude::*;
 use testkit::shared_redis;
@@ -59,7 +59,7 @@ const NO_FAULTS: Scenario = Scenario {
     micros: 10_000_000,
 };
 
-/// Asks both and holds them against each other.
+/// Sends each renewal to both and compares their grants.
 struct Both {
     model: Model,
     script: Script,
@@ -72,7 +72,7 @@ struct Script {
 }
 
 impl Script {
-    /// The real one, but for its clock; and in virtual time nothing may expire by the real one.
+    /// The real script, but with virtual time as its clock, and without expiry in real time.
     fn new(url: &str, key: String) -> Self {
         let source = include_str!("../token_bucket.lua")
             .replace(
@@ -106,7 +106,7 @@ impl Store for Both {
     }
 }
 
-/// A model that checks its own invariant at every step.
+/// A model that checks the script's invariant at every step.
 #[derive(Default)]
 struct Checked(Model);
 
@@ -121,8 +121,8 @@ impl Store for Checked {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Late and lost messages, dead gateways, clocks apart, costs, and requests that other policies
-    /// refuse: over no window more than burst + rate·t.
+    /// Messages are late or lost, gateways crash, clocks differ, costs vary and other policies refuse;
+    /// still no window holds more than burst + rate·t.
     #[test]
     fn no_window_ever_holds_more_than_burst_plus_rate_times_t(
         shape in shapes(),
@@ -156,7 +156,7 @@ async fn the_script_is_the_model_in_every_step() {
     .unwrap();
 }
 
-/// Three times the limit: 99 % of burst + rate·t, at 25 tokens and more for each renewal.
+/// At three times the limit, 99 % of burst + rate·t are admitted, at 20 or more tokens per renewal.
 #[test]
 fn at_three_times_the_limit_hardly_a_token_is_lost() {
     for (rate, burst) in [(1_000, 200), (1_000, 1_000), (2_000, 4_000), (5_000, 1_000)] {
@@ -185,7 +185,7 @@ fn at_three_times_the_limit_hardly_a_token_is_lost() {
     }
 }
 
-/// Below the limit nobody is refused, and a hot key is cheap there too.
+/// Below the limit no request is refused, and a hot key needs few renewals there, too.
 #[test]
 fn below_the_limit_nobody_is_refused() {
     let (rate, burst) = (2_000, 1_000);
@@ -201,8 +201,8 @@ fn below_the_limit_nobody_is_refused() {
     assert!(asked * 20 <= passed, "{asked} renewals for {passed}");
 }
 
-/// A pause costs no more than what flows in within two spans: while leases are taken from a full
-/// bucket it cannot refill, and what is left of them at the end comes back too late.
+/// A pause costs no more tokens than flow in within two periods: a bucket cannot refill for tokens on
+/// lease, and the last lease before a pause is handed back late.
 #[test]
 fn a_pause_costs_few_tokens() {
     let scenario = Scenario {
@@ -213,13 +213,13 @@ fn a_pause_costs_few_tokens() {
     let mut simulation =
         Simulation::new(Checked::default(), shape(1_000, SECOND, 200), scenario, 7);
     simulation.run();
-    // Ten times half a second of load, each of which finds a full bucket.
+    // Ten times half a second of load, each of which starts with a full bucket.
     let ideal = 10 * (200 + 500);
     let passed = simulation.admitted_tokens();
     assert!(passed + 10 * 2 * 60 >= ideal, "{passed} of {ideal}");
 }
 
-/// A burst that is spread over the gateways finds all its tokens where they are few.
+/// A burst that is spread over the gateways gets every token of a small bucket.
 #[test]
 fn of_a_small_burst_no_token_lies_where_it_is_not_needed() {
     let scenario = Scenario {
@@ -232,7 +232,7 @@ fn of_a_small_burst_no_token_lies_where_it_is_not_needed() {
     assert_eq!(simulation.admitted_tokens(), 60);
 }
 
-/// Redis loses everything: at most one burst more, and none from gateways that know the key.
+/// When Redis loses its data, gateways that know the key admit nothing extra.
 #[test]
 fn a_reset_grants_nothing_to_who_has_just_been_seen() {
     let shape = shape(100, SECOND, 200);

@@ -81,17 +81,17 @@ async fn memory_is_bounded_and_a_flood_of_keys_loosens_no_limit() {
         let decision = local.take(&login, &format!("flood-{number}")).await;
         passed += usize::from(matches!(decision, Decision::Allowed(_)));
     }
-    // Every bucket there is may admit its burst: the keys' own, and one more per shard.
+    // Each bucket may admit its burst: those of the keys, and a shared one per shard.
     assert!(local.limiter.len() <= 256);
     assert!(passed <= (256 + 64) * 3, "{passed}");
     limited(local.take(&login, "alice").await);
 
-    // Ten seconds are one token, for whoever has been here, in a bucket of its own or not.
+    // Ten seconds are one token, whether a key had its own bucket or shared one.
     local.clock.advance(Duration::from_secs(10));
     allowed(local.take(&login, "alice").await);
     limited(local.take(&login, "alice").await);
 
-    // Full buckets make room again.
+    // Full buckets are forgotten, which makes room again.
     local.clock.advance(MINUTE);
     for number in 0..100 {
         allowed(local.take(&login, &format!("later-{number}")).await);

@@ -1,4 +1,4 @@
-//! The Redis limiter against a real redis-server, in good days and bad.
+//! The Redis limiter against a real redis-server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use crate::limits::{
     BreakerState, Decision, Mode, Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tallies,
 };
 
-/// Far longer than anything takes here: for tests in which Redis is well.
+/// For tests in which Redis is healthy: far longer than anything takes here.
 const PATIENT: Duration = Duration::from_secs(5);
-/// For tests in which it is not: longer than by default, so that a busy machine is not taken for a
+/// For tests in which Redis fails: longer than the default, so that a busy machine does not look like a
 /// broken Redis.
 const DEADLINE: Duration = Duration::from_millis(200);
 
@@ -65,7 +65,7 @@ async fn take(limiter: &RedisLimiter, quota: &Arc<Quota>) -> Decision {
     limiter.take(&[Take::new(quota, b"alice")]).await
 }
 
-/// Waits until Redis decides again: two seconds are promised.
+/// Waits until Redis decides again, which may take two seconds.
 async fn back_to_redis(limiter: &RedisLimiter) {
     eventually(Duration::from_secs(2), || async {
         limiter.status().mode == Mode::Redis
@@ -73,14 +73,14 @@ async fn back_to_redis(limiter: &RedisLimiter) {
     .await;
 }
 
-/// Has asked Redis, so that no deadline is spent on connecting.
+/// Connects to Redis, so that no later deadline is spent on that.
 async fn connected(limiter: &RedisLimiter) {
     let spare = quota("spare", 1, MINUTE, 9);
     allowed(take(limiter, &spare).await);
     assert_eq!(limiter.status().mode, Mode::Redis);
 }
 
-/// Three failures, and nobody asks Redis any more; none takes much longer than the deadline.
+/// Causes the three failures that open the breaker. None takes much longer than the deadline.
 async fn until_local(limiter: &RedisLimiter, quota: &Arc<Quota>) {
     for _ in 0..3 {
         let started = Instant::now();
@@ -117,7 +117,7 @@ async fn a_clock_that_steps_back_locks_nobody_out() {
     let limiter = limiter(&redis.url(), &namespace, PATIENT);
     let user = quota("user", 10, SECOND, 1);
     let key = format!("{namespace}:{{user:alice}}");
-    // As the bucket looks to a clock that was set back by a thousand years.
+    // A bucket as it looks after the clock was set back by a thousand years.
     redis
         .command(&format!(
             "HSET {key} level 0 at 33000000000000000 token {}",
@@ -153,7 +153,7 @@ async fn lost_scripts_and_lost_buckets_are_no_failure() {
     let user = quota("user", 1, MINUTE, 5);
     let login = quota("login", 1, MINUTE, 5);
     let both = [Take::new(&user, b"alice"), Take::new(&login, b"alice")];
-    // Each bucket is asked, and then told that the request's lease is over.
+    // Each bucket gets a call for the request, and then one that ends the request's lease.
     let answered = async |count| {
         eventually(Duration::from_secs(5), async || {
             limiter.status().redis_calls.answered == count
@@ -161,12 +161,12 @@ async fn lost_scripts_and_lost_buckets_are_no_failure() {
         .await;
     };
     assert_eq!(allowed(limiter.take(&both).await)[0].remaining, 4);
-    // Two more: Redis did not know the script.
+    // Two more calls, because Redis did not know the script.
     answered(2 + 2 + 2).await;
     redis.command("SCRIPT FLUSH").await;
     assert_eq!(allowed(limiter.take(&both).await)[1].remaining, 3);
     answered(6 + 6).await;
-    // What this gateway has seen of a bucket it remembers.
+    // This gateway remembers the bucket's last level.
     redis.command("FLUSHALL").await;
     assert_eq!(allowed(limiter.take(&both).await)[0].remaining, 2);
 
@@ -188,17 +188,17 @@ async fn a_hanging_redis_stalls_nobody_and_is_used_again_when_it_goes_on() {
     redis.pause();
 
     until_local(&limiter, &user).await;
-    // This gateway's share of the burst is three, and those were taken.
+    // This gateway's share of the burst is three tokens, which were taken.
     let started = Instant::now();
     limited(take(&limiter, &user).await);
     assert!(
         started.elapsed() < DEADLINE,
-        "asked a Redis that does not answer"
+        "a Redis that does not answer was asked"
     );
 
     redis.resume();
     back_to_redis(&limiter).await;
-    // The three that were admitted meanwhile are debited: by the late answers or by settlement.
+    // The three requests admitted meanwhile are debited, by the late calls or by the settlement.
     assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 2);
 }
 
@@ -213,7 +213,7 @@ async fn a_killed_redis_is_found_again() {
 
     redis.restart_empty().await;
     back_to_redis(&limiter).await;
-    // Three were admitted on the way into the outage.
+    // Three requests were admitted before the breaker opened.
     assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 2);
 }
 
@@ -227,7 +227,7 @@ async fn a_stand_in_starts_from_what_redis_said_last() {
         allowed(take(&limiter, &user).await);
     }
     redis.kill();
-    // What is known to be empty needs no Redis; then the stand-in knows it too.
+    // A bucket known to be empty refuses without Redis, and the fallback knows it as well.
     limited(take(&limiter, &user).await);
     until_local(&limiter, &quota("spare", 1, MINUTE, 9)).await;
     for _ in 0..6 {
@@ -263,7 +263,7 @@ async fn a_debt_that_has_been_refilled_locks_nobody_out() {
     connected(&limiter).await;
     redis.pause();
     until_local(&limiter, &quota("spare", 1, MINUTE, 9)).await;
-    // Full again after a quarter of a second, also at this gateway's half of the rate.
+    // Full again after a quarter of a second, even at this gateway's half of the rate.
     let user = quota("user", 40, SECOND, 10);
     for _ in 0..5 {
         allowed(take(&limiter, &user).await);
@@ -290,7 +290,7 @@ async fn a_settlement_that_breaks_off_forgets_no_debt() {
     limiter.0.settle().await.unwrap_err();
     assert_eq!(limiter.0.local.debts().len(), owing);
 
-    // Late, the same debts are paid by it: once.
+    // The same debts are paid by the late calls, and only once.
     redis.resume();
     back_to_redis(&limiter).await;
     for key in keys {
@@ -310,7 +310,7 @@ async fn a_redis_that_starts_later_is_found() {
 
     redis.restart().await;
     back_to_redis(&limiter).await;
-    // The one that was admitted without it is a debt, which has been paid.
+    // The request admitted without Redis was a debt, which has been paid.
     assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 4);
 }
 
@@ -323,7 +323,7 @@ async fn a_redis_that_cannot_write_is_not_used_until_it_can() {
     redis.command("CONFIG SET maxmemory 1").await;
 
     until_local(&limiter, &user).await;
-    // A probe that may not write does not close the breaker.
+    // A probe that cannot write does not close the breaker.
     eventually(Duration::from_secs(2), || async {
         limiter.status().redis_calls.failed > 4
     })
@@ -332,7 +332,7 @@ async fn a_redis_that_cannot_write_is_not_used_until_it_can() {
 
     redis.command("CONFIG SET maxmemory 0").await;
     back_to_redis(&limiter).await;
-    // One before, and three on the way into the outage.
+    // One request before the outage, and three before the breaker opened.
     assert_eq!(allowed(take(&limiter, &user).await)[0].remaining, 3);
 }
 
@@ -363,7 +363,7 @@ async fn a_broken_connection_is_replaced() {
     allowed(take(&limiter, &user).await);
     proxy.cut().await;
 
-    // One request may find it broken; the next ones go over the new connection.
+    // One request may still use the broken connection; the next ones use the new one.
     eventually(Duration::from_secs(2), || async {
         let answered = limiter.status().redis_calls.answered;
         allowed(take(&limiter, &user).await);

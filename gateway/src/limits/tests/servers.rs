@@ -1,4 +1,4 @@
-//! Redis as a Cluster, and with Sentinels.
+//! The Redis limiter with a Cluster, and with Sentinels.
 
 use std::sync::Arc;
 use std::time::Duration;
