@@ -232,7 +232,7 @@ fn of_a_small_burst_no_token_lies_where_it_is_not_needed() {
     assert_eq!(simulation.admitted_tokens(), 60);
 }
 
-/// When Redis loses its data, gateways that know the key admit nothing extra.
+/// When Redis loses its data, at most one extra burst is admitted, and none by gateways that know the key.
 #[test]
 fn a_reset_grants_nothing_to_who_has_just_been_seen() {
     let shape = shape(100, SECOND, 200);

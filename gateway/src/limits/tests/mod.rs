@@ -5,6 +5,7 @@ mod headers;
 mod leases;
 mod local;
 mod model;
+mod outages;
 mod redis;
 mod servers;
 mod simulation;
