@@ -1,4 +1,5 @@
-//! What runs beside the requests: health checks, key sets, the access log and the admin listener.
+//! What runs beside the requests: health checks, key sets, ended sessions, the access log and the admin
+//! listener.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,23 +15,24 @@ use runtime::supervise::{CancellationToken, keep_running};
 
 use crate::auth::{Revocations, Verifier};
 use crate::observe::access_log::AccessLog;
-use crate::observe::admin::{self, Admin};
+use crate::observe::admin::{self, AdminState};
 use crate::upstream::{Cluster, health};
 
-/// How long the tasks and the admin listener have to end: less than the second that Pingora waits.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the tasks and the admin listener may take to stop: less than the second for which Pingora
+/// waits.
+const STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Every background task of the gateway.
 pub(crate) struct Background {
     pub(crate) clusters: Vec<Arc<Cluster>>,
     pub(crate) verifier: Arc<Verifier>,
-    /// With the workers that tell them.
+    /// With the workers that are asked for them.
     pub(crate) revocations: Option<(Arc<Revocations>, Arc<Cluster>)>,
     pub(crate) signing_keys: SigningKeys,
     pub(crate) access_log: Arc<AccessLog>,
-    pub(crate) admin: Arc<Admin>,
+    pub(crate) admin: Arc<AdminState>,
     pub(crate) registry: prometheus::Registry,
-    /// Bound before anything starts, so that a taken port is an error of `main`.
+    /// Bound before anything starts, so that a port in use is an error of `main`.
     pub(crate) listener: Mutex<Option<std::net::TcpListener>>,
 }
 
@@ -41,17 +43,17 @@ impl BackgroundService for Background {
         let client = Client::new();
         let health = self.clusters.iter().map(|cluster| {
             let (cluster, client) = (cluster.clone(), client.clone());
-            keep_watching("health checks", &stop, move || {
+            run_until_stopped("health checks", &stop, move || {
                 health::watch(cluster.clone(), client.clone())
             })
         });
         let verifier = self.verifier.clone();
-        let keys = keep_watching("token keys", &stop, move || {
+        let keys = run_until_stopped("token keys", &stop, move || {
             let verifier = verifier.clone();
             async move { verifier.run().await }
         });
         let ends = self.revocations.as_ref().map(|(revocations, cluster)| {
-            keep_watching("ended sessions", &stop, || {
+            run_until_stopped("ended sessions", &stop, || {
                 let (revocations, cluster) = (revocations.clone(), cluster.clone());
                 let (client, keys) = (client.clone(), self.signing_keys.clone());
                 async move { revocations.run(&cluster, &client, &keys).await }
@@ -59,28 +61,28 @@ impl BackgroundService for Background {
         });
         let ends = join_all(ends);
         let access_log = self.access_log.clone();
-        let lines = keep_watching("access log", &stop, move || {
+        let lines = run_until_stopped("access log", &stop, move || {
             let access_log = access_log.clone();
             async move { access_log.run().await }
         });
         let all =
             async { tokio::join!(join_all(health), keys, ends, lines, self.serve_admin(&stop)) };
         let end = async {
-            // Its sender is gone only when the process ends.
+            // Fails only when the sender is gone, which means that the process ends.
             shutdown.wait_for(|stop| *stop).await.ok();
             stop.cancel();
-            tokio::time::sleep(LAST_WORDS).await;
+            tokio::time::sleep(STOP_TIMEOUT).await;
         };
         tokio::select! {
             _ = all => {}
-            () = end => tracing::warn!("a background task did not end in time"),
+            () = end => tracing::warn!("a background task did not stop in time"),
         }
         self.access_log.flush().await;
     }
 }
 
-/// Runs what never ends by itself, again when it panics, until `stop`.
-fn keep_watching<F, Fut>(
+/// Runs a task that never ends by itself until `stop`, and restarts it when it panics.
+fn run_until_stopped<F, Fut>(
     name: &'static str,
     stop: &CancellationToken,
     mut task: F,
@@ -113,10 +115,10 @@ impl Background {
         };
         let limits = Limits {
             max_connections: 256,
-            // Health and metrics are answered from the first moment on.
+            // Health and metrics are served at once.
             settle: Duration::ZERO,
             lame_duck: Duration::ZERO,
-            grace: LAST_WORDS / 2,
+            grace: STOP_TIMEOUT / 2,
         };
         let service = admin::service(self.admin.clone(), self.registry.clone());
         serve(listener, service, limits, stop.clone(), stop.child_token()).await;
@@ -133,7 +135,7 @@ mod tests {
         let stop = CancellationToken::new();
         let (alive, mut dropped) = mpsc::channel::<()>(1);
         let (begun, mut running) = mpsc::channel(1);
-        let watching = keep_watching("test", &stop, move || {
+        let watching = run_until_stopped("test", &stop, move || {
             let (alive, begun) = (alive.clone(), begun.clone());
             async move {
                 begun.send(()).await.unwrap();

@@ -1,12 +1,15 @@
-//! The gateway: a Pingora proxy that lets through what is canonical, routed, identified and within
-//! its limits, and tells the workers, signed, who is calling.
+//! The gateway: a Pingora proxy. It forwards a request that is canonical, has a route, comes from a
+//! verified caller where the route requires one, and is within its limits. A signature tells the
+//! workers who the caller is.
 //!
-//! The life of a request: [`front`] reads its head, whole and in time, and finds that it has one
-//! reading ([`canonical`]). [`proxy`] asks [`admission`] for its [`route`], its sender ([`auth`]) and
-//! a token ([`rate_limit`]). An admitted request gets a replica ([`upstream`]) and its signed identity
-//! ([`headers`]); everything else ends as a [`refusal`]. Bodies stream both ways.
+//! The life of a request: [`connection`] reads its head, whole and in time, and checks that it can be
+//! read in only one way ([`request::canonical`]). [`request::proxy`] asks [`request::admission`], which
+//! finds its [`request::route`], verifies its caller ([`auth`]) and takes its tokens ([`limits`]). An
+//! admitted request gets a replica ([`upstream`]) and signed identity headers ([`request::headers`]).
+//! Any other request ends as a [`request::refusal`]. Bodies stream in both directions.
 //!
-//! This crate knows no MongoDB, no RabbitMQ and nothing of tasks or notifications.
+//! [`build`] puts these parts together. This crate depends on no database or broker of the workers, and
+//! knows nothing about tasks or notifications.
 
 pub mod config;
 
@@ -40,31 +43,32 @@ use runtime::client::Client;
 use crate::auth::{HttpJwks, Revocations, Verifier};
 use crate::background::Background;
 use crate::connection::drain::Drain;
-use crate::connection::heads::Front;
+use crate::connection::heads::HeadReader;
 use crate::connection::lifecycle::Lifecycle;
-use crate::connection::listening::{self, Doors};
+use crate::connection::listener::{self, CloseHandle};
 use crate::limits::{LocalLimiter, RateLimiter, RedisLimiter, RedisSettings, Tallies};
 use crate::observe::access_log::AccessLog;
-use crate::observe::admin::Admin;
-use crate::observe::metrics::{Metrics, State};
+use crate::observe::admin::AdminState;
+use crate::observe::metrics::{Metrics, StateCollector};
+use crate::request::active_config::ActiveConfig;
 use crate::request::admission::Admission;
-use crate::request::live::Live;
 use crate::request::proxy::Proxy;
 use crate::upstream::Cluster;
 
-/// Bytes of read and write buffer per client connection. Pingora's default reads into 64 KiB, which
-/// 20,000 idle connections would pay for.
+/// Bytes of the read and the write buffer of a client connection. Pingora's default read buffer of
+/// 64 KiB would cost 20,000 idle connections more than 1 GiB.
 const CLIENT_BUFFERS: (usize, usize) = (4096, 1460);
-/// Idle connections to workers that are kept, per thread.
+/// Idle connections to workers that each thread keeps.
 const UPSTREAM_POOL: usize = 1024;
 
-/// A gateway that is configured, has its ports, and has not started.
+/// A gateway that is configured and has bound its ports, but does not serve yet.
 pub struct Gateway {
     server: Server,
     drain: Drain,
 }
 
-/// Builds everything from a checked configuration. Does no I/O but binding the admin port.
+/// Builds a gateway from a checked configuration. Binds the ports and reads key set files; does no
+/// other I/O.
 pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let lifecycle = Arc::new(Lifecycle::default());
     let tallies = Arc::new(Tallies::default());
@@ -73,36 +77,38 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let revocations = config.revocation.as_ref().map(|revocation| {
         let cluster = clusters
             .iter()
-            .find(|one| one.service().name == revocation.service);
+            .find(|cluster| cluster.service().name == revocation.service);
         let revocations = Arc::new(Revocations::new(revocation.when_stale));
-        // The configuration names only services that there are.
+        // Always found: the configuration was checked to name a service that exists.
         (revocations, cluster.cloned())
     });
     let jwks = Arc::new(HttpJwks::new(Client::new()));
     let verifier = match &revocations {
-        Some((revocations, _)) => Verifier::with_revoked(&config.auth, jwks, revocations.clone())?,
+        Some((revocations, _)) => {
+            Verifier::with_revocation_check(&config.auth, jwks, revocations.clone())?
+        }
         None => Verifier::new(&config.auth, jwks)?,
     };
     let limiter = limiter(config)?;
     let access_log = Arc::new(AccessLog::new(config.access_log.sample));
-    let admin = Arc::new(Admin {
+    let admin = Arc::new(AdminState {
         started_at: jiff::Timestamp::now(),
         own_address: runtime::process::reachable(config.listen.http),
         lifecycle: lifecycle.clone(),
         clusters: clusters.clone(),
         verifier: verifier.clone(),
-        revocations: revocations.as_ref().map(|(followed, _)| followed.clone()),
+        revocations: revocations.as_ref().map(|(feed, _)| feed.clone()),
         limiter: limiter.clone(),
         tallies: tallies.clone(),
     });
-    registry.register(Box::new(State::new(
+    registry.register(Box::new(StateCollector::new(
         clusters.clone(),
         limiter.clone(),
         tallies.clone(),
         access_log.clone(),
-        revocations.as_ref().map(|(followed, _)| followed.clone()),
+        revocations.as_ref().map(|(feed, _)| feed.clone()),
     )?))?;
-    let live = Live {
+    let active_config = ActiveConfig {
         admission: Admission::new(config, verifier.clone(), limiter, &tallies)?,
         clusters: clusters.clone(),
         keys: config.signing_keys.clone(),
@@ -110,7 +116,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
         idle_timeout: config.listen.idle_timeout,
     };
     let proxy = Proxy {
-        live: Arc::new(ArcSwap::from_pointee(live)),
+        config: Arc::new(ArcSwap::from_pointee(active_config)),
         lifecycle: lifecycle.clone(),
         metrics: Metrics::new(&registry),
         access_log: access_log.clone(),
@@ -119,20 +125,20 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
     let background = Background {
         clusters,
         verifier,
-        revocations: revocations.and_then(|(followed, cluster)| Some((followed, cluster?))),
+        revocations: revocations.and_then(|(feed, cluster)| Some((feed, cluster?))),
         signing_keys: config.signing_keys.clone(),
         access_log,
         admin,
         registry,
         listener: Mutex::new(Some(bind(config.listen.admin)?)),
     };
-    let (server, doors) = server(proxy, listener, background)?;
+    let (server, close_handle) = server(proxy, listener, background)?;
     Ok(Gateway {
         server,
         drain: Drain {
             stop,
             lifecycle,
-            doors,
+            close_handle,
             lame_duck: config.drain.lame_duck,
             grace: config.drain.grace,
         },
@@ -140,7 +146,7 @@ pub fn build(config: &Config, stop: Stop) -> anyhow::Result<Gateway> {
 }
 
 impl Gateway {
-    /// Serves until it is asked to stop and has drained. Blocks the thread.
+    /// Serves until it is told to stop and has drained. Blocks the thread.
     pub fn run(self) {
         self.server.run(RunArgs {
             shutdown_signal: Box::new(self.drain),
@@ -165,33 +171,34 @@ fn server(
     proxy: Proxy,
     listener: TcpListener,
     background: Background,
-) -> anyhow::Result<(Server, Doors)> {
+) -> anyhow::Result<(Server, CloseHandle)> {
     let conf = ServerConf {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         upstream_keepalive_pool_size: UPSTREAM_POOL,
-        // `Drain` has waited already; this is for what was accepted in its last moment.
+        // `Drain` has already waited. This is for connections accepted in its last moment.
         grace_period_seconds: Some(1),
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let (live, lifecycle) = (proxy.live.clone(), proxy.lifecycle.clone());
-    let idle = live.load().idle_timeout;
-    let front = Front::new(http_proxy(&server.configuration, proxy), live, lifecycle);
+    let (config, lifecycle) = (proxy.config.clone(), proxy.lifecycle.clone());
+    let idle = config.load().idle_timeout;
+    let head_reader = HeadReader::new(http_proxy(&server.configuration, proxy), config, lifecycle);
     let mut options = TcpSocketOptions::default();
-    options.tcp_keepalive = Some(upstream::given_up_after(idle));
+    options.tcp_keepalive = Some(upstream::keepalive_with_timeout(idle));
     let (read, write) = CLIENT_BUFFERS;
     let endpoint = ListenerConfig::tcp(listener.local_addr()?.to_string())
         .tcp_socket_options(options)
         .l4_buffer(L4BufferSettings::new(read, write));
-    let (doors, service) = listening::open(front, listener, endpoint)?;
+    let (close_handle, service) = listener::listen(head_reader, listener, endpoint)?;
     server.add_service(service);
     server.add_service(background_service("background", background));
-    Ok((server, doors))
+    Ok((server, close_handle))
 }
 
-/// Before anything runs: Pingora retries a taken port for 30 s and then panics; this says it at once.
+/// Binds a port before anything runs. Pingora would retry a port in use for 30 s and then panic; this
+/// fails at once.
 fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).with_context(|| {
         format!("cannot listen on {address}; change `listen` or stop what holds the port")

@@ -1,4 +1,5 @@
-//! `gateway --config FILE` serves, `gateway --check FILE` checks, `gateway healthcheck` asks.
+//! The command line: `gateway --config FILE` serves, `gateway --check FILE` checks a configuration, and
+//! `gateway healthcheck` asks a running gateway whether it is ready.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,10 +15,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The configuration to serve.
+    /// The configuration to serve with.
     #[arg(long, env = "GATEWAY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Checks a configuration, reports every error with its place, and ends.
+    /// Checks a configuration, reports every error with its position, and exits.
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
     #[command(subcommand)]
@@ -26,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Ends with 0 if a running gateway is ready, and prints what it says.
+    /// Exits with 0 if a running gateway is ready, and prints its answer.
     Healthcheck {
         #[arg(default_value = "http://127.0.0.1:9001/readyz")]
         url: String,
@@ -54,11 +55,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Some(file) = &arguments.config else {
         anyhow::bail!("name a configuration: gateway --config infra/gateway/gateway.yaml");
     };
-    // Pingora logs each client that breaks off as an error; the access log has them.
+    // Pingora logs an error for each client that disconnects early. The access log has them already.
     let filter =
         env("LOG").unwrap_or_else(|| "info,pingora_proxy=off,pingora_core=warn".to_owned());
     runtime::telemetry::init(&filter).map_err(anyhow::Error::msg)?;
-    // Two providers are linked; a `rediss://` connection needs one of them chosen.
+    // Two TLS providers are linked, and a `rediss://` connection needs one of them to be chosen.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();

@@ -1,8 +1,8 @@
-//! The tokens that were verified lately.
+//! Caches the identities of tokens that were verified recently.
 //!
-//! Bounded in bytes, and keyed by the whole token: the hash finds it, the full text is compared.
-//! Refused tokens are never kept. What is found here is still checked for expiry and revocation;
-//! a key that has left its issuer's set takes its tokens along.
+//! The cache is bounded in bytes and keyed by the whole token: the hash finds an entry, and the full
+//! text is compared. Refused tokens are never cached. The caller still checks a cached identity for
+//! expiry and revocation. When a key leaves its issuer's set, the tokens it signed are dropped.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use quick_cache::sync::Cache;
 
 use super::identity::Identity;
 
-/// Tokens of about 400 bytes: some 20,000 of them.
+/// Room for about 20,000 tokens of 400 bytes.
 const MAX_BYTES: u64 = 16 << 20;
-/// An identity and the cache's own book-keeping.
+/// Bytes of an identity and of the cache's own bookkeeping.
 const ENTRY_BYTES: usize = 400;
 
-pub(super) struct Verified(Cache<Box<[u8]>, Arc<Identity>, Weight>);
+pub(super) struct TokenCache(Cache<Box<[u8]>, Arc<Identity>, Weight>);
 
 #[derive(Clone)]
 struct Weight;
@@ -27,13 +27,13 @@ impl Weighter<Box<[u8]>, Arc<Identity>> for Weight {
     }
 }
 
-impl Default for Verified {
+impl Default for TokenCache {
     fn default() -> Self {
         Self::with_capacity(MAX_BYTES)
     }
 }
 
-impl Verified {
+impl TokenCache {
     pub(super) fn with_capacity(bytes: u64) -> Self {
         let entries = usize::try_from(bytes).unwrap_or(usize::MAX) / (2 * ENTRY_BYTES);
         Self(Cache::with_weighter(entries.max(1), bytes, Weight))

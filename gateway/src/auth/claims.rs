@@ -1,8 +1,8 @@
-//! What a token says, before anybody believes it.
+//! Parses a token. Nothing in it is trusted yet.
 //!
-//! Reads the three parts once, strictly: unpadded base64url, JSON without duplicate members, dates
-//! that are numbers (a date in quotes is an error, not an absent date). The rules of RFC 8725 that
-//! need no key are checked by [`super::keys::Issuer::check`].
+//! Reads the three parts once, strictly: unpadded base64url, JSON without duplicate members, and dates
+//! that are numbers (a date in quotes is an error, not a missing date). [`super::keys::Issuer::check`]
+//! checks the rules of RFC 8725 that need no key.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,12 +13,12 @@ use super::error::Reason;
 
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
-    /// `header.payload`, which is what was signed.
+    /// `header.payload`: the text that was signed.
     pub(super) signed: &'a str,
     pub(super) signature: &'a str,
     pub(super) header: Header,
     pub(super) claims: Claims,
-    /// The JSON of the claims, for those that the configuration names.
+    /// The JSON of all claims, for those that the configuration maps to headers.
     pub(super) payload: Vec<u8>,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// A dot is no letter of base64url, so a token of four parts fails here.
+/// Fails for a token of four parts, because base64url has no dot.
 fn decode(part: &str) -> Result<Vec<u8>, Reason> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Reason::Malformed)
 }
@@ -92,7 +92,7 @@ fn json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Reason> {
     serde_json::from_slice(bytes).map_err(|_| Reason::Malformed)
 }
 
-/// A date that is there is a number; `null` is no number either.
+/// A date that is present must be a number. `null` is not a number.
 fn number<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Error> {
     f64::deserialize(input).map(Some)
 }

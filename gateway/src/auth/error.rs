@@ -1,4 +1,4 @@
-//! Why a caller is not known, and how that is told.
+//! Why a caller could not be identified, and how the response says so.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub enum AuthError {
     #[error("the keys that this token needs cannot be loaded at the moment")]
     KeysUnavailable,
     #[error("whether the session has ended cannot be told at the moment")]
-    EndsUnavailable,
+    RevocationUnavailable,
     #[error("too many invalid tokens from this address")]
     TooManyFailures,
 }
@@ -43,7 +43,9 @@ impl AuthError {
             Self::Revoked => {
                 "Bearer error=\"invalid_token\", error_description=\"the session has ended\""
             }
-            Self::KeysUnavailable | Self::EndsUnavailable | Self::TooManyFailures => return None,
+            Self::KeysUnavailable | Self::RevocationUnavailable | Self::TooManyFailures => {
+                return None;
+            }
         };
         Some(HeaderValue::from_static(challenge))
     }
@@ -51,7 +53,7 @@ impl AuthError {
     /// Seconds for `Retry-After`.
     pub fn retry_after(self) -> Option<u32> {
         match self {
-            Self::KeysUnavailable | Self::EndsUnavailable | Self::TooManyFailures => Some(1),
+            Self::KeysUnavailable | Self::RevocationUnavailable | Self::TooManyFailures => Some(1),
             Self::Missing | Self::Invalid(_) | Self::Expired | Self::Revoked => None,
         }
     }
@@ -83,7 +85,7 @@ reasons! {
     TooLong = "the token is longer than 8 KiB",
     /// Not three parts of base64url, or not the JSON of a JWT.
     Malformed = "the token is malformed",
-    /// `crit`: we understand no extension.
+    /// `crit`: the gateway supports no extensions.
     Critical = "the token needs an extension that is not supported",
     Type = "the token is not of type JWT or at+jwt",
     Algorithm = "the token's algorithm is not allowed",
@@ -97,7 +99,7 @@ reasons! {
     Signature = "the token's signature is wrong",
 }
 
-/// Why the verifier cannot be built. For the operator.
+/// Why the verifier cannot be built. Read by the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthSetupError {
     #[error("cannot read the key set {}", path.display())]

@@ -1,8 +1,8 @@
-//! Makes garbage cheap: an address that sends forged tokens is soon not verified any more.
+//! Limits the cost of forged tokens: an address that sends many of them is refused without a check.
 //!
-//! Checking a signature costs some 60 µs, which nobody may buy without bound. Counts are estimates
-//! in fixed memory (they can only be too high), so they guard this cost and nothing else: tokens
-//! that were verified before pass whatever their address does.
+//! Checking a signature takes about 60 µs, which no client may cause without bound. The counts are
+//! estimates in fixed memory and can only be too high, so they limit this cost and nothing else: a
+//! token that was verified before is accepted whatever its address does.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use pingora_limits::rate::Rate;
 
 const FAILURES_PER_SECOND: isize = 100;
 const HASHES: usize = 4;
-/// 512 KiB in all; an innocent address is hit when all four of its slots are shared with offenders.
+/// 512 KiB in all. An innocent address is refused only if it shares all four of its slots with
+/// offenders.
 const SLOTS: usize = 8192;
 
 pub(super) struct FailureGuard(Rate);
@@ -33,7 +34,7 @@ impl FailureGuard {
     }
 }
 
-/// One customer has a whole IPv6 /64.
+/// The network by which an address is counted. One customer usually has a whole IPv6 /64.
 fn network(client: IpAddr) -> u64 {
     match client.to_canonical() {
         IpAddr::V4(v4) => u64::from(u32::from(v4)),

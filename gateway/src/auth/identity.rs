@@ -1,4 +1,4 @@
-//! The caller, once the signature has been checked.
+//! The caller of a request, after the token's signature was checked.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,34 +8,34 @@ use serde_json::Value;
 
 use super::claims::Token;
 use super::error::Reason;
-use super::keys::Key;
+use super::keys::VerificationKey;
 
-/// Longest `sub`, `sid` and mapped claim: they become headers.
+/// Bytes of the longest `sub`, `sid` or mapped claim. They become headers.
 const MAX_VALUE: usize = 128;
 
-/// A verified caller. Only the verifier makes one; its values are ready to be sent to a worker.
+/// A verified caller. Only the verifier creates it. Its values are ready to be sent to a worker.
 pub struct Identity {
     user_id: HeaderValue,
     session_id: Option<HeaderValue>,
     expires_at: i64,
     expires: HeaderValue,
     claims: Box<[(HeaderName, HeaderValue)]>,
-    /// The key that vouches for all of it.
-    key: Arc<Key>,
+    /// The key that signed the token.
+    key: Arc<VerificationKey>,
 }
 
 impl Identity {
     pub(super) fn new(
         token: &Token<'_>,
         claims_to_headers: &[(String, HeaderName)],
-        key: Arc<Key>,
+        key: Arc<VerificationKey>,
     ) -> Result<Self, Reason> {
         let claims = &token.claims;
         let session_id = match &claims.sid {
             Some(sid) => Some(visible(sid).ok_or(Reason::Session)?),
             None => None,
         };
-        // Whole seconds, as everywhere else; a fraction is cut off, so never later than it says.
+        // In whole seconds, as everywhere. Rounded down, so that no token is valid for too long.
         let expires_at = claims.exp.ok_or(Reason::Expiry)?.floor() as i64;
         Ok(Self {
             user_id: claims
@@ -57,18 +57,18 @@ impl Identity {
     }
 
     pub fn user_id_str(&self) -> &str {
-        // Invariant: made of visible ASCII.
+        // Invariant: the value is visible ASCII.
         self.user_id.to_str().unwrap_or_default()
     }
 
-    /// The verified `sid`. The platform's own issuer always gives one.
+    /// The verified `sid`. Tokens of the platform's own issuer always have one.
     pub fn session_id(&self) -> Option<&HeaderValue> {
         self.session_id.as_ref()
     }
 
-    /// The same as text.
+    /// The verified `sid` as text.
     pub fn session_id_str(&self) -> Option<&str> {
-        // Invariant: made of visible ASCII.
+        // Invariant: the value is visible ASCII.
         self.session_id.as_ref().and_then(|sid| sid.to_str().ok())
     }
 
@@ -77,12 +77,12 @@ impl Identity {
         self.expires_at
     }
 
-    /// The same as text.
+    /// The expiry as a header value.
     pub fn expires(&self) -> &HeaderValue {
         &self.expires
     }
 
-    /// The claims that the configuration maps, under their headers.
+    /// The claims that the configuration maps to headers, by header name.
     pub fn claims(&self) -> &[(HeaderName, HeaderValue)] {
         &self.claims
     }
@@ -98,8 +98,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Texts, numbers and booleans can be carried; a claim of another kind, or one that is too long or
-/// not visible ASCII, is left out.
+/// The mapped claims. A claim is left out unless it is a string, a number or a boolean, short enough,
+/// and visible ASCII.
 fn mapped(
     payload: &[u8],
     claims_to_headers: &[(String, HeaderName)],

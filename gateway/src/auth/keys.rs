@@ -1,8 +1,8 @@
 //! The issuers and their keys.
 //!
-//! Each key is bound to one algorithm when it is loaded; a published key is never used for HS256.
-//! A set that cannot be loaded, or that holds nothing usable, leaves the known keys in place. Keys
-//! that a newer set leaves out are retired, and with them every token that they had vouched for.
+//! Each key is bound to one algorithm when it is loaded; a published key is never used for HS256. If a
+//! set cannot be loaded or holds no usable key, the known keys stay in use. A key that a newer set no
+//! longer contains is retired, and the tokens it signed are no longer accepted.
 
 mod fetch;
 mod jwks;
@@ -24,14 +24,14 @@ use super::error::{AuthError, AuthSetupError, Reason};
 use crate::config::{self, Algorithm, KeySource};
 
 pub use fetch::{FetchJwks, HttpJwks, KeySetError};
-pub(super) use key::Key;
 pub use key::KeyInfo;
-use key::name;
+pub(super) use key::VerificationKey;
+use key::algorithm_name;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(300);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(2);
-/// Unknown `kid`s cause at most one fetch in this time.
+/// Unknown `kid`s cause at most one fetch per this interval.
 const REFETCH_EVERY: Duration = Duration::from_secs(1);
 
 /// An issuer and the rules for its tokens.
@@ -40,7 +40,7 @@ pub(super) struct Issuer {
     audience: String,
     algorithms: Vec<Algorithm>,
     pub(super) claims_to_headers: Vec<(String, HeaderName)>,
-    /// The user worker of this platform: stricter rules.
+    /// The issuer is the user worker of this platform, whose tokens must meet stricter rules.
     platform: bool,
     pub(super) keys: Arc<KeySet>,
 }
@@ -69,7 +69,11 @@ impl Issuer {
         if !typ_fits {
             return Err(Reason::Type.into());
         }
-        if !self.algorithms.iter().any(|a| name(*a) == header.alg) {
+        if !self
+            .algorithms
+            .iter()
+            .any(|a| algorithm_name(*a) == header.alg)
+        {
             return Err(Reason::Algorithm.into());
         }
         if !claims
@@ -79,7 +83,7 @@ impl Issuer {
         {
             return Err(Reason::Audience.into());
         }
-        // Invariant: the same comparison as for remembered tokens, on whole seconds.
+        // Invariant: the same comparison, in whole seconds, as for cached tokens.
         let expires_at = claims.exp.ok_or(Reason::Expiry)?.floor() as i64;
         if now >= expires_at.saturating_add(leeway) {
             return Err(AuthError::Expired);
@@ -99,8 +103,8 @@ impl Issuer {
         Ok(())
     }
 
-    /// The key that the token names, fetched once more when it is not known.
-    pub(super) async fn key_for(&self, header: &Header) -> Result<Arc<Key>, AuthError> {
+    /// The key that the token names. An unknown key makes the key set be fetched once more.
+    pub(super) async fn key_for(&self, header: &Header) -> Result<Arc<VerificationKey>, AuthError> {
         let key = match self.keys.find(header.kid.as_deref()) {
             Some(key) => key,
             None if header.kid.is_none() => return Err(Reason::Key.into()),
@@ -109,7 +113,7 @@ impl Issuer {
                 self.keys.find(header.kid.as_deref()).ok_or(Reason::Key)?
             }
         };
-        if name(key.algorithm) != header.alg {
+        if algorithm_name(key.algorithm) != header.alg {
             return Err(Reason::Algorithm.into());
         }
         Ok(key)
@@ -117,20 +121,20 @@ impl Issuer {
 
     pub(super) fn key_infos(&self) -> Vec<KeyInfo> {
         let known = self.keys.known.load();
-        let info = |key: &Arc<Key>| KeyInfo {
+        let info = |key: &Arc<VerificationKey>| KeyInfo {
             kid: key.kid.clone().unwrap_or_default(),
-            alg: name(key.algorithm),
+            alg: algorithm_name(key.algorithm),
             issuer: self.name.to_string(),
         };
         known.iter().map(info).collect()
     }
 
-    /// Loads the key set again and again; ends at once for keys that do not change.
+    /// Loads the key set periodically. Returns at once if the keys cannot change.
     pub(super) async fn keep_keys_fresh(self: Arc<Self>) {
         let mut retry = FIRST_RETRY;
         while let Some(remote) = &self.keys.remote {
-            let turn = Arc::clone(&remote.turn).lock_owned().await;
-            match self.keys.load(remote, turn).await {
+            let last_fetch = Arc::clone(&remote.last_fetch).lock_owned().await;
+            match self.keys.load(remote, last_fetch).await {
                 Ok(()) => {
                     retry = FIRST_RETRY;
                     sleep(REFRESH_EVERY).await;
@@ -144,7 +148,7 @@ impl Issuer {
         }
     }
 
-    /// The first failure in a row is worth a warning.
+    /// Logs the first of several failures in a row as a warning, the others at debug level.
     fn report(&self, failure: &KeySetError, first: bool) {
         let error = failure as &dyn std::error::Error;
         if first {
@@ -155,23 +159,23 @@ impl Issuer {
     }
 }
 
-/// The keys of one issuer, and how to get newer ones.
+/// The keys of one issuer, and where to fetch newer ones.
 pub(super) struct KeySet {
-    known: ArcSwap<Vec<Arc<Key>>>,
+    known: ArcSwap<Vec<Arc<VerificationKey>>>,
     algorithms: Vec<Algorithm>,
     loaded: AtomicBool,
-    /// `None` for a file or a secret.
-    remote: Option<Remote>,
+    /// `None` for keys from a file or a shared secret.
+    remote: Option<RemoteKeySet>,
 }
 
-struct Remote {
+struct RemoteKeySet {
     uri: Uri,
     fetch: Arc<dyn FetchJwks>,
-    /// Whoever holds it may fetch; it remembers the last attempt.
-    turn: Arc<Mutex<Option<Attempt>>>,
+    /// The last fetch. Whoever holds the lock may fetch.
+    last_fetch: Arc<Mutex<Option<FetchAttempt>>>,
 }
 
-struct Attempt {
+struct FetchAttempt {
     ended: Instant,
     succeeded: bool,
 }
@@ -183,8 +187,15 @@ impl KeySet {
     ) -> Result<Arc<Self>, AuthSetupError> {
         let (keys, remote) = match &config.keys {
             KeySource::JwksUrl(uri) => {
-                let (uri, turn) = (uri.clone(), Arc::default());
-                (Vec::new(), Some(Remote { uri, fetch, turn }))
+                let (uri, last_fetch) = (uri.clone(), Arc::default());
+                (
+                    Vec::new(),
+                    Some(RemoteKeySet {
+                        uri,
+                        fetch,
+                        last_fetch,
+                    }),
+                )
             }
             KeySource::JwksFile(path) => {
                 let bytes = std::fs::read(path).map_err(|source| AuthSetupError::Unreadable {
@@ -199,7 +210,7 @@ impl KeySet {
                 (keys, None)
             }
             KeySource::SharedSecret(secret) => {
-                let key = Key {
+                let key = VerificationKey {
                     kid: None,
                     algorithm: Algorithm::Hs256,
                     decoding: DecodingKey::from_secret(secret.expose().as_bytes()),
@@ -221,15 +232,16 @@ impl KeySet {
         self.loaded.load(Acquire)
     }
 
-    fn find(&self, kid: Option<&str>) -> Option<Arc<Key>> {
+    fn find(&self, kid: Option<&str>) -> Option<Arc<VerificationKey>> {
         let known = self.known.load();
-        let fits = |key: &&Arc<Key>| key.kid.is_none() || key.kid.as_deref() == kid;
+        let fits = |key: &&Arc<VerificationKey>| key.kid.is_none() || key.kid.as_deref() == kid;
         known.iter().find(fits).cloned()
     }
 
-    /// One fetch for all that ask at the same time, and none for a while after: who asks too early
-    /// waits for the next one (a key may be that new), or is told at once that the last one failed.
-    /// The fetch goes on when its caller goes away, so that hanging up does not start another.
+    /// Fetches the key set, once for all callers at the same time and at most once per
+    /// [`REFETCH_EVERY`]. A caller that comes too early waits for the next fetch, because its key may be
+    /// newer than the last one; if the last one failed, it gets that error at once. The fetch continues
+    /// when its caller disconnects, so that disconnecting does not cause another fetch.
     async fn refetch(self: &Arc<Self>) -> Result<(), AuthError> {
         let asked = Instant::now();
         if self.remote.is_none() {
@@ -240,15 +252,15 @@ impl KeySet {
             let Some(remote) = &keys.remote else {
                 return true;
             };
-            let turn = Arc::clone(&remote.turn).lock_owned().await;
-            if let Some(last) = &*turn {
+            let last_fetch = Arc::clone(&remote.last_fetch).lock_owned().await;
+            if let Some(last) = &*last_fetch {
                 let next = last.ended + REFETCH_EVERY;
                 if last.ended >= asked || (!last.succeeded && Instant::now() < next) {
                     return last.succeeded;
                 }
                 sleep_until(next).await;
             }
-            let fetched = keys.load(remote, turn).await;
+            let fetched = keys.load(remote, last_fetch).await;
             if let Err(failure) = &fetched {
                 debug!(
                     error = failure as &dyn std::error::Error,
@@ -265,12 +277,12 @@ impl KeySet {
 
     async fn load(
         &self,
-        remote: &Remote,
-        mut turn: OwnedMutexGuard<Option<Attempt>>,
+        remote: &RemoteKeySet,
+        mut last_fetch: OwnedMutexGuard<Option<FetchAttempt>>,
     ) -> Result<(), KeySetError> {
         let bytes = fetch::within_deadline(&*remote.fetch, &remote.uri).await;
         let keys = bytes.and_then(|bytes| jwks::parse(&bytes, &self.algorithms));
-        *turn = Some(Attempt {
+        *last_fetch = Some(FetchAttempt {
             ended: Instant::now(),
             succeeded: keys.is_ok(),
         });
@@ -278,23 +290,23 @@ impl KeySet {
         Ok(())
     }
 
-    /// Keys that stay keep their identity, and with it the tokens they have vouched for.
-    fn replace(&self, newer: Vec<Key>) {
+    /// Keys that remain keep their `Arc`, so the tokens they signed stay in the cache.
+    fn replace(&self, newer: Vec<VerificationKey>) {
         let older = self.known.load_full();
-        let stays = |key: &Key| {
+        let stays = |key: &VerificationKey| {
             older
                 .iter()
                 .find(|old| old.published == key.published)
                 .cloned()
         };
-        let next: Vec<Arc<Key>> = newer
+        let next: Vec<Arc<VerificationKey>> = newer
             .into_iter()
             .map(|key| stays(&key).unwrap_or_else(|| Arc::new(key)))
             .collect();
         let gone = older
             .iter()
             .filter(|old| !next.iter().any(|key| Arc::ptr_eq(key, old)));
-        let gone: Vec<Arc<Key>> = gone.cloned().collect();
+        let gone: Vec<Arc<VerificationKey>> = gone.cloned().collect();
         if !gone.is_empty() || next.len() != older.len() {
             info!(
                 keys = next.len(),

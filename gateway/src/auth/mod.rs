@@ -1,13 +1,13 @@
-//! Who is calling: from the bearer token of a request to an [`Identity`].
+//! Authentication: from the bearer token of a request to an [`Identity`].
 //!
-//! [`Verifier`] is the only maker of identities. A token that was verified before is found in a
-//! bounded cache, where its expiry, its key and its revocation are checked again on every hit. Any
-//! other token is read, held against the issuer's rules, and its signature is checked last, with
-//! the one algorithm that the key was configured or published for: the token's header never chooses.
-//! Key sets are loaded in the background ([`Verifier::run`]); an unknown `kid` fetches once more.
+//! Only [`Verifier`] creates identities. Tokens that were verified before are in a bounded cache; their
+//! expiry, key and revocation are checked again on every hit. Any other token is parsed, then checked
+//! against the issuer's rules. Its signature is checked last, with the one algorithm for which the key
+//! was configured or published: the token's header never chooses it. Key sets are loaded in the
+//! background ([`Verifier::run`]). An unknown `kid` makes the key set be fetched once more.
 //!
-//! Admission calls `verify`; the limiter and the headers towards the workers come next. Nothing here
-//! may log a token, keep a refused one, or trust a claim before the signature has been checked.
+//! Admission calls `verify`; the limiter and the headers for the workers come next. Nothing here may
+//! log a token, keep a refused token, or trust a claim before the signature was checked.
 
 mod cache;
 mod claims;
@@ -16,7 +16,7 @@ mod guard;
 mod identity;
 mod keys;
 mod revocation;
-mod revoked;
+mod revocation_check;
 mod verifier;
 
 #[cfg(test)]
@@ -25,6 +25,6 @@ mod tests;
 pub use error::{AuthError, AuthSetupError, Reason};
 pub use identity::Identity;
 pub use keys::{FetchJwks, HttpJwks, KeyInfo, KeySetError};
-pub use revocation::{Followed, Revocations};
-pub use revoked::Revoked;
+pub use revocation::{FeedStatus, Revocations};
+pub use revocation_check::RevocationCheck;
 pub use verifier::Verifier;

@@ -1,9 +1,10 @@
-//! The sessions that have ended, followed from the user workers.
+//! The feed of ended sessions, which the user workers serve.
 //!
-//! Every [`EVERY`] one of them is asked for what is new ([`contract::revocation`]). What is known is kept
-//! for as long as a token of that session could still be good, and looked at on every request: two
-//! look-ups in maps that nobody locks. A feed that answers nothing for [`STALE`] is stale, and the
-//! configuration says what that means.
+//! Every [`EVERY`], one user worker is asked for sessions that ended since the last answer
+//! ([`contract::revocation`]). An ended session is remembered for as long as one of its tokens could
+//! still be valid. Every request is checked against the ended sessions, with two lookups in maps that
+//! need no lock. A feed without an answer for [`STALE`] is stale; the configuration decides what that
+//! means for requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,54 +20,56 @@ use runtime::client::{Client, ClientError};
 
 use super::error::AuthError;
 use super::identity::Identity;
-use super::revoked::Revoked;
+use super::revocation_check::RevocationCheck;
 use crate::config::WhenStale;
 use crate::upstream::Cluster;
 
 #[cfg(test)]
 mod tests;
 
-/// Between two questions; each costs a worker one look into an index.
+/// The interval at which the feed is asked. Each time costs a worker one index lookup.
 const EVERY: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(1);
-/// A feed this old is stale.
+/// The feed is stale when its last answer is older than this.
 const STALE: Duration = Duration::from_secs(5);
-/// No answer is larger: [`AT_ONCE`] lines.
+/// Bytes. Larger than any answer, which has at most [`AT_ONCE`] sessions.
 const MAX_ANSWER: usize = 1 << 20;
-/// New ends are kept apart until there are so many: adding one must not copy all of them.
+/// New ends are kept in a map of their own until there are this many, so that adding one does not copy
+/// all of them.
 const RECENT: usize = 1_000;
-/// Ends that are remembered, about 100 bytes each. With more the feed counts as stale.
+/// The most ends that are remembered, at about 100 bytes each. Beyond that, the feed counts as stale.
 const MAX_ENDS: usize = 200_000;
-/// How long an end is remembered beyond its tokens' life: clocks differ, and gateways have leeway.
+/// How much longer an end is remembered than its tokens live: clocks differ, and gateways allow leeway.
 const LEEWAY: Duration = Duration::from_secs(60);
 
-/// Which sessions have ended, and how well that is known.
+/// The ended sessions, and how recent this knowledge is.
 pub struct Revocations {
-    known: ArcSwap<Known>,
-    /// When a worker last answered; none until all of the past is loaded.
+    known: ArcSwap<EndedSessions>,
+    /// When a worker last answered; none until all earlier ends are loaded.
     answered: ArcSwapOption<Instant>,
     started: Instant,
     when_stale: WhenStale,
-    /// Distinct ends that were learnt.
+    /// The number of distinct ends received.
     learnt: AtomicU64,
     failed: AtomicU64,
 }
 
-/// Two maps, of which the small one is copied for every change. To each session its end.
+/// Each ended session with the time of its end, in two maps. Only the small map, `recent`, is copied for
+/// every change.
 #[derive(Default)]
-struct Known {
-    settled: Arc<Times>,
-    recent: Times,
+struct EndedSessions {
+    older: Arc<EndTimes>,
+    recent: EndTimes,
 }
 
-type Times = HashMap<Box<str>, Timestamp>;
+type EndTimes = HashMap<Box<str>, Timestamp>;
 
-/// How the feed is, for `/status` and the metrics.
+/// The state of the feed, for `/status` and the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Followed {
+pub struct FeedStatus {
     pub learnt: u64,
     pub failed: u64,
-    /// `None` until it has answered once.
+    /// Time since the last answer; `None` before the first.
     pub age: Option<Duration>,
 }
 
@@ -82,28 +85,28 @@ impl Revocations {
         }
     }
 
-    pub fn followed(&self) -> Followed {
-        Followed {
+    pub fn feed_status(&self) -> FeedStatus {
+        FeedStatus {
             learnt: self.learnt.load(Relaxed),
             failed: self.failed.load(Relaxed),
             age: self.answered.load().as_deref().map(Instant::elapsed),
         }
     }
 
-    /// Whether requests may come: the past is known, or has been unknown for long enough to count as
-    /// stale, where that is allowed.
+    /// Whether the gateway may become ready: the earlier ends are loaded, or the configuration allows a
+    /// stale feed and it has become stale.
     pub fn is_ready(&self) -> bool {
         let loaded = self.answered.load().is_some();
         loaded || (self.when_stale == WhenStale::Allow && self.started.elapsed() > STALE)
     }
 
-    /// Since a worker last answered, or since the start.
+    /// The time since a worker last answered, or since the start.
     pub fn age(&self) -> Duration {
         let answered = self.answered.load();
         answered.as_deref().unwrap_or(&self.started).elapsed()
     }
 
-    /// Whether a session may have ended that is not known.
+    /// Whether sessions may have ended that are not known here.
     fn is_stale(&self) -> bool {
         let never = self.answered.load().is_none();
         never || self.age() > STALE || self.known.load().len() >= MAX_ENDS
@@ -111,14 +114,14 @@ impl Revocations {
 
     /// Follows the feed of a service's workers, forever.
     pub async fn run(&self, cluster: &Cluster, client: &Client, keys: &SigningKeys) {
-        // What the next question begins behind; none before the first answer.
+        // Where the next answer should start; none before the first answer.
         let mut since = None;
-        let mut turn = 0;
+        let mut attempt = 0;
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            match self.ask(cluster, client, keys, since, turn).await {
+            match self.ask(cluster, client, keys, since, attempt).await {
                 Ok(now) => {
                     if since.is_none() {
                         tracing::info!(
@@ -130,8 +133,8 @@ impl Revocations {
                     self.answered.store(Some(Arc::new(Instant::now())));
                 }
                 Err(error) => {
-                    // The next one is asked at the next tick: one that hangs costs a second at most.
-                    turn += 1;
+                    // The next tick asks another worker, so one that hangs costs at most a second.
+                    attempt += 1;
                     self.failed.fetch_add(1, Relaxed);
                     tracing::debug!(
                         error = runtime::error::chain(&error),
@@ -142,14 +145,14 @@ impl Revocations {
         }
     }
 
-    /// Asks one worker until it has nothing more to tell; gives its time before the first question.
+    /// Asks one worker until it has reported everything. Returns the worker's time at its first answer.
     async fn ask(
         &self,
         cluster: &Cluster,
         client: &Client,
         keys: &SigningKeys,
         since: Option<Timestamp>,
-        turn: usize,
+        attempt: usize,
     ) -> Result<Timestamp, FeedError> {
         let replicas = cluster.replicas();
         let healthy: Vec<_> = replicas.iter().filter(|one| one.is_healthy()).collect();
@@ -159,13 +162,13 @@ impl Revocations {
             healthy
         };
         let replica = candidates
-            .get(turn % candidates.len().max(1))
+            .get(attempt % candidates.len().max(1))
             .ok_or(FeedError::NoWorker)?;
         let mut target = match since {
             Some(since) => format!("{PATH}?since={}", since.as_millisecond()),
             None => PATH.to_owned(),
         };
-        let mut began = None;
+        let mut started_at = None;
         loop {
             let uri = format!("http://{}{target}", replica.address).parse()?;
             let headers = signed(&target, keys);
@@ -188,15 +191,15 @@ impl Revocations {
                 ends.now,
                 Duration::from_millis(ends.tokens_live_ms),
             );
-            let began = *began.get_or_insert(ends.now);
+            let started_at = *started_at.get_or_insert(ends.now);
             match next {
                 Some(next) => target = next,
-                None => return Ok(began),
+                None => return Ok(started_at),
             }
         }
     }
 
-    /// Adds what is new, and now and then forgets what no token can matter for any more.
+    /// Adds new ends. From time to time, forgets those whose tokens have all expired.
     fn learn(&self, ended: &[Ended], now: Timestamp, tokens_live: Duration) {
         let known = self.known.load();
         let new: Vec<_> = ended
@@ -210,29 +213,29 @@ impl Revocations {
         let mut recent = known.recent.clone();
         recent.extend(new.into_iter().map(|end| (end.sid.as_str().into(), end.at)));
         if recent.len() < RECENT {
-            let settled = known.settled.clone();
-            self.known.store(Arc::new(Known { settled, recent }));
+            let older = known.older.clone();
+            self.known.store(Arc::new(EndedSessions { older, recent }));
             return;
         }
-        let forgotten = now
+        let expired_before = now
             .checked_sub(tokens_live + LEEWAY)
             .unwrap_or(Timestamp::MIN);
-        let all = known.settled.iter().chain(&recent);
-        let settled = all
-            .filter(|(_, at)| **at > forgotten)
+        let all = known.older.iter().chain(&recent);
+        let older = all
+            .filter(|(_, at)| **at > expired_before)
             .map(|(sid, at)| (sid.clone(), *at))
             .take(MAX_ENDS)
             .collect();
-        self.known.store(Arc::new(Known {
-            settled: Arc::new(settled),
+        self.known.store(Arc::new(EndedSessions {
+            older: Arc::new(older),
             recent: HashMap::new(),
         }));
     }
 }
 
-impl Revoked for Revocations {
+impl RevocationCheck for Revocations {
     fn check(&self, identity: &Identity) -> Result<(), AuthError> {
-        // Other issuers' tokens have no session of ours.
+        // Tokens of other issuers have no session on this platform.
         let Some(session) = identity.session_id_str() else {
             return Ok(());
         };
@@ -240,23 +243,23 @@ impl Revoked for Revocations {
             return Err(AuthError::Revoked);
         }
         if self.when_stale == WhenStale::Deny && self.is_stale() {
-            return Err(AuthError::EndsUnavailable);
+            return Err(AuthError::RevocationUnavailable);
         }
         Ok(())
     }
 }
 
-impl Known {
+impl EndedSessions {
     fn has(&self, session: &str) -> bool {
-        self.recent.contains_key(session) || self.settled.contains_key(session)
+        self.recent.contains_key(session) || self.older.contains_key(session)
     }
 
     fn len(&self) -> usize {
-        self.recent.len() + self.settled.len()
+        self.recent.len() + self.older.len()
     }
 }
 
-/// Why a worker told nothing.
+/// Why a worker did not report.
 #[derive(Debug, thiserror::Error)]
 enum FeedError {
     #[error("the service has no worker")]
@@ -271,7 +274,7 @@ enum FeedError {
     Uri(#[from] http::uri::InvalidUri),
 }
 
-/// What makes the question one of a gateway's, in nobody's name.
+/// Headers with a gateway's signature, for a request on behalf of no user.
 fn signed(target: &str, keys: &SigningKeys) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(GATEWAY_TIME, Timestamp::now().as_millisecond().into());

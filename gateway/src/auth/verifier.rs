@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::cache::Verified;
+use super::cache::TokenCache;
 use super::claims::Token;
 use super::error::{AuthError, AuthSetupError, Reason};
 use super::guard::FailureGuard;
 use super::identity::Identity;
 use super::keys::{FetchJwks, Issuer, KeyInfo, KeySet};
-use super::revoked::{NothingRevoked, Revoked};
+use super::revocation_check::{NeverRevoked, RevocationCheck};
 use crate::config;
 
-/// Longer tokens are refused unread.
+/// Bytes. Longer tokens are refused without being parsed.
 const MAX_TOKEN: usize = 8 * 1024;
 
 /// Turns bearer tokens into identities.
 pub struct Verifier {
     issuers: Vec<Arc<Issuer>>,
     leeway: i64,
-    pub(super) verified: Verified,
+    pub(super) cache: TokenCache,
     failures: FailureGuard,
-    revoked: Arc<dyn Revoked>,
+    revocation: Arc<dyn RevocationCheck>,
 }
 
 impl Verifier {
@@ -33,15 +33,15 @@ impl Verifier {
         auth: &config::Auth,
         fetch: Arc<dyn FetchJwks>,
     ) -> Result<Arc<Self>, AuthSetupError> {
-        Self::with_revoked(auth, fetch, Arc::new(NothingRevoked))
+        Self::with_revocation_check(auth, fetch, Arc::new(NeverRevoked))
     }
 
     /// The first issuer of the configuration is the platform's own: its tokens must have a session
     /// (`sid`) and a type (`typ`).
-    pub fn with_revoked(
+    pub fn with_revocation_check(
         auth: &config::Auth,
         fetch: Arc<dyn FetchJwks>,
-        revoked: Arc<dyn Revoked>,
+        revocation: Arc<dyn RevocationCheck>,
     ) -> Result<Arc<Self>, AuthSetupError> {
         let issuers = auth.issuers.iter().enumerate().map(|(index, issuer)| {
             let keys = KeySet::new(issuer, Arc::clone(&fetch))?;
@@ -50,14 +50,14 @@ impl Verifier {
         Ok(Arc::new(Self {
             issuers: issuers.collect::<Result<_, AuthSetupError>>()?,
             leeway: whole_seconds(auth.leeway),
-            verified: Verified::default(),
+            cache: TokenCache::default(),
             failures: FailureGuard::default(),
-            revoked,
+            revocation,
         }))
     }
 
-    /// Loads the key sets until each has been loaded, and refreshes them from then on.
-    /// Never returns; dropping it stops the work.
+    /// Loads every key set, retrying until that succeeds, and refreshes it from then on. Never returns;
+    /// dropping the future stops the work.
     pub async fn run(&self) {
         let mut loading: JoinSet<()> = self
             .issuers
@@ -68,7 +68,7 @@ impl Verifier {
         std::future::pending().await
     }
 
-    /// Whether the keys of every issuer have been loaded once.
+    /// Whether the keys of every issuer have been loaded at least once.
     pub fn is_ready(&self) -> bool {
         self.issuers.iter().all(|issuer| issuer.keys.is_loaded())
     }
@@ -78,8 +78,8 @@ impl Verifier {
         self.issuers.iter().flat_map(|i| i.key_infos()).collect()
     }
 
-    /// Decides about the value of the one `Authorization` header. `client` is whom failures are
-    /// counted for, `now` is in unix seconds.
+    /// Verifies the value of the only `Authorization` header. Failures are counted for `client`; `now` is
+    /// in Unix seconds.
     pub async fn verify(
         &self,
         authorization: &[u8],
@@ -100,7 +100,7 @@ impl Verifier {
         outcome
     }
 
-    /// The part of [`Self::verify`] that never waits: `None` for a token that is not known yet.
+    /// The part of [`Self::verify`] that never waits. `None` for a token that is not cached.
     pub fn cached(
         &self,
         authorization: &[u8],
@@ -113,13 +113,13 @@ impl Verifier {
     }
 
     fn look_up(&self, token: &[u8], now: i64) -> Option<Result<Arc<Identity>, AuthError>> {
-        let identity = self.verified.get(token)?;
-        // Invariant: a remembered token is worth no more than a new one would be.
+        let identity = self.cache.get(token)?;
+        // Invariant: a cached token is accepted only if it would be accepted as a new one.
         Some(
             if now >= identity.expires_at().saturating_add(self.leeway) {
                 Err(AuthError::Expired)
             } else {
-                self.revoked.check(&identity).map(|()| identity)
+                self.revocation.check(&identity).map(|()| identity)
             },
         )
     }
@@ -137,8 +137,8 @@ impl Verifier {
             return Err(Reason::Signature.into());
         }
         let identity = Arc::new(Identity::new(&token, &issuer.claims_to_headers, key)?);
-        self.revoked.check(&identity)?;
-        self.verified
+        self.revocation.check(&identity)?;
+        self.cache
             .insert(token.text.as_bytes(), Arc::clone(&identity));
         Ok(identity)
     }

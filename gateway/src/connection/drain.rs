@@ -1,10 +1,11 @@
-//! The end of the process: readiness first, then no new connections, then what runs may finish, and
-//! last of all the connections that are idle. A connection that came in is served once, however
-//! slowly this process gets to it.
+//! The shutdown, in order: the gateway stops being ready, the listener closes, running requests
+//! finish, and idle connections close last. A connection that was accepted is served at least once,
+//! however late this process gets to it.
 //!
-//! From the first step on every answer says `Connection: close`. So whoever keeps connections to this
-//! gateway has none left to send a request into when they are closed, or is refused a new one and
-//! goes elsewhere: no request is lost, also without anybody asking for readiness.
+//! From the first step on, every response says `Connection: close`. A client or balancer that keeps
+//! connections open therefore has none left that it could send a request on when they are closed. If
+//! it opens a new one, it is refused and goes to another gateway. So no request is lost, even where
+//! nobody polls readiness.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,33 +15,35 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use runtime::supervise::CancellationToken;
 use tokio::time::Instant;
 
-use crate::connection::lifecycle::{LAST_LOOK, Lifecycle};
-use crate::connection::listening::Doors;
+use crate::connection::lifecycle::IDLE_READ_GRACE;
+use crate::connection::lifecycle::Lifecycle;
+use crate::connection::listener::CloseHandle;
 use crate::connection::signals::{Signals, Urgency};
 
-/// How often the drain looks whether anything still runs.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long idle connections are kept after the listener: until a balancer was refused a new one.
-const LINGER: Duration = Duration::from_millis(250);
-/// How long a connection that came in before the listener closed may take to begin its first
-/// request. Some never will: browsers open connections ahead of need.
-const ARRIVAL: Duration = Duration::from_secs(2);
+/// How often the drain checks whether anything still runs.
+const POLL_EVERY: Duration = Duration::from_millis(20);
+/// How much longer than the listener idle connections stay open, so that a balancer is refused a new
+/// connection before it loses the ones it has.
+const IDLE_CLOSE_DELAY: Duration = Duration::from_millis(250);
+/// How long a connection that was accepted before the listener closed may take to start its first
+/// request. Some never do: browsers open connections before they need them.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What asks the gateway to end.
+/// What asks the gateway to shut down.
 #[derive(Debug, Clone)]
 pub enum Stop {
-    /// The gateway has a process of its own.
+    /// For a gateway with its own process.
     Signals(Signals),
-    /// Drains when it is cancelled: the gateway shares its process with others.
+    /// For a gateway that shares its process with others. Drains when the token is cancelled.
     Token(CancellationToken),
 }
 
-/// Pingora's own graceful stop closes everything at once and sleeps; this one drains first.
+/// Drains, then tells Pingora to stop. Pingora's own graceful stop closes everything at once and sleeps.
 pub(crate) struct Drain {
     pub(crate) stop: Stop,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) doors: Doors,
-    /// How long connections are still taken while `/readyz` already answers 503.
+    pub(crate) close_handle: CloseHandle,
+    /// How long connections are still accepted while `/readyz` already answers 503.
     pub(crate) lame_duck: Duration,
     /// How long running requests may take, the lame-duck time included.
     pub(crate) grace: Duration,
@@ -52,20 +55,21 @@ impl ShutdownSignalWatch for Drain {
         if self.requested().await == Urgency::AtOnce {
             return ShutdownSignal::FastShutdown;
         }
-        tracing::info!(running = self.lifecycle.running(), "draining");
+        tracing::info!(running = self.lifecycle.running_requests(), "draining");
         self.lifecycle.start_draining();
         let end = Instant::now() + self.grace;
         tokio::time::sleep(self.lame_duck).await;
-        self.doors.close_listener();
-        let arrival = end.min(Instant::now() + ARRIVAL);
-        tokio::time::sleep(LINGER).await;
-        self.none(Lifecycle::arriving, arrival).await;
-        self.none(Lifecycle::running, end).await;
-        self.doors.close_connections();
-        // What was begun in the last moment, which idle connections are still looked at for.
-        tokio::time::sleep(2 * LAST_LOOK).await;
-        self.none(Lifecycle::running, end).await;
-        match self.lifecycle.running() {
+        self.close_handle.close_listener();
+        let first_request_by = end.min(Instant::now() + FIRST_REQUEST_TIMEOUT);
+        tokio::time::sleep(IDLE_CLOSE_DELAY).await;
+        self.wait_for_none(Lifecycle::pending_connections, first_request_by)
+            .await;
+        self.wait_for_none(Lifecycle::running_requests, end).await;
+        self.close_handle.close_connections();
+        // Requests that started in the last moment: idle connections are read for a little longer.
+        tokio::time::sleep(2 * IDLE_READ_GRACE).await;
+        self.wait_for_none(Lifecycle::running_requests, end).await;
+        match self.lifecycle.running_requests() {
             0 => tracing::info!("drained"),
             left => tracing::warn!(
                 left,
@@ -77,10 +81,10 @@ impl ShutdownSignalWatch for Drain {
 }
 
 impl Drain {
-    /// Waits until there are none of these, at most until `end`.
-    async fn none(&self, count: fn(&Lifecycle) -> usize, end: Instant) {
+    /// Waits until `count` is zero, at most until `end`.
+    async fn wait_for_none(&self, count: fn(&Lifecycle) -> usize, end: Instant) {
         while count(&self.lifecycle) > 0 && Instant::now() < end {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 

@@ -1,14 +1,14 @@
-//! The way in: reads the head of every request whole, within its deadline and its bounds, before
-//! any parser sees it.
+//! Reads the head of every request whole, within its deadline and its size limits, before any parser
+//! sees it.
 //!
-//! Pingora's own reader has no deadline for a whole head, repairs some targets, takes bare line
-//! feeds, and answers what it cannot read before any of our code runs. So it is handed only heads
-//! that have one reading ([`canonical::head`]), as bytes that were already read. In place of any
-//! other head it is handed a short one, with the [`Refusal`] as the connection's context, so that
-//! what is refused here is written, counted and logged like every refusal.
+//! Pingora's own reader has no deadline for a whole head, repairs some targets, accepts bare line
+//! feeds, and answers a head that it cannot read before any of our code runs. So it only gets heads
+//! that can be read in one way ([`canonical::head`]), as bytes that were already read. For any other
+//! head it gets a short placeholder, with the [`Refusal`] as the connection's context. A request that
+//! is refused here is thus answered, counted and logged like any other.
 //!
-//! One [`Front`] for each listener; [`crate::request::proxy`] comes next. It must never answer by itself,
-//! change a head, or look at a body.
+//! Each listener has one [`HeadReader`]; [`crate::request::proxy`] comes next. It must never answer by
+//! itself, change a head, or look at a body.
 
 use std::any::Any;
 use std::pin::pin;
@@ -28,70 +28,75 @@ use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::time::{sleep, timeout};
 
-use crate::connection::lifecycle::{LAST_LOOK, Lifecycle};
+use crate::connection::lifecycle::{IDLE_READ_GRACE, Lifecycle};
+use crate::request::active_config::ActiveConfig;
 use crate::request::canonical::{self, METHODS, Malformed};
-use crate::request::live::Live;
 use crate::request::refusal::{MAX_INSTANCE, Refusal};
 
-/// Less than the workers take (32 KiB, 100 headers), so that the gateway's own headers fit.
+/// Less than the workers accept (32 KiB, 100 headers), which leaves room for the gateway's headers.
 const MAX_HEAD_BYTES: usize = 24 << 10;
 const MAX_HEADERS: usize = 80;
 const MAX_TARGET_BYTES: usize = 8 << 10;
 
-/// Room for most heads.
+/// Bytes of the first read: enough for most heads.
 const FIRST_READ: usize = 4 << 10;
 
-/// A connection is closed after this many requests, so that memory it gathered is freed.
+/// A connection is closed after this many requests, to free the memory that it accumulated.
 const REQUESTS_PER_CONNECTION: u32 = 100_000;
 
-/// Feeds the proxy with requests.
-pub(crate) struct Front<P> {
+/// Reads requests off connections and passes them to the proxy.
+pub(crate) struct HeadReader<P> {
     proxy: Arc<P>,
-    live: Arc<ArcSwap<Live>>,
+    config: Arc<ArcSwap<ActiveConfig>>,
     lifecycle: Arc<Lifecycle>,
 }
 
-impl<P: HttpServerApp + Send + Sync + 'static> Front<P> {
-    pub(crate) fn new(proxy: P, live: Arc<ArcSwap<Live>>, lifecycle: Arc<Lifecycle>) -> Self {
+impl<P: HttpServerApp + Send + Sync + 'static> HeadReader<P> {
+    pub(crate) fn new(
+        proxy: P,
+        config: Arc<ArcSwap<ActiveConfig>>,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Self {
         Self {
             proxy: Arc::new(proxy),
-            live,
+            config,
             lifecycle,
         }
     }
 
-    /// The next request of a connection; none where it ended, or nothing came in time. What has
-    /// begun is read to its end, also when everything else stops.
-    async fn next(
+    /// The next request of a connection. None if the connection ended, or nothing arrived in time. A
+    /// head that has started is read to its end, even after the stop.
+    async fn next_request(
         &self,
         stream: &mut Stream,
-        kept: bool,
+        reused: bool,
         stop: &mut ShutdownWatch,
-    ) -> Option<Begin> {
-        let (patience, idle) = {
-            let live = self.live.load();
-            (live.head_timeout, live.idle_timeout)
+    ) -> Option<RequestStart> {
+        let (head_timeout, idle_timeout) = {
+            let config = self.config.load();
+            (config.head_timeout, config.idle_timeout)
         };
         let mut bytes = BytesMut::with_capacity(FIRST_READ);
         let first = stream.read_buf(&mut bytes);
-        let first = match kept {
-            true => until(stop, timeout(idle, first)).await?,
-            // Its client knows of no end: it has had no answer to say so. `Drain` waits for it.
-            false => timeout(patience, first).await,
+        let first = match reused {
+            true => until_stopped(stop, timeout(idle_timeout, first)).await?,
+            // No response has told this client yet that the connection will close, so the stop does
+            // not cut it short. `Drain` waits for it.
+            false => timeout(head_timeout, first).await,
         };
         first.ok()?.ok().filter(|length| *length > 0)?;
-        let _begun = self.lifecycle.enter();
-        read_head(stream, bytes, patience).await
+        let _running = self.lifecycle.request_started();
+        read_head(stream, bytes, head_timeout).await
     }
 }
 
-/// What is done before the stop, or in its first moment: bytes that the kernel had by then, and the
-/// runtime had not looked for, are read.
-async fn until<T>(stop: &mut ShutdownWatch, done: impl Future<Output = T>) -> Option<T> {
+/// Waits for `done` until the stop, and for [`IDLE_READ_GRACE`] after it: bytes that the kernel had
+/// received by then, but that the runtime had not polled for, are still read.
+async fn until_stopped<T>(stop: &mut ShutdownWatch, done: impl Future<Output = T>) -> Option<T> {
     let stopped = async {
-        // Fails only when the doors are gone, and then the process ends.
+        // Fails only when the close handle is gone, which means that the process ends.
         stop.wait_for(|stop| *stop).await.ok();
-        sleep(LAST_LOOK).await;
+        sleep(IDLE_READ_GRACE).await;
     };
     tokio::select! {
         biased;
@@ -101,36 +106,38 @@ async fn until<T>(stop: &mut ShutdownWatch, done: impl Future<Output = T>) -> Op
 }
 
 #[async_trait]
-impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for Front<P> {
+impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for HeadReader<P> {
     async fn process_new(
         self: &Arc<Self>,
         mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let mut stop = shutdown.clone();
-        let mut kept: Option<HttpPersistentSettings> = None;
-        let mut arriving = Some(self.lifecycle.arrive());
+        let mut reused: Option<HttpPersistentSettings> = None;
+        let mut pending = Some(self.lifecycle.connection_accepted());
         loop {
-            let begin = self.next(&mut stream, kept.is_some(), &mut stop).await?;
+            let start = self
+                .next_request(&mut stream, reused.is_some(), &mut stop)
+                .await?;
             let mut session = ServerSession::new_http1(stream);
-            match kept {
+            match reused {
                 Some(settings) => settings.apply_to_session(&mut session),
                 None => session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION)),
             }
-            session.set_pipelined_prefix(begin.bytes);
-            let refusal = begin
+            session.set_pipelined_prefix(start.bytes);
+            let refusal = start
                 .refusal
                 .map(|why| Box::new(why) as Box<dyn Any + Send + Sync>);
             session.set_connection_user_context(refusal);
             let mut serving = pin!(self.proxy.process_new_http(session, shutdown));
-            // The whole head is there: after the first poll the request counts as running.
+            // The whole head was read, so the first poll makes the request count as running.
             let served = poll!(&mut serving);
-            drop(arriving.take());
-            let reused = match served {
-                Poll::Ready(reused) => reused,
+            drop(pending.take());
+            let next = match served {
+                Poll::Ready(next) => next,
                 Poll::Pending => serving.await,
             };
-            (stream, kept) = reused?.consume();
+            (stream, reused) = next?.consume();
         }
     }
 
@@ -139,37 +146,41 @@ impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for Front<P> {
     }
 }
 
-/// What the proxy reads first.
-struct Begin {
-    /// A whole head, and what came with it.
+/// What the proxy is given to read.
+struct RequestStart {
+    /// A whole head, and the bytes that arrived with it.
     bytes: BytesMut,
-    /// Why the request goes no further; the head then only stands in for it.
+    /// Why the request is refused. The head is then only a placeholder.
     refusal: Option<Refusal>,
 }
 
-impl Begin {
+impl RequestStart {
     fn new(bytes: BytesMut, refusal: Option<Refusal>) -> Self {
         match refusal {
             None => Self { bytes, refusal },
             Some(refusal) => Self {
-                bytes: stand_in(&bytes),
-                // Where its body ends is anybody's guess.
+                bytes: placeholder_head(&bytes),
+                // Nobody can tell where the body of such a request ends.
                 refusal: Some(refusal.closing()),
             },
         }
     }
 }
 
-/// Reads on until the bytes begin with a whole head, or with what can be none.
-async fn read_head(stream: &mut Stream, mut bytes: BytesMut, patience: Duration) -> Option<Begin> {
-    let reading = timeout(patience, async {
-        let mut judged = 0;
+/// Reads until the bytes start with a whole head, or with something that cannot become one.
+async fn read_head(
+    stream: &mut Stream,
+    mut bytes: BytesMut,
+    head_timeout: Duration,
+) -> Option<RequestStart> {
+    let reading = timeout(head_timeout, async {
+        let mut checked = 0;
         loop {
-            // Only a line's end can complete a head, and most other pieces cannot break one.
-            if judged == 0 || bytes[judged..].contains(&b'\n') || bytes.len() > MAX_HEAD_BYTES {
+            // Only the end of a line can complete a head, and most errors are found there, too.
+            if checked == 0 || bytes[checked..].contains(&b'\n') || bytes.len() > MAX_HEAD_BYTES {
                 match is_whole(&bytes) {
                     Ok(true) => return Some(None),
-                    Ok(false) => judged = bytes.len(),
+                    Ok(false) => checked = bytes.len(),
                     Err(refusal) => return Some(Some(refusal)),
                 }
             }
@@ -183,10 +194,10 @@ async fn read_head(stream: &mut Stream, mut bytes: BytesMut, patience: Duration)
         Ok(ended) => ended?,
         Err(_) => Some(Refusal::head_timeout()),
     };
-    Some(Begin::new(bytes, refusal))
+    Some(RequestStart::new(bytes, refusal))
 }
 
-/// Whether the bytes begin with a head that may go on; false while more of it must come.
+/// Whether the bytes start with a whole head that is not refused; false while more bytes are needed.
 fn is_whole(bytes: &[u8]) -> Result<bool, Refusal> {
     let too_large = || Refusal::header_too_large(MAX_HEAD_BYTES, MAX_HEADERS);
     let head = match canonical::head(bytes) {
@@ -207,14 +218,14 @@ fn is_whole(bytes: &[u8]) -> Result<bool, Refusal> {
     if head.method == "CONNECT" {
         return Err(Refusal::method_not_served());
     }
-    // Admission reads it again, as its evidence.
+    // Admission parses the path again, because it needs a `CanonicalPath`.
     canonical::path(head.target)?;
     Ok(true)
 }
 
-/// A head that any parser takes, with as much of the refused one's method and path as can be read:
-/// they are for the log and for the answer.
-fn stand_in(refused: &[u8]) -> BytesMut {
+/// A head that any parser accepts, with the method and path of the refused head as far as these can be
+/// read. They go into the log line and the response.
+fn placeholder_head(refused: &[u8]) -> BytesMut {
     let line = refused.split(|b| matches!(b, b'\r' | b'\n')).next();
     let mut words = line.unwrap_or_default().split(|&b| b == b' ');
     let method = words.next().and_then(|word| {

@@ -1,18 +1,18 @@
-//! How far the process is in its life, and what runs: the drain waits for it.
+//! Whether the process is draining, and the connections and requests that the drain waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How much longer than the stop an idle connection is looked at.
-pub(crate) const LAST_LOOK: Duration = Duration::from_millis(20);
+/// How long an idle connection is still read after the stop.
+pub(crate) const IDLE_READ_GRACE: Duration = Duration::from_millis(20);
 
-/// How far the process is in its life, and how much runs.
+/// Whether the process is draining, and how many requests and connections it has to wait for.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     draining: AtomicBool,
-    arriving: AtomicUsize,
-    running: AtomicUsize,
+    pending_connections: AtomicUsize,
+    running_requests: AtomicUsize,
 }
 
 impl Lifecycle {
@@ -24,40 +24,40 @@ impl Lifecycle {
         self.draining.store(true, Ordering::Release);
     }
 
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+    pub fn running_requests(&self) -> usize {
+        self.running_requests.load(Ordering::Acquire)
     }
 
-    /// Connections that came in and whose first request has not begun.
-    pub fn arriving(&self) -> usize {
-        self.arriving.load(Ordering::Acquire)
+    /// Accepted connections whose first request has not started.
+    pub fn pending_connections(&self) -> usize {
+        self.pending_connections.load(Ordering::Acquire)
     }
 
-    pub fn arrive(self: &Arc<Self>) -> Arriving {
-        self.arriving.fetch_add(1, Ordering::AcqRel);
-        Arriving(self.clone())
+    pub fn connection_accepted(self: &Arc<Self>) -> PendingConnection {
+        self.pending_connections.fetch_add(1, Ordering::AcqRel);
+        PendingConnection(self.clone())
     }
 
-    pub fn enter(self: &Arc<Self>) -> Running {
-        self.running.fetch_add(1, Ordering::AcqRel);
-        Running(self.clone())
+    pub fn request_started(self: &Arc<Self>) -> RunningRequest {
+        self.running_requests.fetch_add(1, Ordering::AcqRel);
+        RunningRequest(self.clone())
     }
 }
 
-/// Counts one connection as arriving until it is dropped.
-pub struct Arriving(Arc<Lifecycle>);
+/// Counts one connection as pending until it is dropped.
+pub struct PendingConnection(Arc<Lifecycle>);
 
-impl Drop for Arriving {
+impl Drop for PendingConnection {
     fn drop(&mut self) {
-        self.0.arriving.fetch_sub(1, Ordering::AcqRel);
+        self.0.pending_connections.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// Counts one request as running until it is dropped.
-pub struct Running(Arc<Lifecycle>);
+pub struct RunningRequest(Arc<Lifecycle>);
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
+        self.0.running_requests.fetch_sub(1, Ordering::AcqRel);
     }
 }

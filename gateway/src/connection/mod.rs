@@ -1,13 +1,12 @@
-//! From bytes to requests, and the end of it: the listener, request heads read whole and in time, and
-//! the drain.
+//! Connections: the listener, request heads read whole and in time, and the drain at shutdown.
 //!
-//! [`listening`] takes connections, [`heads`] reads what each of them sends and hands it to
-//! [`crate::request`]. [`signals`] ask for the end, [`drain`] brings it about, and [`lifecycle`] counts
-//! what it has to wait for.
+//! [`listener`] accepts connections. [`heads`] reads the request heads that arrive on them and passes
+//! the requests to [`crate::request`]. [`signals`] receives the request to shut down, [`drain`] carries
+//! it out, and [`lifecycle`] counts the connections and requests that the drain waits for.
 
 pub mod lifecycle;
 pub mod signals;
 
 pub(crate) mod drain;
 pub(crate) mod heads;
-pub(crate) mod listening;
+pub(crate) mod listener;

@@ -1,4 +1,4 @@
-//! The signals that a process of its own listens to.
+//! The signals to which a gateway with its own process reacts.
 
 use std::{io, thread};
 
@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// SIGTERM drains, SIGINT ends at once, and so does every second signal; SIGHUP is only logged.
+/// SIGTERM drains. SIGINT stops at once, and so does any second signal. SIGHUP is only logged.
 #[derive(Debug, Clone)]
 pub struct Signals(watch::Receiver<Option<Urgency>>);
 
@@ -17,8 +17,8 @@ pub(crate) enum Urgency {
 }
 
 impl Signals {
-    /// Watches from here on, so before the first request can come: until then SIGTERM kills.
-    /// Pingora's runtimes start later than its sockets listen, so this has a thread of its own.
+    /// Starts to watch. Must be called before the first request can arrive, because until then SIGTERM
+    /// kills the process. Runs on its own thread: Pingora's runtimes start after its sockets listen.
     pub fn watch() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let (mut terminate, mut interrupt, mut hangup) = {
@@ -41,7 +41,7 @@ impl Signals {
                     }
                 };
                 if urgency.send_replace(Some(urged)).is_some() {
-                    tracing::warn!("a second signal: ending at once");
+                    tracing::warn!("second signal: stopping at once");
                     std::process::exit(130);
                 }
             }
@@ -52,11 +52,11 @@ impl Signals {
         Ok(Self(watched))
     }
 
-    /// The first that asks for the end.
+    /// The first signal that asks to shut down.
     pub(crate) async fn first(&self) -> Urgency {
         let mut watched = self.0.clone();
         let urged = watched.wait_for(Option::is_some).await;
-        // The thread watches as long as the process lives.
+        // Never fails: the thread watches until the process ends.
         urged
             .ok()
             .and_then(|urged| *urged)

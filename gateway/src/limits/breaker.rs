@@ -1,23 +1,24 @@
-//! Keeps requests away from a Redis that does not answer.
+//! A circuit breaker that keeps requests away from a Redis that does not answer.
 //!
-//! Closed: requests ask Redis. Three failures in a row open it: nobody asks, until a probe in the
-//! background (half-open) has succeeded. Requests are never the probe, so none of them waits.
+//! Closed: requests use Redis. Three failures in a row open it. Open: no request uses Redis until a
+//! background probe (half open) has succeeded. Requests never serve as the probe, so none of them waits
+//! for it.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU8, AtomicU32};
 
 const FAILURES_IN_A_ROW: u32 = 3;
 
-/// The state, for `/status`.
+/// The state of the breaker, for `/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Breaker {
+pub enum BreakerState {
     Closed,
     Open,
     HalfOpen,
 }
 
-impl Breaker {
+impl BreakerState {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -28,54 +29,59 @@ impl Breaker {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Switch {
+pub(super) struct Breaker {
     state: AtomicU8,
     failures: AtomicU32,
 }
 
-impl Switch {
-    pub(super) fn state(&self) -> Breaker {
+impl Breaker {
+    pub(super) fn state(&self) -> BreakerState {
         match self.state.load(Acquire) {
-            0 => Breaker::Closed,
-            1 => Breaker::Open,
-            _ => Breaker::HalfOpen,
+            0 => BreakerState::Closed,
+            1 => BreakerState::Open,
+            _ => BreakerState::HalfOpen,
         }
     }
 
-    /// Closed, and the last call has succeeded.
-    pub(super) fn is_well(&self) -> bool {
-        self.failures.load(Relaxed) == 0 && self.state() == Breaker::Closed
+    /// Closed, and the last call succeeded.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.failures.load(Relaxed) == 0 && self.state() == BreakerState::Closed
     }
 
     pub(super) fn succeeded(&self) {
-        // Mostly zero already: a load is cheaper than a store that all cores see.
+        // Usually zero already, and a load is cheaper than a store that invalidates other cores' caches.
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
     }
 
-    /// True for the one failure that opens it: that caller starts the probing.
+    /// Records a failure. True for the one that opens the breaker; that caller starts the probe.
     pub(super) fn failed(&self) -> bool {
         self.failures.fetch_add(1, Relaxed) + 1 >= FAILURES_IN_A_ROW && self.trip()
     }
 
-    /// Opens it at once; false when it was not closed.
+    /// Opens it at once. False if it was not closed.
     pub(super) fn trip(&self) -> bool {
         self.state
-            .compare_exchange(Breaker::Closed as u8, Breaker::Open as u8, AcqRel, Acquire)
+            .compare_exchange(
+                BreakerState::Closed as u8,
+                BreakerState::Open as u8,
+                AcqRel,
+                Acquire,
+            )
             .is_ok()
     }
 
     pub(super) fn half_open(&self) {
-        self.state.store(Breaker::HalfOpen as u8, Release);
+        self.state.store(BreakerState::HalfOpen as u8, Release);
     }
 
     pub(super) fn reopen(&self) {
-        self.state.store(Breaker::Open as u8, Release);
+        self.state.store(BreakerState::Open as u8, Release);
     }
 
     pub(super) fn close(&self) {
         self.failures.store(0, Relaxed);
-        self.state.store(Breaker::Closed as u8, Release);
+        self.state.store(BreakerState::Closed as u8, Release);
     }
 }

@@ -1,16 +1,16 @@
 //! The arithmetic of one token bucket, in integers.
 //!
-//! One token is `token` units, and every microsecond adds `refill` units, so that any rate of the
-//! configuration (`30/min`) is exact: nothing is rounded, nothing drifts, and over any window of t
-//! seconds a bucket admits at most burst + rate·t. Pure: it reads no clock. `local.rs` calls it;
-//! `token_bucket.lua` is the same arithmetic inside Redis.
+//! A token is `token` units, and every microsecond adds `refill` units. So any configured rate
+//! (`30/min`) is exact: nothing is rounded and nothing drifts. Over any window of t seconds, a bucket
+//! admits at most burst + rate·t. Pure: it reads no clock. `local.rs` calls it; `token_bucket.lua` does
+//! the same arithmetic in Redis.
 
 use crate::config::Rate;
 
-/// Lua counts in doubles, which hold integers up to here.
+/// Lua counts in doubles, which are exact for integers up to this one.
 const MAX_UNITS: u64 = 1 << 53;
 
-/// What one bucket is made of. Two buckets of one shape differ only in level and time.
+/// The constants of a bucket. Two buckets of one shape differ only in their level and time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Units per microsecond.
@@ -41,8 +41,8 @@ impl Shape {
         })
     }
 
-    /// One gateway's part when `gateways` of them run without Redis: rate and burst divided, but
-    /// never less than one token.
+    /// One gateway's share when `gateways` of them run without Redis: the rate and the burst divided by
+    /// their number, but a burst of at least one token.
     pub(super) fn share(self, gateways: u32) -> Self {
         let gateways = u64::from(gateways.max(1));
         let token = self.token.saturating_mul(gateways);
@@ -61,7 +61,7 @@ impl Shape {
         self.token.saturating_mul(tokens)
     }
 
-    /// Microseconds until `level` has grown to `wanted`.
+    /// Microseconds until `level` reaches `wanted`.
     pub(super) fn micros_until(self, level: u64, wanted: u64) -> u64 {
         wanted.saturating_sub(level).div_ceil(self.refill)
     }
@@ -71,15 +71,15 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What a take found, or left behind.
+/// The result of a take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct TakeResult {
     pub(super) admitted: bool,
     /// Units in the bucket afterwards.
     pub(super) level: u64,
 }
 
-/// One key's bucket. Times are microseconds of one monotonic clock.
+/// The bucket of one key. Times are in microseconds of one monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bucket {
     level: u64,
@@ -91,8 +91,8 @@ impl Bucket {
         Self { level, at: now }
     }
 
-    /// Takes `cost` tokens, or changes nothing that counts.
-    pub(super) fn take(&mut self, shape: Shape, cost: u32, now: u64) -> Outcome {
+    /// Takes `cost` tokens if they are there; otherwise changes nothing.
+    pub(super) fn take(&mut self, shape: Shape, cost: u32, now: u64) -> TakeResult {
         let level = self.level_at(shape, now);
         let units = shape.units(cost.into());
         let admitted = level >= units;
@@ -100,13 +100,13 @@ impl Bucket {
             self.level = level - units;
             self.at = self.at.max(now);
         }
-        Outcome {
+        TakeResult {
             admitted,
             level: if admitted { self.level } else { level },
         }
     }
 
-    /// Gives tokens back that this bucket had admitted.
+    /// Gives back tokens that were taken from this bucket.
     pub(super) fn give_back(&mut self, shape: Shape, cost: u32) {
         let level = self.level.saturating_add(shape.units(cost.into()));
         self.level = level.min(shape.capacity);
@@ -119,19 +119,19 @@ impl Bucket {
             .min(shape.capacity)
     }
 
-    /// From this moment on the bucket equals a new one.
+    /// When the bucket is full, and so equals a new one.
     pub(super) fn full_at(&self, shape: Shape) -> u64 {
         self.at
             .saturating_add(shape.micros_until(self.level, shape.capacity))
     }
 
-    /// Holds no more than fits beside so many tokens.
+    /// Lowers the level so that this many more tokens fit.
     pub(super) fn leave_room(&mut self, shape: Shape, tokens: u64) {
         let room = shape.capacity.saturating_sub(shape.units(tokens));
         self.level = self.level.min(room);
     }
 
-    /// The same part of a bucket of another shape, rounded down.
+    /// Converts the level to another shape: the same number of tokens, rounded down.
     pub(super) fn reshape(&mut self, from: Shape, to: Shape) {
         let level = u128::from(self.level) * u128::from(to.token) / u128::from(from.token);
         self.level = u64::try_from(level).unwrap_or(u64::MAX).min(to.capacity);

@@ -1,11 +1,11 @@
-//! Counts what was decided, in the tallies of the policies that decided it.
+//! Counts decisions in the tallies of the policies that made them.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::port::{Decision, Take};
 use crate::config::FailureMode;
 
-/// Counts a decision that buckets made.
+/// Counts a decision that was made from buckets.
 pub(super) fn count(decision: &Decision) {
     match decision {
         Decision::Allowed(snapshots) => {
@@ -28,8 +28,8 @@ pub(super) fn count(decision: &Decision) {
     }
 }
 
-/// Counts a decision that was made without a bucket, because Redis was away.
-pub(super) fn count_unseen(takes: &[Take<'_>], mode: FailureMode) {
+/// Counts a decision that was made without buckets, because Redis was away.
+pub(super) fn count_unchecked(takes: &[Take<'_>], mode: FailureMode) {
     for take in takes.iter().filter(|t| t.quota.on_redis_failure == mode) {
         let counter = match mode {
             FailureMode::Local => continue,

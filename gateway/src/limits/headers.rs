@@ -1,9 +1,9 @@
 //! The text of `RateLimit-Policy`, `RateLimit` and `Retry-After`.
 //!
-//! Structured fields of draft-ietf-httpapi-ratelimit-headers-11: `q` is the burst and `w` the
-//! seconds in which an empty bucket fills; `r` is the tokens left and `t` the seconds for which
-//! there will not be more of them. Times are whole seconds, rounded up. Admission puts them on
-//! every answer that a policy applied to; nobody else writes these headers.
+//! Structured fields of draft-ietf-httpapi-ratelimit-headers-11. `q` is the burst, and `w` the seconds
+//! in which an empty bucket fills. `r` is the number of tokens left, and `t` the seconds until there is
+//! one more. Times are whole seconds, rounded up. Every response to which a policy applied carries
+//! these headers; [`crate::request`] sets them.
 
 use std::fmt::Write;
 
@@ -42,8 +42,8 @@ pub fn limit(snapshots: &[Snapshot]) -> Option<HeaderValue> {
             snapshot.quota.name, snapshot.remaining
         )
         .ok()?;
-        // Retry-After may not end before a window does, so on a refusal only the windows of those
-        // who refused are told.
+        // No window may end after Retry-After, so a refusal shows only the windows of the policies that
+        // refused.
         if !refused || snapshot.retry_after.is_some() {
             write!(text, ";t={}", seconds(snapshot.next)).ok()?;
         }
@@ -53,7 +53,7 @@ pub fn limit(snapshots: &[Snapshot]) -> Option<HeaderValue> {
         .flatten()
 }
 
-/// `Retry-After`: the longest wait of the policies that refused; `None` when none did.
+/// `Retry-After`: the longest wait among the policies that refused; `None` when none did.
 pub fn retry_after(snapshots: &[Snapshot]) -> Option<HeaderValue> {
     let longest = snapshots.iter().filter_map(|s| s.retry_after).max()?;
     Some(HeaderValue::from(seconds(longest).max(1)))

@@ -1,13 +1,13 @@
-//! The name of a bucket: `namespace:{policy:key}`, on the stack.
+//! The name of a bucket: `namespace:{policy:key}`, built on the stack.
 //!
-//! The braces make it one Redis Cluster slot per bucket. Policy names have no `:` and literal keys
-//! at most [`LITERAL`] bytes, so that no two buckets share a name.
+//! Redis Cluster assigns a bucket to a slot by the text in braces. Policy names have no `:`, and keys
+//! longer than [`LITERAL`] bytes are hashed, so that no two buckets share a name.
 
 use std::ops::Deref;
 
 use aws_lc_rs::digest;
 
-/// Longer keys are hashed.
+/// Bytes of the longest key that is used as it is.
 const LITERAL: usize = 64;
 const NAMESPACE: usize = 64;
 const POLICY: usize = 64;
@@ -31,7 +31,7 @@ impl BucketKey {
         if key.len() <= LITERAL {
             name.push(key);
         } else {
-            // One byte longer than any literal key, so never mistaken for one.
+            // One byte longer than any literal key, so it cannot equal one.
             name.push(b"#");
             for byte in digest::digest(&digest::SHA256, key).as_ref() {
                 let hex = b"0123456789abcdef";

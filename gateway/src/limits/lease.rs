@@ -1,48 +1,58 @@
-//! One gateway's account on one bucket: what it may spend without asking, and what it asks for.
+//! One gateway's account on one bucket: what it may spend without asking, and when it asks for more.
 //!
-//! Pure: it reads no clock and does no I/O, so that tests/leases.rs can drive many of them
-//! through losses, delays and crashes. `redis.rs` gives it time and carries its questions to
+//! Pure: it reads no clock and does no I/O, so that tests/leases.rs can drive many accounts through
+//! losses, delays and crashes. `redis.rs` passes the time in; `renewer.rs` sends its renewals to
 //! `token_bucket.lua`.
 //!
 //! Invariants, which together make every window exact:
-//! - Tokens are spent only after the bucket was debited for them, and before their lease ends on
-//!   this gateway's clock. That end is counted from before the question was sent, so the bucket
-//!   believes in the lease for longer.
-//! - An unspent token is told to the bucket by the id of its lease, once, and is not spent here
-//!   afterwards unless the answer says that it went over into the new lease.
-//! - An answer that is lost is a lost lease.
+//! - A token is spent only after the bucket was debited for it, and before its lease expires on this
+//!   gateway's clock. That expiry is counted from before the renewal was sent, so the bucket keeps the
+//!   lease for longer than the gateway uses it.
+//! - An unspent token is reported to the bucket once, by the id of its lease. From then on it is not
+//!   spent here unless the grant says that it was carried over into the new lease.
+//! - A grant that is lost is a lost lease.
 
 use std::collections::VecDeque;
 
 use super::bucket::{Bucket, Shape};
-use super::terms::Terms;
+use super::sizing::LeaseSizing;
 
-/// How long a bucket believes in a lease.
+/// How long a bucket keeps a lease.
 pub(super) const LIFETIME_MICROS: u64 = 400_000;
-/// How long its holder does: clocks differ in speed, by far less than one per cent.
+/// How long its holder may spend it. Clocks differ in speed, by far less than one per cent.
 const SPENT_WITHIN_MICROS: u64 = LIFETIME_MICROS - LIFETIME_MICROS / 100;
-/// A lease that was not renewed by then is not needed any more.
+/// A lease that was not renewed within this time is no longer needed.
 const IDLE_MICROS: u64 = 240_000;
 
-/// A question to the bucket; the fields are the script's arguments.
+/// One call of the script: settles the current lease and asks for the next one. The fields are the
+/// script's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Question {
+pub(super) struct Renewal {
     pub(super) shape: Shape,
+    /// Id of the lease that is settled; 0 for none.
     pub(super) settled: u64,
+    /// Tokens of it that are unspent.
     pub(super) kept: u64,
+    /// Tokens wanted; 0 hands the unspent ones back.
     pub(super) want: u64,
+    /// The fewest tokens that are of use.
     pub(super) least: u64,
+    /// Tokens that waiting requests need, granted if the bucket has them.
     pub(super) must: u64,
+    /// Of these, the tokens that are spent as soon as they are granted.
     pub(super) spent: u64,
+    /// At most one part in this many of the bucket's tokens is granted beyond `must`.
     pub(super) parts: u64,
+    /// Id of the new lease.
     pub(super) lease: u64,
+    /// Tokens admitted without Redis, to be debited.
     pub(super) debt: u64,
-    /// Units that the bucket holds as far as this gateway knows.
+    /// The bucket's level in units, as far as this gateway knows: used if Redis does not have it.
     pub(super) unknown: u64,
 }
 
-impl Question {
-    /// Does nothing but pay a debt.
+impl Renewal {
+    /// Pays a debt and does nothing else.
     pub(super) fn settlement(debt: u64, shape: Shape) -> Self {
         Self {
             shape,
@@ -60,186 +70,191 @@ impl Question {
     }
 }
 
+/// The script's answer to a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Grant {
     /// Tokens.
     pub(super) granted: u64,
-    /// Units.
+    /// The bucket's level afterwards, in units.
     pub(super) level: u64,
-    /// Unspent tokens of the settled lease that the bucket still believed in.
+    /// Unspent tokens of the settled lease that the bucket still kept.
     pub(super) held: u64,
 }
 
-/// Tokens in the hand of one request.
+/// Tokens set aside for one request, until it spends or releases them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct Reservation {
     cost: u64,
-    /// When it was taken, counted in questions; `None` when it cannot be given back.
-    question: Option<u64>,
+    /// The number of the last renewal before it was made; `None` when it cannot be released.
+    renewal: Option<u64>,
     until: u64,
 }
 
-impl Ticket {
-    /// The bucket counts it as spent already.
-    pub(super) fn spent_at_once() -> Self {
+impl Reservation {
+    /// The bucket already counts it as spent.
+    pub(super) fn already_spent() -> Self {
         Self {
             cost: 1,
-            question: None,
+            renewal: None,
             until: u64::MAX,
         }
     }
 
     /// Whether it may still be spent.
-    pub(super) fn is_good(&self, now: u64) -> bool {
+    pub(super) fn is_valid(&self, now: u64) -> bool {
         now < self.until
     }
 }
 
-/// What a request finds.
+/// What a request gets when it tries to reserve tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    Tokens(Ticket),
-    /// There are none, and there will be enough in so many microseconds at the earliest.
-    Nothing(u64),
+pub(super) enum ReserveResult {
+    Reserved(Reservation),
+    /// There are too few. Enough are there in this many microseconds at the earliest.
+    Exhausted(u64),
     /// Only the bucket knows.
     Unknown,
 }
 
-/// A request that waits for an answer. `W` is how it is told.
+/// A request that waits for a grant. `W` is how its result is sent to it.
 struct Waiter<W> {
     cost: u64,
-    /// No other policy can refuse it: its tokens are spent as soon as they are granted.
+    /// No other policy can refuse the request, so its tokens are spent as soon as they are granted.
     alone: bool,
-    tell: W,
+    reply_to: W,
 }
 
 impl<W> Waiter<W> {
-    /// Of tokens at one each, any that come can be spent, whatever the number.
+    /// Requests of one token each can spend whatever is granted, however few tokens that are.
     fn spends_at_once(&self) -> bool {
         self.alone && self.cost == 1
     }
 }
 
-/// A question under way.
-struct Asking {
-    question: Question,
-    /// The key has demand enough for a lease.
+/// A renewal whose grant has not arrived.
+struct PendingRenewal {
+    renewal: Renewal,
+    /// The key has enough demand for a lease.
     hot: bool,
-    /// How many of those who wait it is for.
+    /// How many of the waiters it covers, from the front of the queue.
     waiting: usize,
     sent: u64,
 }
 
 pub(super) struct Account<W> {
     shape: Shape,
-    terms: Terms,
-    /// Unspent, on the lease `lease`, which ends at `until`.
+    sizing: LeaseSizing,
+    /// Unspent tokens of the lease with the id `lease`, which expires at `until`.
     tokens: u64,
     lease: u64,
     until: u64,
-    /// Of the last grant: with a quarter of it left, more is asked for.
+    /// Tokens of the last grant. When a quarter of it is left, the lease is renewed.
     granted: u64,
-    /// The bucket as it last was, and as nobody but its other users can have changed it.
+    /// The bucket after the last grant. Only other gateways can have changed it since.
     bucket: Option<Bucket>,
-    /// Few tokens were left: not to be asked before.
+    /// The bucket was nearly empty, so the next renewal waits until then.
     not_before: u64,
-    asking: Option<Asking>,
-    /// Questions sent, and leases that were lost.
-    questions: u64,
-    /// Tickets of the lease that are neither spent nor put back.
-    in_hands: u64,
-    /// The lease was asked for because of demand; else it is over with the requests it was for.
+    pending: Option<PendingRenewal>,
+    /// Renewals sent plus leases lost.
+    renewals: u64,
+    /// Reservations on the lease that are neither spent nor released.
+    reserved: u64,
+    /// The lease was taken because of demand. A lease that was not ends with the requests it was for.
     hot: bool,
     waiting: VecDeque<Waiter<W>>,
 }
 
 impl<W> Account<W> {
-    pub(super) fn new(shape: Shape, terms: Terms) -> Self {
+    pub(super) fn new(shape: Shape, sizing: LeaseSizing) -> Self {
         Self {
             shape,
-            terms,
+            sizing,
             tokens: 0,
             lease: 0,
             until: 0,
             granted: 0,
             bucket: None,
             not_before: 0,
-            asking: None,
-            questions: 0,
-            in_hands: 0,
+            pending: None,
+            renewals: 0,
+            reserved: 0,
             hot: false,
             waiting: VecDeque::new(),
         }
     }
 
-    /// Follows a changed policy. What is on lease are whole tokens, so it stays, as far as it fits.
-    pub(super) fn follow(&mut self, shape: Shape, terms: Terms) {
+    /// Follows a changed policy. A lease is counted in whole tokens, so it is kept as far as it fits.
+    pub(super) fn follow_policy(&mut self, shape: Shape, sizing: LeaseSizing) {
         if self.shape != shape {
             self.tokens = self.tokens.min(shape.burst());
             if let Some(bucket) = &mut self.bucket {
                 bucket.reshape(self.shape, shape);
                 bucket.leave_room(shape, self.tokens);
             }
-            (self.shape, self.terms) = (shape, terms);
+            (self.shape, self.sizing) = (shape, sizing);
         }
     }
 
-    /// Takes tokens out of the lease, if they are there.
-    pub(super) fn take(&mut self, cost: u64, now: u64) -> Found {
-        let there = self.unspent(now);
-        if there >= cost {
+    /// Reserves tokens of the lease, if it has them.
+    pub(super) fn reserve(&mut self, cost: u64, now: u64) -> ReserveResult {
+        let available = self.unspent(now);
+        if available >= cost {
             self.tokens -= cost;
-            self.in_hands += 1;
-            return Found::Tokens(Ticket {
+            self.reserved += 1;
+            return ReserveResult::Reserved(Reservation {
                 cost,
-                question: Some(self.questions),
+                renewal: Some(self.renewals),
                 until: self.until,
             });
         }
         let Some(bucket) = self.bucket else {
-            return Found::Unknown;
+            return ReserveResult::Unknown;
         };
         let level = bucket.level_at(self.shape, now);
-        let lacking = self.shape.units(cost - there);
+        let lacking = self.shape.units(cost - available);
         let wait = self.shape.micros_until(level, lacking);
         match wait.max(self.not_before.saturating_sub(now)) {
-            0 => Found::Unknown,
-            wait => Found::Nothing(wait),
+            0 => ReserveResult::Unknown,
+            wait => ReserveResult::Exhausted(wait),
         }
     }
 
-    /// Waits for the next answer.
-    pub(super) fn wait(&mut self, cost: u64, alone: bool, tell: W) {
-        self.waiting.push_back(Waiter { cost, alone, tell });
+    /// Queues a request for the next grant.
+    pub(super) fn wait(&mut self, cost: u64, alone: bool, reply_to: W) {
+        self.waiting.push_back(Waiter {
+            cost,
+            alone,
+            reply_to,
+        });
     }
 
-    /// Takes a ticket back that was not spent. It is lost when the bucket has been told since what was
-    /// left of the lease without it.
-    pub(super) fn put_back(&mut self, ticket: Ticket) {
-        if ticket.question == Some(self.questions) {
-            self.tokens += ticket.cost;
-            self.in_hands = self.in_hands.saturating_sub(1);
+    /// Takes back a reservation that was not spent. Its tokens are lost if the lease was settled in
+    /// the meantime, because the bucket was told an unspent amount without them.
+    pub(super) fn release(&mut self, reservation: Reservation) {
+        if reservation.renewal == Some(self.renewals) {
+            self.tokens += reservation.cost;
+            self.reserved = self.reserved.saturating_sub(1);
         }
     }
 
-    /// A ticket was spent.
-    pub(super) fn spend(&mut self, ticket: Ticket) {
-        if ticket.question == Some(self.questions) {
-            self.in_hands = self.in_hands.saturating_sub(1);
+    /// Spends a reservation.
+    pub(super) fn spend(&mut self, reservation: Reservation) {
+        if reservation.renewal == Some(self.renewals) {
+            self.reserved = self.reserved.saturating_sub(1);
         }
     }
 
-    /// Whether the bucket should learn what became of a lease that nobody needs any more: while it
-    /// believes in one it does not fill up, which of a small bucket is much.
+    /// Whether the lease should be handed back because nobody needs it any more. A bucket does not
+    /// refill for tokens that are on lease, which costs a small bucket a large part of its rate.
     pub(super) fn is_over(&self) -> bool {
         self.lease != 0
             && !self.hot
-            && self.in_hands == 0
-            && self.asking.is_none()
+            && self.reserved == 0
+            && self.pending.is_none()
             && self.waiting.is_empty()
     }
 
-    /// What this gateway could have at most: its lease, and the bucket as far as it knows.
+    /// The units that this gateway could spend at most: its lease plus the known level of the bucket.
     pub(super) fn level(&self, now: u64) -> u64 {
         let level = self
             .bucket
@@ -252,70 +267,76 @@ impl<W> Account<W> {
         if now < self.until { self.tokens } else { 0 }
     }
 
-    /// Whether more should be asked for although nobody waits.
+    /// Whether the lease should be renewed although no request waits.
     pub(super) fn runs_low(&self, now: u64) -> bool {
-        self.asking.is_none()
-            && self.terms.leases()
+        self.pending.is_none()
+            && self.sizing.is_leased()
             && self.unspent(now) > 0
             && self.tokens * 4 <= self.granted
             && now >= self.not_before
     }
 
-    /// The next question: for those who wait, and as much as the key's demand (tokens per second)
-    /// will use. `None` when there is nothing to ask, or a question is under way.
-    pub(super) fn ask(&mut self, demand: f64, lease: u64, debt: u64, now: u64) -> Option<Question> {
-        if self.asking.is_some() || (self.waiting.is_empty() && !self.runs_low(now)) {
+    /// The next renewal: for the requests that wait, and for as much as the key's demand (tokens per
+    /// second) will use. `None` when there is nothing to ask for, or a renewal is pending.
+    pub(super) fn next_renewal(
+        &mut self,
+        demand: f64,
+        lease: u64,
+        debt: u64,
+        now: u64,
+    ) -> Option<Renewal> {
+        if self.pending.is_some() || (self.waiting.is_empty() && !self.runs_low(now)) {
             return None;
         }
         let must = self.waiting.iter().map(|w| w.cost).sum();
-        let demand = self.terms.demand(demand);
-        let question = Question {
+        let demand = self.sizing.demand(demand);
+        let renewal = Renewal {
             want: demand.max(must).max(1),
             least: self.waiting.iter().map(|w| w.cost).min().unwrap_or(1),
             must,
             spent: self.waiting.iter().filter(|w| w.spends_at_once()).count() as u64,
-            parts: self.terms.parts(),
+            parts: self.sizing.parts(),
             lease,
             debt,
             ..self.settlement(now)
         };
-        Some(self.send(question, demand > 1, now))
+        Some(self.send(renewal, demand > 1, now))
     }
 
-    /// Ends a lease that is idle or over, and hands back what is unspent of it.
-    pub(super) fn hand_back(&mut self, now: u64) -> Option<Question> {
-        if self.asking.is_some() || !self.waiting.is_empty() || self.lease == 0 {
+    /// Ends a lease that is idle or over, and hands back its unspent tokens.
+    pub(super) fn hand_back(&mut self, now: u64) -> Option<Renewal> {
+        if self.pending.is_some() || !self.waiting.is_empty() || self.lease == 0 {
             return None;
         }
-        let question = self.settlement(now);
+        let renewal = self.settlement(now);
         (self.tokens, self.lease) = (0, 0);
-        Some(self.send(question, false, now))
+        Some(self.send(renewal, false, now))
     }
 
-    fn settlement(&self, now: u64) -> Question {
+    fn settlement(&self, now: u64) -> Renewal {
         let known = self.bucket.map(|b| b.level_at(self.shape, now));
-        Question {
+        Renewal {
             settled: self.lease,
             kept: if self.lease == 0 { 0 } else { self.tokens },
             unknown: known.unwrap_or(self.shape.capacity),
-            ..Question::settlement(0, self.shape)
+            ..Renewal::settlement(0, self.shape)
         }
     }
 
-    fn send(&mut self, question: Question, hot: bool, now: u64) -> Question {
-        self.questions += 1;
-        self.in_hands = 0;
+    fn send(&mut self, renewal: Renewal, hot: bool, now: u64) -> Renewal {
+        self.renewals += 1;
+        self.reserved = 0;
         if now >= self.until {
-            // Not to be spent any more, unless the answer says so.
+            // Expired here: spent only if the grant says that the bucket kept them.
             self.tokens = 0;
         }
-        self.asking = Some(Asking {
-            question: question.clone(),
+        self.pending = Some(PendingRenewal {
+            renewal: renewal.clone(),
             hot,
             waiting: self.waiting.len(),
             sent: now,
         });
-        question
+        renewal
     }
 
     /// When an unused lease should be handed back; `None` without one.
@@ -324,62 +345,68 @@ impl<W> Account<W> {
         (self.unspent(now) > 0).then_some(back.max(now))
     }
 
-    /// The bucket has answered. Tells who waited, and who came since as far as that is known.
-    pub(super) fn answered(&mut self, answer: Answer, now: u64) -> Vec<(W, Found)> {
-        let Some(asking) = self.asking.take() else {
+    /// Applies a grant. Returns the results of the waiters it covered, and of later waiters as far as
+    /// these are now known.
+    pub(super) fn apply_grant(&mut self, grant: Grant, now: u64) -> Vec<(W, ReserveResult)> {
+        let Some(pending) = self.pending.take() else {
             return Vec::new();
         };
-        let question = &asking.question;
-        let mut bucket = Bucket::with_level(answer.level, now);
-        bucket.reshape(question.shape, self.shape);
+        let renewal = &pending.renewal;
+        let mut bucket = Bucket::with_level(grant.level, now);
+        bucket.reshape(renewal.shape, self.shape);
         self.bucket = Some(bucket);
-        if question.want == 0 {
+        if renewal.want == 0 {
             return Vec::new();
         }
-        if answer.held == 0 {
+        if grant.held == 0 {
             self.tokens = 0;
-            self.questions += 1;
-            self.in_hands = 0;
-        } else if asking.sent >= self.until {
-            self.tokens = answer.held;
+            self.renewals += 1;
+            self.reserved = 0;
+        } else if pending.sent >= self.until {
+            self.tokens = grant.held;
         }
-        let mut at_once = question.spent.min(answer.granted);
-        self.tokens += answer.granted - at_once;
-        let leased = answer.held + answer.granted - at_once;
-        self.lease = if leased > 0 { question.lease } else { 0 };
-        self.hot = asking.hot;
-        self.until = asking.sent + SPENT_WITHIN_MICROS;
-        self.granted = answer.granted;
-        let few = answer.level < question.shape.units(self.terms.scarce());
-        self.not_before = if asking.hot && few {
-            now + self.terms.span()
+        let mut at_once = renewal.spent.min(grant.granted);
+        self.tokens += grant.granted - at_once;
+        let leased = grant.held + grant.granted - at_once;
+        self.lease = if leased > 0 { renewal.lease } else { 0 };
+        self.hot = pending.hot;
+        self.until = pending.sent + SPENT_WITHIN_MICROS;
+        self.granted = grant.granted;
+        let few = grant.level < renewal.shape.units(self.sizing.scarce());
+        self.not_before = if pending.hot && few {
+            now + self.sizing.period()
         } else {
             0
         };
 
-        let mut told = Vec::with_capacity(self.waiting.len());
-        for (place, waiter) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
-            let asked_for = place < asking.waiting;
-            if asked_for && at_once > 0 && waiter.spends_at_once() {
+        let mut replies = Vec::with_capacity(self.waiting.len());
+        for (position, waiter) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+            let covered = position < pending.waiting;
+            if covered && at_once > 0 && waiter.spends_at_once() {
                 at_once -= 1;
-                told.push((waiter.tell, Found::Tokens(Ticket::spent_at_once())));
+                replies.push((
+                    waiter.reply_to,
+                    ReserveResult::Reserved(Reservation::already_spent()),
+                ));
                 continue;
             }
-            match self.take(waiter.cost, now) {
-                Found::Unknown if !asked_for => self.waiting.push_back(waiter),
-                Found::Unknown => told.push((waiter.tell, Found::Nothing(1))),
-                found => told.push((waiter.tell, found)),
+            match self.reserve(waiter.cost, now) {
+                ReserveResult::Unknown if !covered => self.waiting.push_back(waiter),
+                ReserveResult::Unknown => {
+                    replies.push((waiter.reply_to, ReserveResult::Exhausted(1)))
+                }
+                result => replies.push((waiter.reply_to, result)),
             }
         }
-        told
+        replies
     }
 
-    /// No answer came, and a late one does not count. Gives back who waited for it.
-    pub(super) fn unanswered(&mut self) -> Vec<W> {
-        let Some(asking) = self.asking.take() else {
+    /// Gives up the pending renewal; a late grant does not count. Returns the waiters it covered.
+    pub(super) fn abandon_renewal(&mut self) -> Vec<W> {
+        let Some(pending) = self.pending.take() else {
             return Vec::new();
         };
-        let asked_for = asking.waiting.min(self.waiting.len());
-        self.waiting.drain(..asked_for).map(|w| w.tell).collect()
+        let covered = pending.waiting.min(self.waiting.len());
+        self.waiting.drain(..covered).map(|w| w.reply_to).collect()
     }
 }

@@ -1,5 +1,4 @@
-//! What all requests of a gateway share on their way to the buckets in Redis: one account for each key,
-//! and everything that their keepers need.
+//! The leased buckets of one gateway, and what their requests and renewers share.
 
 use std::hash::RandomState;
 use std::sync::atomic::AtomicU64;
@@ -9,19 +8,20 @@ use pingora_limits::rate::Rate;
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, oneshot};
 
-use super::breaker::Switch;
-use super::lease::{Account, Found};
-use super::link::Link;
+use super::breaker::Breaker;
+use super::client::BucketClient;
+use super::lease::{Account, ReserveResult};
 use super::local::{LocalLimiter, Monotonic};
 
-pub(super) struct Inner {
-    pub(super) link: Link,
+pub(super) struct LeasedBuckets {
+    pub(super) client: BucketClient,
     pub(super) namespace: Box<str>,
-    pub(super) switch: Switch,
-    /// Stands in while Redis is away, and knows what it has admitted.
+    pub(super) breaker: Breaker,
+    /// Decides while Redis is away, and records what it admitted meanwhile.
     pub(super) local: LocalLimiter,
-    pub(super) accounts: Cache<Vec<u8>, Arc<Key>>,
-    /// Which keys are hot. An estimate can only be too high, and then a lease is handed back.
+    pub(super) buckets: Cache<Vec<u8>, Arc<LeasedBucket>>,
+    /// Estimates which buckets are hot. An estimate can only be too high; the surplus lease is then
+    /// handed back.
     pub(super) demand: Rate,
     pub(super) hasher: RandomState,
     pub(super) clock: Monotonic,
@@ -30,36 +30,37 @@ pub(super) struct Inner {
     pub(super) handed_back: AtomicU64,
 }
 
-/// One bucket's account.
-pub(super) struct Key {
+/// One bucket: this gateway's account on it, and whether a renewer runs for it.
+pub(super) struct LeasedBucket {
     pub(super) name: Arc<[u8]>,
-    /// Of the name, for the estimate of demand, which hashes it several times for each request.
+    /// The hash of the name. The demand estimate hashes its key several times per request; hashing
+    /// this is cheaper than hashing the name.
     pub(super) hash: u64,
-    state: Mutex<State>,
-    /// Wakes the keeper.
+    state: Mutex<LeasedState>,
+    /// Wakes the renewer.
     pub(super) wake: Notify,
 }
 
-pub(super) struct State {
-    pub(super) account: Account<oneshot::Sender<Told>>,
-    pub(super) has_keeper: bool,
+pub(super) struct LeasedState {
+    pub(super) account: Account<oneshot::Sender<Reply>>,
+    pub(super) has_renewer: bool,
 }
 
-/// What becomes of somebody who waits.
-pub(super) enum Told {
-    Found(Found),
-    Unreached,
+/// What a waiting request is sent.
+pub(super) enum Reply {
+    Answered(ReserveResult),
+    Unreachable,
 }
 
-impl Key {
+impl LeasedBucket {
     pub(super) fn new(
         name: &[u8],
         hash: u64,
-        account: Account<oneshot::Sender<Told>>,
+        account: Account<oneshot::Sender<Reply>>,
     ) -> Arc<Self> {
-        let state = State {
+        let state = LeasedState {
             account,
-            has_keeper: false,
+            has_renewer: false,
         };
         Arc::new(Self {
             name: name.into(),
@@ -69,7 +70,7 @@ impl Key {
         })
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, LeasedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,13 +1,14 @@
 //! Exact token buckets inside this process.
 //!
-//! The embedded adapter, and what stands in while Redis is away. Memory is bounded: only a full
-//! bucket is forgotten (it equals a new one). When a shard holds no full bucket, further keys of a
-//! policy share one bucket there, and a key that gets its own later starts with what that one had
-//! left. So a flood of keys can make limits tighter, never looser.
+//! This limiter is used without Redis, and as the fallback while Redis is away. Memory is bounded. Only
+//! full buckets are forgotten, because a full bucket equals a new one. When a shard is at capacity and
+//! has no full bucket, further keys of a policy share one bucket there. A key that gets its own bucket
+//! later starts with the level of the shared one. So a flood of keys can make limits tighter, but never
+//! looser.
 //!
-//! Standing in for Redis, it also remembers what it has admitted: a debt, until Redis has been told.
-//! A bucket owes no more than it lacks, because what it has refilled since, Redis' has refilled too.
-//! What keys have admitted that found no room is nobody's debt.
+//! As the fallback for Redis, it also records the tokens that it admits as debts, until Redis has been
+//! debited for them. A bucket owes no more than it lacks, because the bucket in Redis has refilled in
+//! the same time. Requests admitted from a shared bucket leave no debt.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -16,22 +17,22 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::breaker::Breaker;
-use super::bucket::{Bucket, Outcome, Shape};
+use super::breaker::BreakerState;
+use super::bucket::{Bucket, Shape, TakeResult};
 use super::counting;
 use super::key::BucketKey;
 use super::port::{
-    Decision, Leases, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take, decision,
+    Decision, LeasedTokens, Mode, RateLimiter, RedisCalls, Snapshot, Status, Take, decision,
 };
 use super::quota::Quota;
 
 const SHARDS: usize = 64;
-/// About 10 MiB of buckets.
+/// About 10 MiB.
 const MAX_BUCKETS: usize = 65_536;
-/// A full shard looks for full buckets at most this often.
+/// A shard at capacity looks for full buckets at most this often.
 const SWEEP_EVERY_MICROS: u64 = 10_000;
 
-/// Monotonic time; tests turn it by hand.
+/// Monotonic time. Tests advance it by hand.
 pub trait Clock: Send + Sync {
     fn micros(&self) -> u64;
 }
@@ -52,19 +53,19 @@ impl Clock for Monotonic {
     }
 }
 
-/// Which part of a quota this process may admit.
+/// How much of a quota this process may admit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Share {
     Whole,
     /// Rate and burst divided by the number of gateways.
-    OneGateway,
+    PerGateway,
 }
 
-impl Part {
+impl Share {
     fn of(self, quota: &Quota) -> Shape {
         match self {
             Self::Whole => quota.shape,
-            Self::OneGateway => quota.share,
+            Self::PerGateway => quota.share,
         }
     }
 }
@@ -74,27 +75,27 @@ pub struct LocalLimiter {
     shards: Box<[Mutex<Shard>]>,
     shard_capacity: usize,
     hasher: RandomState,
-    part: Part,
+    share: Share,
     clock: Arc<dyn Clock>,
 }
 
 impl Default for LocalLimiter {
     fn default() -> Self {
         let clock = Arc::new(Monotonic::default());
-        Self::new("", Part::Whole, clock, MAX_BUCKETS)
+        Self::new("", Share::Whole, clock, MAX_BUCKETS)
     }
 }
 
 impl LocalLimiter {
-    /// The stand-in for Redis: this gateway's part of every quota.
-    pub(super) fn of_one_gateway(namespace: &str) -> Self {
+    /// The fallback for Redis, which admits this gateway's share of every quota.
+    pub(super) fn per_gateway(namespace: &str) -> Self {
         let clock = Arc::new(Monotonic::default());
-        Self::new(namespace, Part::OneGateway, clock, MAX_BUCKETS)
+        Self::new(namespace, Share::PerGateway, clock, MAX_BUCKETS)
     }
 
     pub(super) fn new(
         namespace: &str,
-        part: Part,
+        share: Share,
         clock: Arc<dyn Clock>,
         max_buckets: usize,
     ) -> Self {
@@ -103,62 +104,63 @@ impl LocalLimiter {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             shard_capacity: (max_buckets / SHARDS).max(1),
             hasher: RandomState::new(),
-            part,
+            share,
             clock,
         }
     }
 
-    /// Decides without counting.
+    /// Decides without counting the decision.
     pub(super) fn decide<'a>(&self, takes: impl Iterator<Item = Take<'a>> + Clone) -> Decision {
         let now = self.clock.micros();
         let mut refused = false;
-        let outcomes: Vec<Outcome> = takes
+        let results: Vec<TakeResult> = takes
             .clone()
             .map(|take| {
-                let outcome = self.with_shard(&self.bucket(&take), |shard, key| {
+                let result = self.with_shard(&self.bucket(&take), |shard, key| {
                     shard.take(
                         key,
                         &take,
-                        self.part.of(take.quota),
+                        self.share.of(take.quota),
                         now,
                         self.shard_capacity,
                     )
                 });
-                refused |= !outcome.admitted;
-                outcome
+                refused |= !result.admitted;
+                result
             })
             .collect();
-        let snapshots = takes.zip(outcomes).map(|(take, mut outcome)| {
-            let shape = self.part.of(take.quota);
-            if refused && outcome.admitted {
+        let snapshots = takes.zip(results).map(|(take, mut result)| {
+            let shape = self.share.of(take.quota);
+            if refused && result.admitted {
                 self.with_shard(&self.bucket(&take), |shard, key| {
                     shard.give_back(key, &take, shape)
                 });
-                outcome.level += shape.units(take.cost.into());
+                result.level += shape.units(take.cost.into());
             }
-            let wait = shape.micros_until(outcome.level, shape.units(take.cost.into()));
+            let wait = shape.micros_until(result.level, shape.units(take.cost.into()));
             Snapshot::new(
                 &take,
                 shape,
-                outcome.level,
-                (!outcome.admitted).then_some(wait),
+                result.level,
+                (!result.admitted).then_some(wait),
             )
         });
         decision(snapshots.collect())
     }
 
-    /// Takes over what Redis has just said of a bucket, so that standing in for it starts from there
-    /// and not from a full one. The level in Redis is, in this gateway's dearer tokens, its part.
-    pub(super) fn observe(&self, quota: &Quota, bucket: &[u8], level: u64) {
-        let shape = self.part.of(quota);
+    /// Adopts the level that Redis last reported for a bucket, so that the fallback starts from it and not
+    /// from a full bucket. The units need no conversion: a token of this gateway's share costs more
+    /// units, so the same level is its share.
+    pub(super) fn adopt_level(&self, quota: &Quota, bucket: &[u8], level: u64) {
+        let shape = self.share.of(quota);
         let now = self.clock.micros();
-        let entry = Entry::new(quota, shape, level.min(shape.capacity), now);
+        let entry = TrackedBucket::new(quota, shape, level.min(shape.capacity), now);
         self.with_shard(bucket, |shard, key| {
-            shard.observe(key, entry, now, self.shard_capacity)
+            shard.adopt_level(key, entry, now, self.shard_capacity)
         });
     }
 
-    /// The debts that there are.
+    /// All debts.
     pub(super) fn debts(&self) -> Vec<Debt> {
         let mut debts = Vec::new();
         for shard in &self.shards {
@@ -172,8 +174,8 @@ impl LocalLimiter {
         debts
     }
 
-    /// What a bucket owes; whoever takes it pays it, or puts it back with [`owe`](Self::owe). No more
-    /// than it lacks: what this part has refilled since, Redis has too.
+    /// Takes the debt of a bucket. The caller pays it, or restores it with [`owe`](Self::owe). The debt is
+    /// at most what the bucket lacks, because the bucket in Redis has refilled in the same time.
     pub(super) fn take_debt(&self, bucket: &[u8]) -> u64 {
         let now = self.clock.micros();
         self.with_entry(bucket, |entry| {
@@ -189,14 +191,14 @@ impl LocalLimiter {
         }
     }
 
-    /// Some of a debt was paid by other means.
+    /// Reduces a debt that was partly paid in another way.
     pub(super) fn repay(&self, bucket: &[u8], tokens: u64) {
         self.with_entry(bucket, |entry| {
             entry.debt = entry.debt.saturating_sub(tokens);
         });
     }
 
-    fn with_entry<T>(&self, bucket: &[u8], act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    fn with_entry<T>(&self, bucket: &[u8], act: impl FnOnce(&mut TrackedBucket) -> T) -> Option<T> {
         self.with_shard(bucket, |shard, key| shard.buckets.get_mut(key).map(act))
     }
 
@@ -231,28 +233,28 @@ impl RateLimiter for LocalLimiter {
     fn status(&self) -> Status {
         Status {
             mode: Mode::Local,
-            breaker: Breaker::Closed,
+            breaker: BreakerState::Closed,
             redis_calls: RedisCalls::default(),
-            leases: Leases::default(),
+            leases: LeasedTokens::default(),
         }
     }
 }
 
 #[derive(Default)]
 struct Shard {
-    buckets: HashMap<Box<[u8]>, Entry>,
-    /// By policy: the bucket of all keys that found no room.
-    shared: HashMap<Box<str>, Entry>,
+    buckets: HashMap<Box<[u8]>, TrackedBucket>,
+    /// By policy: the bucket that keys share when there is no room for their own.
+    shared: HashMap<Box<str>, TrackedBucket>,
     sweep_at: u64,
 }
 
-struct Entry {
+struct TrackedBucket {
     bucket: Bucket,
-    /// Kept because a reload may change the policy's.
+    /// The shape at the last take. A reload may change the policy's shape.
     shape: Shape,
-    /// Everybody's bucket, of which this is a part.
+    /// The shape of the bucket in Redis, of which this is a share.
     whole: Shape,
-    /// Tokens admitted here of which Redis does not know.
+    /// Tokens admitted here for which Redis has not been debited.
     debt: u64,
 }
 
@@ -262,7 +264,7 @@ pub(super) struct Debt {
     pub(super) shape: Shape,
 }
 
-impl Entry {
+impl TrackedBucket {
     fn new(quota: &Quota, shape: Shape, level: u64, now: u64) -> Self {
         Self {
             bucket: Bucket::with_level(level, now),
@@ -280,13 +282,13 @@ impl Entry {
         &mut self.bucket
     }
 
-    fn take(&mut self, take: &Take<'_>, shape: Shape, now: u64) -> Outcome {
-        let outcome = self.bucket(shape).take(shape, take.cost, now);
-        if outcome.admitted {
+    fn take(&mut self, take: &Take<'_>, shape: Shape, now: u64) -> TakeResult {
+        let result = self.bucket(shape).take(shape, take.cost, now);
+        if result.admitted {
             self.debt += u64::from(take.cost);
             self.whole = take.quota.shape;
         }
-        outcome
+        result
     }
 }
 
@@ -298,30 +300,30 @@ impl Shard {
         shape: Shape,
         now: u64,
         room: usize,
-    ) -> Outcome {
+    ) -> TakeResult {
         if let Some(entry) = self.buckets.get_mut(key) {
             return entry.take(take, shape, now);
         }
         if self.buckets.len() >= room {
             self.forget_full_ones(now);
         }
-        // Invariant: whoever may have spent from the shared bucket does not start with more.
+        // Invariant: a key that may have spent from the shared bucket starts with no more than it has.
         let policy = take.quota.name();
         let level = match self.shared.get_mut(policy) {
             Some(shared) => shared.bucket(shape).level_at(shape, now),
             None => shape.capacity,
         };
-        let mut entry = Entry::new(take.quota, shape, level, now);
-        let outcome = entry.take(take, shape, now);
+        let mut entry = TrackedBucket::new(take.quota, shape, level, now);
+        let result = entry.take(take, shape, now);
         if self.buckets.len() < room {
             self.buckets.insert(key.into(), entry);
         } else {
             self.shared.insert(policy.into(), entry);
         }
-        outcome
+        result
     }
 
-    fn observe(&mut self, key: &[u8], mut entry: Entry, now: u64, room: usize) {
+    fn adopt_level(&mut self, key: &[u8], mut entry: TrackedBucket, now: u64, room: usize) {
         if let Some(known) = self.buckets.get_mut(key) {
             entry.debt = known.debt;
             *known = entry;

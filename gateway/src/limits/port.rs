@@ -1,31 +1,31 @@
-//! The port: what a limiter is asked, and what it answers.
+//! The port of the rate limiters: their trait, its arguments and its results.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::breaker::Breaker;
+use super::breaker::BreakerState;
 use super::bucket::Shape;
 use super::quota::Quota;
 
-/// Decides about requests, and counts what it decided.
+/// Decides about requests and counts the decisions.
 #[async_trait]
 pub trait RateLimiter: Send + Sync {
-    /// Takes the tokens of all `takes`, or none at all.
+    /// Takes the tokens of all `takes`, or no token at all.
     async fn take(&self, takes: &[Take<'_>]) -> Decision;
 
     /// For `/status` and the metrics.
     fn status(&self) -> Status;
 }
 
-/// Tokens of one key's bucket.
+/// Tokens to be taken from the bucket of one key.
 #[derive(Debug, Clone, Copy)]
 pub struct Take<'a> {
     pub quota: &'a Arc<Quota>,
-    /// The user id, the address in text, or nothing for a global policy.
+    /// The user id, the bytes of the network address, or nothing for a global policy.
     pub key: &'a [u8],
-    /// How many; at least one, and no more than the quota's burst.
+    /// How many tokens: at least one, at most the quota's burst.
     pub cost: u32,
 }
 
@@ -44,31 +44,31 @@ impl<'a> Take<'a> {
     }
 }
 
-/// What became of a request. The snapshots stand in the order of the takes; a policy that admits
-/// unseen while Redis is away (`on_redis_failure: allow`) has none.
+/// The decision about a request. The snapshots are in the order of the takes. A policy that admits
+/// without a check while Redis is away (`on_redis_failure: allow`) has none.
 #[derive(Debug, Clone)]
 pub enum Decision {
     Allowed(Vec<Snapshot>),
     /// At least one snapshot has a `retry_after`.
     Limited(Vec<Snapshot>),
-    /// Nobody can decide, and a policy wants to be safe (`on_redis_failure: deny`).
+    /// Redis is away, and a policy then refuses (`on_redis_failure: deny`).
     Unavailable,
 }
 
-/// One bucket as the client may know it.
+/// The state of one bucket, as reported to the client.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub quota: Arc<Quota>,
     /// Whole tokens that are left.
     pub remaining: u64,
-    /// Until there is one token more; zero for a full bucket.
+    /// The time until there is one more token; zero for a full bucket.
     pub next: Duration,
-    /// Set when this quota refused: a client that is alone on its key and waits that long passes.
+    /// Set if this quota refused. A client that is the only one of its key is admitted after this time.
     pub retry_after: Option<Duration>,
 }
 
 impl Snapshot {
-    /// Of a bucket that holds `level` units, and refuses for `wait` microseconds or not at all.
+    /// The snapshot of a bucket with `level` units, which refuses for `wait` microseconds or not at all.
     pub(super) fn new(take: &Take<'_>, shape: Shape, level: u64, wait: Option<u64>) -> Self {
         let left = level / shape.token;
         let next = if level < shape.capacity {
@@ -76,7 +76,8 @@ impl Snapshot {
         } else {
             0
         };
-        // Few tokens may be there and none for the asking: who is refused has not what he needs.
+        // A refusal reports fewer tokens than the cost. The level may be higher, because a bucket that is
+        // nearly empty is not asked again at once.
         let too_few = u64::from(take.cost) - 1;
         Self {
             quota: Arc::clone(take.quota),
@@ -87,7 +88,7 @@ impl Snapshot {
     }
 }
 
-/// All outcomes of one request as one decision.
+/// Combines the snapshots of one request into one decision.
 pub(super) fn decision(snapshots: Vec<Snapshot>) -> Decision {
     if snapshots.iter().any(|s| s.retry_after.is_some()) {
         Decision::Limited(snapshots)
@@ -96,16 +97,16 @@ pub(super) fn decision(snapshots: Vec<Snapshot>) -> Decision {
     }
 }
 
-/// How the limiter is doing.
+/// The state of the limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     pub mode: Mode,
-    pub breaker: Breaker,
+    pub breaker: BreakerState,
     pub redis_calls: RedisCalls,
-    pub leases: Leases,
+    pub leases: LeasedTokens,
 }
 
-/// Who decides at the moment.
+/// Where decisions are made at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Redis,
@@ -125,14 +126,14 @@ impl Mode {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RedisCalls {
     pub answered: u64,
-    /// Refused by Redis, broken off, or too late.
+    /// Refused by Redis, interrupted, or too late.
     pub failed: u64,
 }
 
 /// Tokens leased from Redis since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Leases {
+pub struct LeasedTokens {
     pub granted: u64,
-    /// Unspent, and given back because nobody needed them.
+    /// Handed back unspent, because no request needed them.
     pub handed_back: u64,
 }

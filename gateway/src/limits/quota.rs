@@ -1,4 +1,4 @@
-//! A limit policy with its numbers checked.
+//! A limit policy whose numbers were checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::bucket::Shape;
+use super::sizing::LeaseSizing;
 use super::tally::{Tallies, Tally};
-use super::terms::Terms;
 use crate::config::{FailureMode, Policy, Rate};
 
-/// One policy, ready to be enforced: its numbers checked and its header text built.
+/// One policy, ready to be enforced: its numbers are checked and its header text is built.
 #[derive(Debug)]
 pub struct Quota {
     pub(super) name: Box<str>,
@@ -19,17 +19,17 @@ pub struct Quota {
     pub(super) on_redis_failure: FailureMode,
     pub(super) max_in_flight: Option<u32>,
     pub(super) shadow: bool,
-    /// Everybody's bucket.
+    /// The bucket that all gateways share.
     pub(super) shape: Shape,
-    /// This gateway's part of it.
+    /// This gateway's share of it while Redis is away.
     pub(super) share: Shape,
-    /// How it is leased to this gateway.
-    pub(super) terms: Terms,
+    /// How many of its tokens this gateway leases, and for how long.
+    pub(super) sizing: LeaseSizing,
     pub(super) policy_header: HeaderValue,
     pub(super) tally: Arc<Tally>,
 }
 
-/// The numbers of a policy that no bucket can hold.
+/// A policy whose numbers are too large for a bucket.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the policy `{name}` cannot be counted exactly: lower its burst")]
 pub struct QuotaError {
@@ -37,7 +37,7 @@ pub struct QuotaError {
 }
 
 impl Quota {
-    /// Its counters are those of the same name in `tallies`, so that they survive a reload.
+    /// Uses the counters of the same policy name in `tallies`, so that they survive a reload.
     pub fn new(policy: &Policy, gateways: u32, tallies: &Tallies) -> Result<Arc<Self>, QuotaError> {
         let refuse = || QuotaError {
             name: policy.name.clone(),
@@ -52,7 +52,7 @@ impl Quota {
             shadow: policy.shadow,
             shape,
             share: shape.share(gateways),
-            terms: Terms::new(shape, gateways),
+            sizing: LeaseSizing::new(shape, gateways),
             policy_header: policy_item(&policy.name, shape).ok_or_else(refuse)?,
             tally: tallies.of(&policy.name),
         }))
@@ -70,23 +70,23 @@ impl Quota {
         self.burst
     }
 
-    /// Requests of one key at one time, at each gateway.
+    /// The most concurrent requests of one key, at each gateway.
     pub fn max_in_flight(&self) -> Option<u32> {
         self.max_in_flight
     }
 
-    /// Whether it only counts what it would refuse.
+    /// Whether it only counts the requests it would refuse.
     pub fn is_shadow(&self) -> bool {
         self.shadow
     }
 
-    /// Counts a request that had too many others beside it.
-    pub fn count_crowded(&self) {
-        self.tally.crowded();
+    /// Counts a request that was refused because too many others of its key were running.
+    pub fn count_too_many_in_flight(&self) {
+        self.tally.count_too_many_in_flight();
     }
 }
 
-/// One item of `RateLimit-Policy`. `None` when the name is no structured-field string.
+/// One item of `RateLimit-Policy`. `None` if the name is not a structured-field string.
 fn policy_item(name: &str, shape: Shape) -> Option<HeaderValue> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if name.is_empty() || !name.bytes().all(plain) {

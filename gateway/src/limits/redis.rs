@@ -1,13 +1,14 @@
-//! Token buckets in Redis, shared by all gateways, and spent here by leases.
+//! Token buckets in Redis, shared by all gateways and spent here through leases.
 //!
-//! What a key may spend is in its [`Account`]; a request takes from it without waiting, or is refused
-//! by what it knows. Only otherwise it waits for Redis, together with all others of its key: a
-//! *keeper*, one task for each key that has a question under way or a lease, asks for them at once,
-//! renews the lease before it is spent, and hands it back when nobody uses it any more.
+//! A bucket's [`Account`] holds what this gateway may spend on it. A request reserves its tokens
+//! there, or is refused by what the account knows, without waiting. Only when the account knows too
+//! little does the request wait for Redis, together with every other request of its key. A *renewer*
+//! makes the call for all of them: a task that each bucket has while a call is pending or a lease
+//! runs. It renews the lease before the lease is spent, and hands it back once nobody uses it.
 //!
-//! Every question has a deadline of its own. While Redis does not answer, the breaker keeps requests
-//! away from it, every policy does what its `on_redis_failure` says, and a task in the background
-//! tries a fresh connection. What was admitted meanwhile is debited when Redis is back.
+//! Every call has its own deadline. While Redis does not answer, the breaker keeps requests away from
+//! it, every policy follows its `on_redis_failure`, and a background task tries a fresh connection.
+//! Once Redis is back, it is debited for what was admitted meanwhile.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,51 +23,52 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
-use super::breaker::{Breaker, Switch};
+use super::breaker::{Breaker, BreakerState};
+use super::client::{BucketClient, Failure, RedisSettings};
 use super::counting;
 use super::key::BucketKey;
-use super::lease::{Account, Found, Question};
-use super::leased::{Inner, Key, Told};
-use super::link::{Failure, Link, RedisSettings};
+use super::lease::{Account, Renewal, ReserveResult};
+use super::leased::{LeasedBucket, LeasedBuckets, Reply};
 use super::local::{Clock, LocalLimiter, Monotonic};
-use super::port::{Decision, Leases, Mode, RateLimiter, Snapshot, Status, Take, decision};
+use super::port::{Decision, LeasedTokens, Mode, RateLimiter, Snapshot, Status, Take, decision};
 use crate::config::FailureMode;
 
 const PROBE_EVERY: Duration = Duration::from_millis(250);
-/// Keys whose accounts are kept. Forgetting one loses its lease, and loosens nothing.
+/// Buckets whose accounts are kept. Forgetting an account loses its lease, but loosens no limit.
 const MAX_ACCOUNTS: usize = 65_536;
-/// 2 MiB of counts, so that many cold keys do not look like a hot one.
+/// The demand estimate: 2 MiB of counts, so that many cold keys together do not look like a hot one.
 const HASHES: usize = 4;
 const SLOTS: usize = 32_768;
-/// Debts that are paid in one go, and how long that may take.
-const SETTLED_AT_ONCE: usize = 256;
-const SETTLED_WITHIN: Duration = Duration::from_secs(1);
-/// A ticket may run out while another is waited for; so often a request begins anew.
-const ROUNDS: usize = 3;
+/// How many debts are settled at once, and how long each may take.
+const SETTLE_BATCH: usize = 256;
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A reservation may expire while the request waits for another. The request then starts over, at
+/// most this many rounds in all.
+const MAX_ROUNDS: usize = 3;
 
 /// Clones share one connection, one breaker and all leases.
 #[derive(Clone)]
-pub struct RedisLimiter(pub(super) Arc<Inner>);
+pub struct RedisLimiter(pub(super) Arc<LeasedBuckets>);
 
-/// What one take of a request has come to.
-enum Hand {
-    Found(Found),
-    Waiting(oneshot::Receiver<Told>),
+/// How far a request has come with one of its takes.
+enum TakeState {
+    Known(ReserveResult),
+    Waiting(oneshot::Receiver<Reply>),
     /// Redis could not be asked.
-    Unreached,
+    Unreachable,
 }
 
 impl RedisLimiter {
     /// Reads the URL; does no I/O.
     pub fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
-        // Other gateways number theirs from elsewhere.
+        // A random start, so that no two gateways use the same lease ids.
         let (_, first_lease) = uuid::Uuid::now_v7().as_u64_pair();
-        Ok(Self(Arc::new(Inner {
-            link: Link::new(settings)?,
+        Ok(Self(Arc::new(LeasedBuckets {
+            client: BucketClient::new(settings)?,
             namespace: settings.namespace.as_str().into(),
-            switch: Switch::default(),
-            local: LocalLimiter::of_one_gateway(&settings.namespace),
-            accounts: Cache::new(MAX_ACCOUNTS),
+            breaker: Breaker::default(),
+            local: LocalLimiter::per_gateway(&settings.namespace),
+            buckets: Cache::new(MAX_ACCOUNTS),
             demand: Rate::new_with_estimator_config(Duration::from_secs(1), HASHES, SLOTS),
             hasher: RandomState::new(),
             clock: Monotonic::default(),
@@ -80,224 +82,241 @@ impl RedisLimiter {
 #[async_trait]
 impl RateLimiter for RedisLimiter {
     async fn take(&self, takes: &[Take<'_>]) -> Decision {
-        let inner = &self.0;
-        let keys: Vec<Arc<Key>> = takes.iter().map(|take| inner.key(take)).collect();
-        for _ in 0..ROUNDS {
-            let mut hands = inner.reach(takes, &keys);
-            for hand in &mut hands {
-                if let Hand::Waiting(told) = hand {
-                    *hand = match told.await {
-                        Ok(Told::Found(found)) => Hand::Found(found),
-                        Ok(Told::Unreached) | Err(_) => Hand::Unreached,
+        let leased = &self.0;
+        let buckets: Vec<Arc<LeasedBucket>> = takes.iter().map(|t| leased.bucket(t)).collect();
+        for _ in 0..MAX_ROUNDS {
+            let mut states = leased.reserve(takes, &buckets);
+            for state in &mut states {
+                if let TakeState::Waiting(reply) = state {
+                    *state = match reply.await {
+                        Ok(Reply::Answered(result)) => TakeState::Known(result),
+                        Ok(Reply::Unreachable) | Err(_) => TakeState::Unreachable,
                     };
                 }
             }
-            // From here to the decision nothing waits.
-            if let Some(decision) = inner.decide(takes, &keys, &hands) {
+            // Invariant: nothing awaits between here and the decision.
+            if let Some(decision) = leased.decide(takes, &buckets, &states) {
                 return decision;
             }
         }
-        inner.without_redis(takes)
+        leased.without_redis(takes)
     }
 
     fn status(&self) -> Status {
-        let inner = &self.0;
-        let breaker = inner.switch.state();
+        let leased = &self.0;
+        let breaker = leased.breaker.state();
         Status {
             mode: match breaker {
-                Breaker::Closed => Mode::Redis,
-                Breaker::Open | Breaker::HalfOpen => Mode::Local,
+                BreakerState::Closed => Mode::Redis,
+                BreakerState::Open | BreakerState::HalfOpen => Mode::Local,
             },
             breaker,
-            redis_calls: inner.link.calls(),
-            leases: Leases {
-                granted: inner.leased.load(Relaxed),
-                handed_back: inner.handed_back.load(Relaxed),
+            redis_calls: leased.client.calls(),
+            leases: LeasedTokens {
+                granted: leased.leased.load(Relaxed),
+                handed_back: leased.handed_back.load(Relaxed),
             },
         }
     }
 }
 
-impl Inner {
-    fn key(&self, take: &Take<'_>) -> Arc<Key> {
+impl LeasedBuckets {
+    fn bucket(&self, take: &Take<'_>) -> Arc<LeasedBucket> {
         let name = BucketKey::new(&self.namespace, take.quota.name(), take.key);
-        let key = self.accounts.get(&name[..]).unwrap_or_else(|| {
-            let account = Account::new(take.quota.shape, take.quota.terms);
-            let key = Key::new(&name, self.hasher.hash_one(&name[..]), account);
-            self.accounts.insert(name[..].into(), Arc::clone(&key));
-            key
+        let bucket = self.buckets.get(&name[..]).unwrap_or_else(|| {
+            let account = Account::new(take.quota.shape, take.quota.sizing);
+            let bucket = LeasedBucket::new(&name, self.hasher.hash_one(&name[..]), account);
+            self.buckets.insert(name[..].into(), Arc::clone(&bucket));
+            bucket
         });
-        if take.quota.terms.leases() {
+        if take.quota.sizing.is_leased() {
             let cost = isize::try_from(take.cost).unwrap_or(isize::MAX);
-            self.demand.observe(&key.hash, cost);
+            self.demand.observe(&bucket.hash, cost);
         }
-        key
+        bucket
     }
 
-    /// Takes what the accounts have. Unless one of them refuses, joins those who wait for the rest.
-    fn reach(self: &Arc<Self>, takes: &[Take<'_>], keys: &[Arc<Key>]) -> Vec<Hand> {
+    /// Reserves what the accounts have. Unless one of them refuses, joins the requests that wait for
+    /// the rest.
+    fn reserve(
+        self: &Arc<Self>,
+        takes: &[Take<'_>],
+        buckets: &[Arc<LeasedBucket>],
+    ) -> Vec<TakeState> {
         let now = self.clock.micros();
-        let redis = self.switch.state() == Breaker::Closed;
+        let redis = self.breaker.state() == BreakerState::Closed;
         let mut refused = false;
-        let mut hands: Vec<Hand> = Vec::with_capacity(takes.len());
-        for (take, key) in takes.iter().zip(keys) {
+        let mut states: Vec<TakeState> = Vec::with_capacity(takes.len());
+        for (take, bucket) in takes.iter().zip(buckets) {
             if refused {
-                // Nothing is taken from those that come behind a refusal.
-                hands.push(Hand::Found(Found::Unknown));
+                // Nothing is taken from the buckets after one that refuses.
+                states.push(TakeState::Known(ReserveResult::Unknown));
                 continue;
             }
-            let mut state = key.state();
-            state.account.follow(take.quota.shape, take.quota.terms);
-            let found = state.account.take(take.cost.into(), now);
-            refused |= redis && matches!(found, Found::Nothing(_));
-            let low = redis && state.account.runs_low(now);
+            let mut state = bucket.state();
+            let account = &mut state.account;
+            account.follow_policy(take.quota.shape, take.quota.sizing);
+            let result = account.reserve(take.cost.into(), now);
+            refused |= redis && matches!(result, ReserveResult::Exhausted(_));
+            let low = redis && account.runs_low(now);
             drop(state);
             if low {
-                self.call_keeper(take.quota, key);
+                self.wake_renewer(take.quota, bucket);
             }
-            hands.push(match found {
-                Found::Unknown | Found::Nothing(_) if !redis => Hand::Unreached,
-                found => Hand::Found(found),
+            states.push(match result {
+                ReserveResult::Unknown | ReserveResult::Exhausted(_) if !redis => {
+                    TakeState::Unreachable
+                }
+                result => TakeState::Known(result),
             });
         }
         if !refused && redis {
             let alone = takes.len() == 1;
-            for ((take, key), hand) in takes.iter().zip(keys).zip(&mut hands) {
-                if matches!(hand, Hand::Found(Found::Unknown)) {
-                    let (tell, told) = oneshot::channel();
-                    key.state().account.wait(take.cost.into(), alone, tell);
-                    self.call_keeper(take.quota, key);
-                    *hand = Hand::Waiting(told);
+            for ((take, bucket), state) in takes.iter().zip(buckets).zip(&mut states) {
+                if matches!(state, TakeState::Known(ReserveResult::Unknown)) {
+                    let (reply_to, reply) = oneshot::channel();
+                    let cost = take.cost.into();
+                    bucket.state().account.wait(cost, alone, reply_to);
+                    self.wake_renewer(take.quota, bucket);
+                    *state = TakeState::Waiting(reply);
                 }
             }
         }
-        hands
+        states
     }
 
-    /// All or nothing. `None` when a ticket has run out meanwhile.
+    /// Spends all reservations, or releases them. `None` when one has expired meanwhile.
     fn decide(
         self: &Arc<Self>,
         takes: &[Take<'_>],
-        keys: &[Arc<Key>],
-        hands: &[Hand],
+        buckets: &[Arc<LeasedBucket>],
+        states: &[TakeState],
     ) -> Option<Decision> {
+        use ReserveResult::{Exhausted, Reserved};
         let now = self.clock.micros();
-        let good = |hand: &Hand| matches!(hand, Hand::Found(Found::Tokens(t)) if t.is_good(now));
-        let admitted = hands.iter().all(good);
+        let is_valid =
+            |state: &TakeState| matches!(state, TakeState::Known(Reserved(r)) if r.is_valid(now));
+        let admitted = states.iter().all(is_valid);
         if !admitted {
-            for ((take, key), hand) in takes.iter().zip(keys).zip(hands) {
-                if let Hand::Found(Found::Tokens(ticket)) = hand {
-                    let mut state = key.state();
-                    state.account.put_back(*ticket);
+            for ((take, bucket), state) in takes.iter().zip(buckets).zip(states) {
+                if let TakeState::Known(Reserved(reservation)) = state {
+                    let mut state = bucket.state();
+                    state.account.release(*reservation);
                     let over = state.account.is_over();
                     drop(state);
                     if over {
-                        self.call_keeper(take.quota, key);
+                        self.wake_renewer(take.quota, bucket);
                     }
                 }
             }
-            if hands.iter().any(|hand| matches!(hand, Hand::Unreached)) {
+            if states.iter().any(|s| matches!(s, TakeState::Unreachable)) {
                 return Some(self.without_redis(takes));
             }
         }
-        let refused = |hand: &Hand| match hand {
-            Hand::Found(Found::Nothing(wait)) => Some(*wait),
+        let refused = |state: &TakeState| match state {
+            TakeState::Known(Exhausted(wait)) => Some(*wait),
             _ => None,
         };
-        if !admitted && !hands.iter().any(|hand| refused(hand).is_some()) {
+        if !admitted && !states.iter().any(|state| refused(state).is_some()) {
             return None;
         }
-        let snapshots = takes
-            .iter()
-            .zip(keys)
-            .zip(hands)
-            .map(|((take, key), hand)| {
-                let mut state = key.state();
-                if let (true, Hand::Found(Found::Tokens(ticket))) = (admitted, hand) {
-                    state.account.spend(*ticket);
-                }
-                let (level, over) = (state.account.level(now), state.account.is_over());
-                drop(state);
-                if over {
-                    self.call_keeper(take.quota, key);
-                }
-                Snapshot::new(take, take.quota.shape, level, refused(hand))
-            });
+        let each = takes.iter().zip(buckets).zip(states);
+        let snapshots = each.map(|((take, bucket), take_state)| {
+            let mut state = bucket.state();
+            if let (true, TakeState::Known(Reserved(reservation))) = (admitted, take_state) {
+                state.account.spend(*reservation);
+            }
+            let (level, over) = (state.account.level(now), state.account.is_over());
+            drop(state);
+            if over {
+                self.wake_renewer(take.quota, bucket);
+            }
+            Snapshot::new(take, take.quota.shape, level, refused(take_state))
+        });
         let decision = decision(snapshots.collect());
         counting::count(&decision);
         Some(decision)
     }
 
     pub(super) fn failed(self: &Arc<Self>, failure: &Failure) {
-        if self.switch.failed() {
+        if self.breaker.failed() {
             warn!(
                 error = failure as &dyn std::error::Error,
-                "redis does not decide any more, limits are local"
+                "redis is away: limits are enforced locally"
             );
             tokio::spawn(probe(Arc::downgrade(self)));
         }
     }
 
-    /// What each policy wants while Redis is away.
+    /// Decides by each policy's `on_redis_failure`.
     fn without_redis(&self, takes: &[Take<'_>]) -> Decision {
         let wants = |mode| takes.iter().any(|t| t.quota.on_redis_failure == mode);
         if wants(FailureMode::Deny) {
-            counting::count_unseen(takes, FailureMode::Deny);
+            counting::count_unchecked(takes, FailureMode::Deny);
             return Decision::Unavailable;
         }
         let local = |take: &Take<'_>| take.quota.on_redis_failure == FailureMode::Local;
         let decision = self.local.decide(takes.iter().copied().filter(local));
         counting::count(&decision);
         if matches!(decision, Decision::Allowed(_)) {
-            counting::count_unseen(takes, FailureMode::Allow);
+            counting::count_unchecked(takes, FailureMode::Allow);
         }
         decision
     }
 
-    /// Debits in Redis what was admitted without it.
+    /// Debits Redis for what was admitted without it.
     pub(super) async fn settle(self: &Arc<Self>) -> Result<(), Failure> {
-        for debts in self.local.debts().chunks(SETTLED_AT_ONCE) {
-            let questions = debts.iter().map(|debt| async {
+        for debts in self.local.debts().chunks(SETTLE_BATCH) {
+            let settlements = debts.iter().map(|debt| async {
                 let owed = self.local.take_debt(&debt.bucket);
-                let question = Question::settlement(owed, debt.shape);
+                let settlement = Renewal::settlement(owed, debt.shape);
                 let bucket = Arc::from(&*debt.bucket);
-                let settled = self.put(bucket, question, SETTLED_WITHIN).await;
+                let settled = self.call(bucket, settlement, SETTLE_TIMEOUT).await;
                 if settled.is_err() {
                     self.local.owe(&debt.bucket, owed);
                 }
                 settled
             });
-            // All of them, whatever becomes of one: each puts back what it could not pay.
-            let settled = futures_util::future::join_all(questions).await;
-            settled.into_iter().try_for_each(|one| one.map(drop))?;
+            // Every settlement runs to its end, even if one fails: each restores a debt that it
+            // could not pay.
+            let settled = futures_util::future::join_all(settlements).await;
+            settled
+                .into_iter()
+                .try_for_each(|result| result.map(drop))?;
         }
         Ok(())
     }
 }
 
-/// Tries a fresh connection until one works, or the limiter is gone.
-async fn probe(inner: Weak<Inner>) {
+/// Tries fresh connections until one works or the limiter is dropped.
+async fn probe(leased: Weak<LeasedBuckets>) {
     loop {
         sleep(PROBE_EVERY).await;
-        let Some(inner) = inner.upgrade() else { return };
-        inner.switch.half_open();
-        let bucket = BucketKey::new(&inner.namespace, "_", b"probe");
-        let back = match inner.link.connect(&bucket).await {
-            // First what is known to be owed; who admits meanwhile pays with the key's next question.
-            Ok(()) => inner.settle().await,
+        let Some(leased) = leased.upgrade() else {
+            return;
+        };
+        leased.breaker.half_open();
+        let bucket = BucketKey::new(&leased.namespace, "_", b"probe");
+        let back = match leased.client.reconnect(&bucket).await {
+            // Known debts are settled before the breaker closes. What is admitted while they are
+            // being settled is paid by the next renewal of its bucket.
+            Ok(()) => leased.settle().await,
             Err(failure) => Err(failure),
         };
         match back {
             Ok(()) => {
-                inner.switch.close();
-                info!("redis decides again");
-                if let Err(failure) = inner.settle().await {
-                    debug!(error = &failure as &dyn std::error::Error, "debts are left");
+                leased.breaker.close();
+                info!("redis is back: limits are shared by all gateways again");
+                if let Err(failure) = leased.settle().await {
+                    debug!(
+                        error = &failure as &dyn std::error::Error,
+                        "some debts are not settled yet"
+                    );
                 }
                 return;
             }
             Err(failure) => {
-                inner.switch.reopen();
+                leased.breaker.reopen();
                 debug!(
                     error = &failure as &dyn std::error::Error,
                     "redis is still away"

@@ -1,8 +1,8 @@
-//! Which Redis a URL means, and a connection to it: one server, the master that Sentinels name, or a
+//! Connects to the Redis that a URL names: a single server, the master that Sentinels report, or a
 //! Cluster.
 //!
-//! Nothing here repeats a command. After a failover a connection fails or is told READONLY; the
-//! breaker opens, and the next probe asks again who is master.
+//! Nothing here repeats a command. After a failover, calls fail or get a READONLY error; the breaker
+//! opens, and the next probe asks the Sentinels for the new master.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use redis::{
 };
 
 pub(super) const CONNECT_DEADLINE: Duration = Duration::from_millis(250);
-/// Commands under way on one connection; more wait, under their deadline.
+/// Pending commands on one connection. Further ones wait, within their deadline.
 const MAX_IN_FLIGHT: usize = 2048;
 const SENTINEL_PORT: u16 = 26_379;
 
 pub(super) enum Server {
-    One(Client),
+    Single(Client),
     Master {
         sentinels: Vec<ConnectionInfo>,
         service: String,
@@ -32,26 +32,26 @@ pub(super) enum Server {
 
 #[derive(Clone)]
 pub(super) enum Connection {
-    One(ConnectionManager),
+    Single(ConnectionManager),
     Cluster(ClusterConnection),
 }
 
 impl Server {
     /// Reads the URL; does no I/O.
-    pub(super) fn of(url: &str) -> Result<Self, RedisError> {
-        let Some(several) = Several::of(url)? else {
-            return Ok(Self::One(Client::open(with_nodelay(url)?)?));
+    pub(super) fn parse(url: &str) -> Result<Self, RedisError> {
+        let Some(url_parts) = MultiHostUrl::parse(url)? else {
+            return Ok(Self::Single(Client::open(with_nodelay(url)?)?));
         };
-        match several.kind {
+        match url_parts.kind {
             "sentinel" => {
-                let path: Vec<&str> = several.path.split('/').collect();
+                let path: Vec<&str> = url_parts.path.split('/').collect();
                 let (service, database) = match path[..] {
                     [service] if !service.is_empty() => (service, ""),
                     [service, database] if !service.is_empty() => (service, database),
                     _ => return Err(unusable("name the master: …/mymaster or …/mymaster/0")),
                 };
-                let node = several.node(several.hosts[0], database)?;
-                let tls = several.tls.then_some(TlsMode::Secure);
+                let node = url_parts.node(url_parts.hosts[0], database)?;
+                let tls = url_parts.tls.then_some(TlsMode::Secure);
                 let as_node = SentinelNodeConnectionInfo::default()
                     .set_tcp_settings(tcp())
                     .set_redis_connection_info(node.redis_settings().clone());
@@ -61,10 +61,10 @@ impl Server {
                     } else {
                         format!(":{SENTINEL_PORT}")
                     };
-                    with_nodelay(&format!("{}://{host}{port}", several.scheme()))
+                    with_nodelay(&format!("{}://{host}{port}", url_parts.scheme()))
                 };
                 Ok(Self::Master {
-                    sentinels: several
+                    sentinels: url_parts
                         .hosts
                         .iter()
                         .map(sentinel)
@@ -76,8 +76,8 @@ impl Server {
                     },
                 })
             }
-            _ if several.path.is_empty() => {
-                let nodes = several.hosts.iter().map(|host| several.node(host, ""));
+            _ if url_parts.path.is_empty() => {
+                let nodes = url_parts.hosts.iter().map(|host| url_parts.node(host, ""));
                 let client = ClusterClient::builder(nodes.collect::<Result<Vec<_>, _>>()?)
                     .retries(0)
                     .connection_timeout(CONNECT_DEADLINE)
@@ -91,11 +91,13 @@ impl Server {
         }
     }
 
-    /// A connection that works, or will as soon as it is used.
-    pub(super) async fn link(&self) -> Result<Connection, RedisError> {
+    /// A connection that is established now or at its first use.
+    pub(super) async fn lazy_connection(&self) -> Result<Connection, RedisError> {
         match self {
-            Self::One(client) => ConnectionManager::new_lazy_with_config(client.clone(), config())
-                .map(Connection::One),
+            Self::Single(client) => {
+                ConnectionManager::new_lazy_with_config(client.clone(), config())
+                    .map(Connection::Single)
+            }
             Self::Cluster(client) => {
                 let config = ClusterConfig::new();
                 let pending = client.get_pending_async_connection_with_config(config);
@@ -105,13 +107,13 @@ impl Server {
         }
     }
 
-    /// A fresh connection that works.
+    /// A fresh, established connection.
     pub(super) async fn connect(&self) -> Result<Connection, RedisError> {
         let client = match self {
             Self::Cluster(client) => {
                 return client.get_async_connection().await.map(Connection::Cluster);
             }
-            Self::One(client) => client.clone(),
+            Self::Single(client) => client.clone(),
             Self::Master {
                 sentinels,
                 service,
@@ -122,21 +124,21 @@ impl Server {
             }
         };
         let manager = ConnectionManager::new_with_config(client, config()).await?;
-        Ok(Connection::One(manager))
+        Ok(Connection::Single(manager))
     }
 }
 
 impl Connection {
     pub(super) async fn send(&mut self, command: &Cmd) -> Result<Value, RedisError> {
         match self {
-            Self::One(connection) => connection.req_packed_command(command).await,
+            Self::Single(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
         }
     }
 }
 
 /// The parts of `rediss-sentinel://user:password@host:port,host:port/service/0`.
-struct Several<'a> {
+struct MultiHostUrl<'a> {
     kind: &'a str,
     tls: bool,
     user: &'a str,
@@ -144,9 +146,9 @@ struct Several<'a> {
     path: &'a str,
 }
 
-impl<'a> Several<'a> {
-    /// `None` for a URL of one server.
-    fn of(url: &'a str) -> Result<Option<Self>, RedisError> {
+impl<'a> MultiHostUrl<'a> {
+    /// `None` for the URL of a single server.
+    fn parse(url: &'a str) -> Result<Option<Self>, RedisError> {
         let Some((scheme, rest)) = url.split_once("://") else {
             return Ok(None);
         };
@@ -183,7 +185,7 @@ impl<'a> Several<'a> {
     }
 }
 
-/// Of `[::1]:26379`, too.
+/// Whether a host has a port. Also handles `[::1]:26379`.
 fn has_port(host: &str) -> bool {
     host.rsplit_once(':')
         .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))

@@ -1,19 +1,20 @@
--- One token bucket with the leases that gateways hold on it, on Redis' clock. lease.rs asks it, and
--- tests/model.rs is the same in Rust.
+-- One token bucket and the leases that gateways hold on it, on Redis' clock. lease.rs builds its
+-- arguments; tests/model.rs is the same script in Rust.
 --
 -- KEYS[1] the bucket
 -- ARGV    1 units per microsecond  2 units of a token  3 units of a full bucket
---         4 id of the lease that is settled ('' for none)  5 tokens of it that are still unspent
---         6 tokens wanted  7 the fewest worth having  8 tokens that must be had if they are there
---         9 of these, spent at once  10 of what is there, at most one part of so many
+--         4 id of the lease to settle ('' for none)  5 its tokens that are still unspent
+--         6 tokens wanted (0 hands back)  7 the fewest that are of use  8 tokens needed now, granted if
+--         available  9 of these, tokens spent at once  10 beyond those needed now, at most one part in
+--         this many of the available tokens is granted
 --         11 id of the new lease  12 its lifetime in microseconds
---         13 tokens admitted without Redis  14 units a bucket holds that does not exist here
--- Answers {tokens granted, level afterwards in units, unspent tokens of the settled lease that count}.
--- Who wants nothing hands the unspent tokens back; else they go over into the new lease.
+--         13 tokens admitted without Redis  14 units to assume for a bucket that does not exist here
+-- Returns {tokens granted, level afterwards in units, unspent tokens of the settled lease that count}.
+-- A call that wants no tokens hands the unspent ones back. Otherwise they move to the new lease.
 --
 -- Invariant: level + all tokens on lease <= a full bucket, so that every window of t seconds admits
--- at most burst + rate*t whenever the leases are spent. A refusal changes nothing. A bucket that has
--- expired equals a full one without leases. All numbers stay below 2^53, where doubles are exact.
+-- at most burst + rate*t, whenever the leases are spent. A refusal changes nothing. An expired bucket
+-- equals a full one without leases. All numbers stay below 2^53, where doubles are exact.
 local refill, token, capacity = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local settled, kept = ARGV[4], tonumber(ARGV[5])
 local want, least, must, spent = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -33,12 +34,12 @@ if level and at and old then
     changed = true
   end
   for id, expires, tokens in string.gmatch(state[4] or '', '(%x+) (%d+) (%d+);') do
-    -- No lease lives for ten seconds: a clock that was set back must not keep it for ever.
+    -- No lease lives for ten seconds. The cap ends it even after the clock was set back.
     leases[#leases + 1] = {id = id, expires = math.min(tonumber(expires), now + 10000000), tokens = tonumber(tokens)}
     on_lease = on_lease + tonumber(tokens)
   end
   table.sort(leases, function(a, b) return a.expires < b.expires end)
-  -- Each lease lifts the cap when it ends.
+  -- Each lease that expires makes room for more refill.
   local from, running = math.min(at, now), {}
   for _, one in ipairs(leases) do
     if one.expires <= now then
@@ -61,8 +62,8 @@ if level and at and old then
       leases[#leases + 1] = one
     end
   end
-  -- After a backward step the bucket goes on from the new time, or it would stand still until the
-  -- clock has caught up.
+  -- After the clock was set back, the bucket continues from the new time. Otherwise it would not refill
+  -- until the clock had caught up.
   changed = changed or now < at
 else
   level = math.min(capacity, unknown)
@@ -79,7 +80,8 @@ if want == 0 then
 else
   local there = math.floor(level / token)
   if there >= least then
-    -- A part of what is there, so that others find some too; all of it for requests that wait.
+    -- Only a part of the available tokens, so that other gateways get some; but all that waiting
+    -- requests need.
     granted = math.min(there, math.max(must, math.min(want, math.max(least, math.floor(there / parts)))))
     level = level - granted * token
     changed = changed or granted > 0
@@ -97,7 +99,7 @@ if changed then
     text[#text + 1] = string.format('%s %.0f %.0f;', one.id, one.expires, one.tokens)
   end
   redis.call('HSET', KEYS[1], 'level', string.format('%.0f', level), 'at', string.format('%.0f', now), 'token', ARGV[2], 'leases', table.concat(text))
-  -- While a lease runs, a bucket that looks full is not.
+  -- A bucket with a running lease is not full, even if its level looks like it.
   local full_in = last - now + (capacity - level) / refill
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(full_in / 1000) + 1))
 end

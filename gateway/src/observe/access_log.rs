@@ -1,5 +1,5 @@
-//! One JSON line per request on standard output, sampled by configuration. Lines are gathered in a
-//! bounded buffer and written by a background task, so that a slow reader never slows a request.
+//! One JSON line per request on standard output, sampled as configured. Lines collect in a bounded
+//! buffer, which a background task writes, so that a slow reader never slows down a request.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,15 +11,15 @@ use pingora_proxy::Session;
 use serde::Serialize;
 
 use crate::request::ctx::RequestCtx;
-use crate::request::exchange::answered;
+use crate::request::exchange::sent_response;
 
-/// Lines beyond this are dropped, and counted.
+/// Bytes. When the buffer holds more, further lines are dropped and counted.
 const MAX_BUFFER: usize = 4 << 20;
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
-/// Where access lines wait.
+/// The access log, and its lines that are not written yet.
 pub struct AccessLog {
-    /// One line in this many requests is kept; 0 keeps none.
+    /// One in this many requests is logged; 0 logs none.
     keep_one_in: u64,
     seen: AtomicU64,
     buffer: Mutex<Vec<u8>>,
@@ -27,7 +27,7 @@ pub struct AccessLog {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AccessLine<'a> {
     time: String,
     request_id: &'a str,
     client: Option<String>,
@@ -68,7 +68,7 @@ impl AccessLog {
         let request = session.req_header();
         let admitted = ctx.admitted.as_ref();
         let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
-        let line = Line {
+        let line = AccessLine {
             time: contract::time::rfc3339(jiff::Timestamp::now()),
             request_id: &ctx.request_id,
             client: admitted.map(|admitted| admitted.client().to_string()),
@@ -76,7 +76,7 @@ impl AccessLog {
                 .and_then(|admitted| admitted.identity())
                 .map(|identity| identity.user_id_str()),
             method: request.method.as_str(),
-            // Never the query: it may hold what should not be kept.
+            // Never the query: it may hold secrets.
             path: bounded(request.uri.path()),
             service: ctx.service(),
             upstream: ctx
@@ -107,7 +107,7 @@ impl AccessLog {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what has gathered, again and again.
+    /// Writes the buffered lines periodically, forever.
     pub async fn run(&self) {
         loop {
             tokio::time::sleep(FLUSH_EVERY).await;
@@ -115,7 +115,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes what has gathered, once.
+    /// Writes the buffered lines once.
     pub async fn flush(&self) {
         let lines =
             std::mem::take(&mut *self.buffer.lock().unwrap_or_else(PoisonError::into_inner));
@@ -130,12 +130,12 @@ impl AccessLog {
     }
 }
 
-/// As much of a path as a log line should hold.
+/// The part of a path that goes into a log line.
 fn bounded(path: &str) -> &str {
     path.get(..1024).unwrap_or(path)
 }
 
-/// The status that was sent; 499 where the client left before one was, as nginx counts it.
+/// The status that was sent, or 499 (as in nginx) if the client disconnected before one was.
 pub fn status(session: &Session) -> u16 {
-    answered(session).map_or(499, |head| head.status.as_u16())
+    sent_response(session).map_or(499, |head| head.status.as_u16())
 }

@@ -22,10 +22,10 @@ use crate::connection::lifecycle::Lifecycle;
 use crate::limits::{RateLimiter, Tallies};
 use crate::upstream::Cluster;
 
-/// What the admin listener can see.
-pub struct Admin {
+/// What the admin listener reports on.
+pub struct AdminState {
     pub started_at: Timestamp,
-    /// Where this gateway reaches its own proxy listener.
+    /// The address at which this gateway can reach its own proxy listener.
     pub own_address: SocketAddr,
     pub lifecycle: Arc<Lifecycle>,
     pub clusters: Vec<Arc<Cluster>>,
@@ -36,8 +36,8 @@ pub struct Admin {
 }
 
 /// Everything that the admin listener serves.
-pub fn service(admin: Arc<Admin>, registry: prometheus::Registry) -> impl Service {
-    let ready = Ready {
+pub fn service(admin: Arc<AdminState>, registry: prometheus::Registry) -> impl Service {
+    let ready = GatewayReadiness {
         admin: admin.clone(),
         listening: AtomicBool::new(false),
     };
@@ -48,7 +48,7 @@ pub fn service(admin: Arc<Admin>, registry: prometheus::Registry) -> impl Servic
 }
 
 struct AdminService {
-    admin: Arc<Admin>,
+    admin: Arc<AdminState>,
     operations: Operations,
 }
 
@@ -89,14 +89,15 @@ impl Service for AdminService {
     }
 }
 
-struct Ready {
-    admin: Arc<Admin>,
-    /// Set once the proxy's listener took a connection.
+struct GatewayReadiness {
+    admin: Arc<AdminState>,
+    /// Set once the proxy's listener has accepted a connection.
     listening: AtomicBool,
 }
 
-impl Ready {
-    /// Pingora binds the proxy's listener in its own time and does not say when: ask it, once.
+impl GatewayReadiness {
+    /// Pingora does not report when the proxy's listener accepts connections, so this connects to it
+    /// until that has worked once.
     async fn is_listening(&self) -> bool {
         if !self.listening.load(Ordering::Relaxed) {
             let connect = tokio::net::TcpStream::connect(self.admin.own_address);
@@ -109,15 +110,16 @@ impl Ready {
 }
 
 #[async_trait]
-impl Readiness for Ready {
-    /// Ready means: takes requests and can verify tokens. Neither Redis nor any worker decides it.
+impl Readiness for GatewayReadiness {
+    /// The gateway is ready when it accepts requests and can verify tokens. It needs neither Redis nor
+    /// any worker for that.
     async fn dependencies(&self) -> Vec<Dependency> {
         let keys = self.admin.verifier.is_ready();
         let ends = self
             .admin
             .revocations
             .as_ref()
-            .is_none_or(|followed| followed.is_ready());
+            .is_none_or(|revocations| revocations.is_ready());
         let draining = self.admin.lifecycle.is_draining();
         let listening = self.is_listening().await;
         vec![
@@ -131,7 +133,7 @@ impl Readiness for Ready {
                 name: "ended sessions",
                 ok: ends,
                 required: true,
-                detail: (!ends).then(|| "no user worker has told them yet".to_owned()),
+                detail: (!ends).then(|| "no user worker has reported them yet".to_owned()),
             },
             Dependency {
                 name: "listener",
@@ -147,7 +149,7 @@ impl Readiness for Ready {
     }
 }
 
-fn status(admin: &Admin) -> Value {
+fn status(admin: &AdminState) -> Value {
     let limiter = admin.limiter.status();
     let tallies = admin.tallies.snapshot();
     let admitted: u64 = tallies.iter().map(|(_, tally)| tally.admitted).sum();
@@ -156,12 +158,12 @@ fn status(admin: &Admin) -> Value {
     let keys = keys
         .iter()
         .map(|key| json!({"kid": key.kid, "alg": key.alg, "issuer": key.issuer}));
-    let revocation = admin.revocations.as_ref().map(|followed| {
-        let followed = followed.followed();
-        let age = followed
+    let revocation = admin.revocations.as_ref().map(|revocations| {
+        let feed = revocations.feed_status();
+        let age = feed
             .age
             .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        json!({"sequence": followed.learnt, "age_ms": age})
+        json!({"sequence": feed.learnt, "age_ms": age})
     });
     json!({
         "version": env!("CARGO_PKG_VERSION"),

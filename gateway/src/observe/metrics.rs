@@ -22,7 +22,7 @@ const SECONDS: [f64; 13] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
 ];
 
-/// What is counted as requests end.
+/// The metrics that are updated at the end of each request.
 #[derive(Clone)]
 pub struct Metrics {
     requests: IntCounterVec,
@@ -39,7 +39,7 @@ impl Metrics {
         let duration = Histogram::with_opts(
             HistogramOpts::new(
                 "gateway_request_duration_seconds",
-                "Time from a request's head to the end of its answer.",
+                "Time from a request's head to the end of its response.",
             )
             .buckets(SECONDS.to_vec()),
         );
@@ -81,8 +81,8 @@ impl Metrics {
     }
 }
 
-/// What is read from the gateway's state when somebody asks.
-pub struct State {
+/// The metrics that are read from the gateway's state when they are collected.
+pub struct StateCollector {
     clusters: Vec<Arc<Cluster>>,
     limiter: Arc<dyn RateLimiter>,
     tallies: Arc<Tallies>,
@@ -99,7 +99,7 @@ pub struct State {
     revocation_failures: IntCounter,
 }
 
-impl State {
+impl StateCollector {
     pub fn new(
         clusters: Vec<Arc<Cluster>>,
         limiter: Arc<dyn RateLimiter>,
@@ -124,7 +124,7 @@ impl State {
             )?,
             decisions: counters(
                 "gateway_limiter_decisions_total",
-                "Decisions of the rate limiter.",
+                "Decisions of the rate limiter, by policy and outcome.",
                 &["policy", "outcome"],
             )?,
             redis_calls: counters(
@@ -134,34 +134,34 @@ impl State {
             )?,
             leased: counters(
                 "gateway_limiter_leased_tokens_total",
-                "Tokens leased from Redis, and of these handed back unspent.",
+                "Tokens leased from Redis, and those handed back unspent.",
                 &["outcome"],
             )?,
             breaker: IntGauge::new(
                 "gateway_limiter_breaker",
-                "0: Redis is asked; 1: it is not; 2: it is being tried.",
+                "0: closed, Redis decides; 1: open, Redis is not asked; 2: half open, Redis is probed.",
             )?,
             lines_dropped: IntCounter::new(
                 "gateway_access_log_dropped_total",
-                "Access lines dropped because their reader was too slow.",
+                "Access log lines dropped because their reader was too slow.",
             )?,
             mode: IntGauge::new(
                 "gateway_limiter_mode",
-                "0: buckets are in Redis; 1: in this process, because Redis is away.",
+                "0: the buckets are in Redis; 1: they are in this process, because Redis is away.",
             )?,
             revocation_age: Gauge::new(
                 "gateway_revocation_age_seconds",
-                "Since a user worker last told which sessions have ended.",
+                "Time since a user worker last reported the ended sessions.",
             )?,
             revocation_failures: IntCounter::new(
                 "gateway_revocation_failures_total",
-                "Questions for ended sessions that no user worker answered.",
+                "Failed attempts to ask a user worker for ended sessions.",
             )?,
         })
     }
 }
 
-impl Collector for State {
+impl Collector for StateCollector {
     fn desc(&self) -> Vec<&Desc> {
         let mut descs = self.healthy.desc();
         descs.extend(self.decisions.desc());
@@ -176,7 +176,7 @@ impl Collector for State {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        // Addresses come and go with name resolution.
+        // Name resolution adds and removes addresses.
         self.healthy.reset();
         for cluster in &self.clusters {
             for replica in cluster.replicas().iter() {
@@ -186,13 +186,13 @@ impl Collector for State {
                     .set(replica.is_healthy().into());
             }
         }
-        // The counts live elsewhere; these only carry them into the exposition.
+        // The counters are kept elsewhere; these only expose their values.
         self.decisions.reset();
         for (policy, tally) in self.tallies.snapshot() {
             for (outcome, count) in [
                 ("admitted", tally.admitted),
                 ("denied", tally.denied),
-                ("too_many_in_flight", tally.crowded),
+                ("too_many_in_flight", tally.too_many_in_flight),
                 ("would_deny", tally.shadowed),
                 ("failure_mode_allowed", tally.unchecked),
                 ("unavailable", tally.unavailable),
@@ -231,7 +231,7 @@ impl Collector for State {
             self.revocation_age.set(revocations.age().as_secs_f64());
             self.revocation_failures.reset();
             self.revocation_failures
-                .inc_by(revocations.followed().failed);
+                .inc_by(revocations.feed_status().failed);
             families.extend(self.revocation_age.collect());
             families.extend(self.revocation_failures.collect());
         }

@@ -1,4 +1,4 @@
-//! What can be seen of a gateway: the access log, its metrics, and the admin listener that serves them.
+//! Observing a gateway: the access log, the metrics, and the admin listener that serves the metrics.
 
 pub mod access_log;
 pub mod admin;

@@ -1,8 +1,8 @@
-//! The story of a request before it is forwarded: canonical → route → identity → tokens.
+//! Decides whether a request may be forwarded: canonical path → route → identity → tokens.
 //!
-//! Admission is a function of a request's head, never of a Pingora session, so any lane that reads a
-//! head can call it, and a test needs no socket. The text of the head was judged before
-//! ([`crate::connection::heads`]). It must never forward, retry or write an answer.
+//! Admission is a function of a request's head, never of a Pingora session, so that any code that reads
+//! heads can call it and tests need no socket. [`crate::connection::heads`] has checked the bytes of
+//! the head before. Admission must never forward, retry or write a response.
 //! [`crate::request::proxy`] calls it and turns an [`Admitted`] into an upstream request.
 
 use std::collections::HashMap;
@@ -15,7 +15,8 @@ use ipnet::IpNet;
 use crate::auth::{AuthError, Identity, Verifier};
 use crate::config::{Config, Policy, PolicyKey};
 use crate::limits::{
-    Decision, InFlight, Quota, QuotaError, RateLimiter, Slot, Snapshot, Take, Tallies,
+    ConcurrencyLimiter, ConcurrencyPermit, Decision, Quota, QuotaError, RateLimiter, Snapshot,
+    Take, Tallies,
 };
 use crate::request::canonical;
 use crate::request::refusal::Refusal;
@@ -23,8 +24,8 @@ use crate::request::route::{Access, Route, Table};
 
 const FORWARDED_FOR: HeaderName = contract::identity::FORWARDED_FOR;
 
-/// What admission decides on.
-pub struct Head<'a> {
+/// The head of a request, as admission needs it.
+pub struct RequestHead<'a> {
     pub method: &'a Method,
     /// The request target as received, in origin form.
     pub target: &'a str,
@@ -33,16 +34,16 @@ pub struct Head<'a> {
     pub peer: IpAddr,
 }
 
-/// A request that may be forwarded. Only [`Admission::admit`] makes one, and the upstream request
-/// cannot be built without it.
+/// Proof that a request may be forwarded. Only [`Admission::admit`] creates it, and the upstream
+/// request cannot be built without it.
 pub struct Admitted {
     route: Arc<Route>,
     identity: Option<Arc<Identity>>,
     client: IpAddr,
     from_trusted_proxy: bool,
     limits: Vec<Snapshot>,
-    /// Held until the request has ended.
-    _slots: Vec<Slot>,
+    /// Held until the request ends.
+    _permits: Vec<ConcurrencyPermit>,
 }
 
 impl Admitted {
@@ -60,30 +61,30 @@ impl Admitted {
         self.client
     }
 
-    /// Whether the peer's forwarding headers count.
+    /// Whether the peer is a trusted proxy, whose forwarding headers count.
     pub fn from_trusted_proxy(&self) -> bool {
         self.from_trusted_proxy
     }
 
-    /// Where the limits stand after this request; empty where none applies.
+    /// The limits after this request; empty if none applies.
     pub fn limits(&self) -> &[Snapshot] {
         &self.limits
     }
 }
 
-/// One limit policy, ready to be asked.
+/// One limit policy, ready to be enforced.
 struct Limit {
     quota: Arc<Quota>,
     key: PolicyKey,
 }
 
-/// Decides which requests may pass.
+/// Decides which requests may be forwarded.
 pub struct Admission {
     routes: Table,
     verifier: Arc<Verifier>,
     limiter: Arc<dyn RateLimiter>,
     limits: HashMap<String, Limit>,
-    in_flight: Arc<InFlight>,
+    concurrency: Arc<ConcurrencyLimiter>,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -109,14 +110,14 @@ impl Admission {
                 .values()
                 .map(limit)
                 .collect::<Result<_, _>>()?,
-            in_flight: Arc::default(),
+            concurrency: Arc::default(),
             trusted_proxies: config.trusted_proxies.clone(),
         })
     }
 
-    /// Canonical, routed, within its size, identified where required, and within its limits: in
-    /// this order, so that nothing dear is done for what is refused cheaply.
-    pub async fn admit(&self, head: &Head<'_>, now: i64) -> Result<Admitted, Refusal> {
+    /// Checks the method, path, route, declared size, identity and limits, in this order: cheap checks
+    /// come first, so that a request they refuse costs little.
+    pub async fn admit(&self, head: &RequestHead<'_>, now: i64) -> Result<Admitted, Refusal> {
         if !canonical::method_is_served(head.method) {
             return Err(Refusal::method_not_served());
         }
@@ -130,14 +131,14 @@ impl Admission {
             Access::Public => None,
             Access::Protected => Some(self.identify(head.headers, client, now).await?),
         };
-        let (limits, slots) = self.spend(route, identity.as_deref(), client).await?;
+        let (limits, permits) = self.take_tokens(route, identity.as_deref(), client).await?;
         Ok(Admitted {
             route: route.clone(),
             identity,
             client,
             from_trusted_proxy,
             limits,
-            _slots: slots,
+            _permits: permits,
         })
     }
 
@@ -157,13 +158,13 @@ impl Admission {
         }
     }
 
-    /// Takes what the request costs from every policy that applies, or from none.
-    async fn spend(
+    /// Takes the request's cost from every policy that applies, or from none.
+    async fn take_tokens(
         &self,
         route: &Route,
         identity: Option<&Identity>,
         client: IpAddr,
-    ) -> Result<(Vec<Snapshot>, Vec<Slot>), Refusal> {
+    ) -> Result<(Vec<Snapshot>, Vec<ConcurrencyPermit>), Refusal> {
         let policies = match identity {
             Some(_) => &route.limits.authenticated,
             None => &route.limits.anonymous,
@@ -181,7 +182,7 @@ impl Admission {
             .collect();
         let (mut takes, mut shadows) = (Vec::with_capacity(policies.len()), Vec::new());
         for (policy, network) in policies.iter().zip(&networks) {
-            // A policy without its quota would be a limit that nobody enforces.
+            // An unknown policy must not mean that no limit applies.
             let limit = self
                 .limits
                 .get(&policy.name)
@@ -199,15 +200,15 @@ impl Admission {
             };
             list.push(take);
         }
-        let mut slots = Vec::new();
+        let mut permits = Vec::new();
         for take in takes.iter().chain(&shadows) {
             let Some(max) = take.quota.max_in_flight() else {
                 continue;
             };
-            match self.in_flight.enter(take, max) {
-                Some(slot) => slots.push(slot),
+            match self.concurrency.acquire(take, max) {
+                Some(permit) => permits.push(permit),
                 None => {
-                    take.quota.count_crowded();
+                    take.quota.count_too_many_in_flight();
                     if !take.quota.is_shadow() {
                         return Err(Refusal::too_many_in_flight(max));
                     }
@@ -216,11 +217,11 @@ impl Admission {
         }
         match self.limiter.take(&takes).await {
             Decision::Allowed(snapshots) => {
-                // Only what is admitted would have cost something; each for itself.
+                // Only admitted requests count against shadow policies, and against each on its own.
                 for shadow in shadows {
                     self.limiter.take(&[shadow]).await;
                 }
-                Ok((snapshots, slots))
+                Ok((snapshots, permits))
             }
             Decision::Limited(snapshots) => Err(Refusal::rate_limited(&snapshots)),
             Decision::Unavailable => Err(Refusal::limiter_unavailable()),
@@ -234,9 +235,9 @@ impl Admission {
             .any(|net| net.contains(&address))
     }
 
-    /// The peer, or behind trusted proxies the nearest address of `X-Forwarded-For` that is not
-    /// itself a trusted proxy: what lies further left is only the client's own word.
-    fn client(&self, head: &Head<'_>, from_trusted_proxy: bool) -> IpAddr {
+    /// The client's address: the peer, or behind trusted proxies the rightmost address of
+    /// `X-Forwarded-For` that is not a trusted proxy. The addresses left of it are only claims.
+    fn client(&self, head: &RequestHead<'_>, from_trusted_proxy: bool) -> IpAddr {
         if !from_trusted_proxy {
             return head.peer;
         }
@@ -244,7 +245,7 @@ impl Admission {
             .headers
             .get_all(FORWARDED_FOR)
             .iter()
-            // Unreadable is not absent: it parses as no address, and ends the walk.
+            // An unreadable line does not count as absent: it parses as no address and ends the search.
             .map(|line| line.to_str().unwrap_or_default())
             .collect();
         let mut nearest = head.peer;
@@ -261,7 +262,7 @@ impl Admission {
     }
 }
 
-/// An address cut to its network, as a limiter key.
+/// The network of an address, as a limiter key.
 struct Network(([u8; 16], usize));
 
 impl Network {
@@ -286,7 +287,7 @@ impl Network {
     }
 }
 
-/// A body whose declared length is over the cap is refused before a byte of it is read.
+/// Refuses a body whose declared length is over the limit, before any of it is read.
 fn declared_length(headers: &HeaderMap, max: u64) -> Result<(), Refusal> {
     let declared = headers
         .get(header::CONTENT_LENGTH)

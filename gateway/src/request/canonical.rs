@@ -1,12 +1,12 @@
-//! One spelling of a request, or a refusal.
+//! Refuses every request that has more than one spelling.
 //!
-//! [`head`] judges the bytes of an HTTP/1.x head as they came in, because a tolerant parser hides
-//! the ambiguities that smuggling lives on; [`path`] judges the target. Both borrow, allocate
-//! nothing and change nothing: what is accepted is forwarded as it is, so the gateway and the
+//! [`head`] checks the bytes of an HTTP/1.x head as they arrived, because a tolerant parser hides the
+//! ambiguities on which request smuggling depends. [`path`] checks the target. Both borrow, allocate
+//! nothing and change nothing: an accepted request is forwarded as it is, so that the gateway and the
 //! worker cannot read it differently. They must never repair a request.
 //!
-//! [`crate::connection::heads`] asks for the head before any parser sees it, admission for the path;
-//! [`crate::request::route::Table`] takes the [`CanonicalPath`] as evidence.
+//! [`crate::connection::heads`] calls [`head`] before any parser sees the bytes. Admission calls
+//! [`path`]; [`crate::request::route::Table`] requires the resulting [`CanonicalPath`].
 
 mod class;
 mod head;

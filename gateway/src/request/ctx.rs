@@ -1,40 +1,41 @@
-//! What one request has earned and used so far. Made when its head is read, dropped when it ends.
+//! The state of one request. Created when its head was read, dropped when the request ends.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::lifecycle::{Lifecycle, Running};
+use crate::connection::lifecycle::{Lifecycle, RunningRequest};
+use crate::request::active_config::ActiveConfig;
 use crate::request::admission::Admitted;
-use crate::request::live::Live;
 use crate::request::refusal::Refusal;
-use crate::upstream::{InFlight, Lease};
+use crate::upstream::{PickedReplica, ServicePermit};
 
 /// The state of one request.
 pub struct RequestCtx {
     pub started: Instant,
     pub request_id: String,
-    /// The configuration that admitted it, to its end: a reload must not change it half-way.
-    pub live: Option<Arc<Live>>,
-    /// What admission granted; nothing is forwarded without it.
+    /// The configuration that admitted the request. Kept to its end, so that a reload cannot change it
+    /// half-way.
+    pub config: Option<Arc<ActiveConfig>>,
+    /// Proof of admission; nothing is forwarded without it.
     pub admitted: Option<Admitted>,
-    /// Why the request ended here, for the answer and the log.
+    /// Why the request was refused, for the response and the log.
     pub refusal: Option<Refusal>,
-    /// The service's place that this request holds.
-    pub place: Option<InFlight>,
-    /// The replica that is being asked.
-    pub replica: Option<Lease>,
+    /// Counts this request against the service's `max_in_flight`.
+    pub service_permit: Option<ServicePermit>,
+    /// The replica of the current attempt.
+    pub replica: Option<PickedReplica>,
     /// The replicas whose connections failed.
     pub tried: Vec<SocketAddr>,
     /// Attempts that failed.
     pub attempts: u32,
-    /// Whether a stale pooled connection has already cost this request its one free repetition.
-    pub replayed: bool,
+    /// Whether the one retry that a stale pooled connection gets for free is used up.
+    pub free_retry_used: bool,
     pub body_bytes: u64,
-    /// From the start to the upstream's response head.
+    /// Time from the start to the upstream's response head.
     pub first_byte: Option<Duration>,
-    /// None for what the drain does not wait for.
-    running: Option<Running>,
+    /// None once the drain need not wait for this request.
+    running: Option<RunningRequest>,
 }
 
 impl RequestCtx {
@@ -42,33 +43,33 @@ impl RequestCtx {
         Self {
             started: Instant::now(),
             request_id: String::new(),
-            live: None,
+            config: None,
             admitted: None,
             refusal: None,
-            place: None,
+            service_permit: None,
             replica: None,
             tried: Vec::new(),
             attempts: 0,
-            replayed: false,
+            free_retry_used: false,
             body_bytes: 0,
             first_byte: None,
-            running: Some(lifecycle.enter()),
+            running: Some(lifecycle.request_started()),
         }
     }
 
-    /// The service that was asked; empty where no route was found.
+    /// The name of the request's service; empty if no route was found.
     pub fn service(&self) -> &str {
         let admitted = self.admitted.as_ref();
         admitted.map_or("", |admitted| admitted.route().service.name.as_str())
     }
 
-    /// The drain need not wait for this request.
-    pub fn detach(&mut self) {
+    /// Tells the drain not to wait for this request.
+    pub fn exclude_from_drain(&mut self) {
         self.running = None;
     }
 
-    /// Records a failed attempt. True while the service's rule allows another.
-    pub fn may_retry(&mut self) -> bool {
+    /// Counts a failed attempt. True if the service allows another one.
+    pub fn record_failed_attempt(&mut self) -> bool {
         let Some(admitted) = &self.admitted else {
             return false;
         };

@@ -1,4 +1,4 @@
-//! One attempt at a replica: what may be sent a second time, and what a failure means.
+//! One attempt at a replica: whether it may be retried, and what its failure means to the client.
 
 use http::{Method, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -7,15 +7,15 @@ use pingora_proxy::Session;
 
 use super::refusal::Refusal;
 
-/// The answer that was forwarded, if one was. A forwarded `100 Continue` is none yet.
-pub fn answered(session: &Session) -> Option<&ResponseHeader> {
+/// The head of the response that was sent to the client, if any. `100 Continue` does not count.
+pub fn sent_response(session: &Session) -> Option<&ResponseHeader> {
     session
         .response_written()
         .filter(|head| !head.status.is_informational() || head.status == 101)
 }
 
 /// Whether the worker did not answer in time.
-pub fn is_slow(error: &Error) -> bool {
+pub fn timed_out(error: &Error) -> bool {
     matches!(error.esource(), ErrorSource::Upstream)
         && matches!(
             error.etype(),
@@ -23,17 +23,17 @@ pub fn is_slow(error: &Error) -> bool {
         )
 }
 
-/// Whether a request may be sent a second time: the method is idempotent, its body can be replayed,
-/// the client has seen nothing, and the worker broke off rather than being slow.
-pub fn may_repeat(session: &Session, error: &Error) -> bool {
+/// Whether a request may be sent a second time: its method is idempotent, its body can be replayed,
+/// nothing was sent to the client, and the worker failed for another reason than being slow.
+pub fn may_retry(session: &Session, error: &Error) -> bool {
     matches!(error.esource(), ErrorSource::Upstream)
-        && !is_slow(error)
+        && !timed_out(error)
         && session.req_header().method.is_idempotent()
         && !session.as_ref().retry_buffer_truncated()
-        && answered(session).is_none()
+        && sent_response(session).is_none()
 }
 
-/// What a failed exchange is to the client; none where the client itself is gone.
+/// The refusal for a failed exchange; none if the client itself is gone.
 pub fn refusal(error: &Error, service: &str) -> Option<Refusal> {
     use ErrorType::*;
     match (error.esource(), error.etype()) {
@@ -54,8 +54,8 @@ pub fn refusal(error: &Error, service: &str) -> Option<Refusal> {
     }
 }
 
-/// Whether the answer is an event stream that was subscribed to: it never ends by itself, and its
-/// client resumes it elsewhere, so waiting for it would only delay everybody.
+/// Whether the response is an event stream. It never ends by itself and its client resumes it
+/// elsewhere, so waiting for it would only delay the drain.
 pub(crate) fn is_subscription(request: &RequestHeader, answer: &ResponseHeader) -> bool {
     let kind = answer.headers.get(header::CONTENT_TYPE);
     request.method == Method::GET

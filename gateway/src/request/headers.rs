@@ -1,5 +1,5 @@
-//! Headers that only the gateway may write: the identity family towards workers, the request id and
-//! the limits towards clients. Each is stripped or set, never "set if present".
+//! Headers that only the gateway may write: the identity headers of requests to workers; the request id
+//! and the limits of responses to clients. Each is first removed, then set where it applies.
 
 use contract::identity::{
     CLIENT_ADDRESS, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, GATEWAY_SIGNATURE,
@@ -16,8 +16,8 @@ use crate::request::canonical::in_identity_family;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// Writes what the gateway asserts about a request, and signs it. Runs on the upstream request
-/// after hop-by-hop headers are gone, so that no `Connection:` can name one of these away.
+/// Writes what the gateway asserts about a request, and signs it. Must run after the hop-by-hop headers
+/// were removed: otherwise a client could name one of these headers in `Connection` to remove it.
 pub fn assert_identity(
     up: &mut RequestHeader,
     admitted: &Admitted,
@@ -30,10 +30,10 @@ pub fn assert_identity(
     };
     let proto = forwarded(FORWARDED_PROTO).filter(|value| value == "http" || value == "https");
     let host = forwarded(FORWARDED_HOST).or_else(|| up.headers.get(header::HOST).cloned());
-    for name in family(&up.headers) {
+    for name in identity_headers(&up.headers) {
         up.remove_header(&name);
     }
-    // RFC 7239's form of the same: nobody vouches for it.
+    // RFC 7239's form of the same, which nobody has verified.
     up.remove_header(&header::FORWARDED);
 
     let client = admitted.client().to_string();
@@ -67,8 +67,8 @@ pub fn assert_identity(
     Ok(())
 }
 
-/// The headers of the family, in every spelling.
-fn family(headers: &HeaderMap) -> Vec<HeaderName> {
+/// The names of all identity headers that are present, in every spelling.
+fn identity_headers(headers: &HeaderMap) -> Vec<HeaderName> {
     let names = headers.keys();
     names
         .filter(|name| in_identity_family(name.as_str()))
@@ -76,9 +76,13 @@ fn family(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// What a client sees of us: no identity header from a worker, its request id, its limits.
-pub fn answer(down: &mut ResponseHeader, admitted: &Admitted, request_id: &str) -> Result<()> {
-    for name in family(&down.headers) {
+/// Removes identity headers that a worker sent, and sets the request id and the limits.
+pub fn set_response_headers(
+    down: &mut ResponseHeader,
+    admitted: &Admitted,
+    request_id: &str,
+) -> Result<()> {
+    for name in identity_headers(&down.headers) {
         down.remove_header(&name);
     }
     down.insert_header(REQUEST_ID, request_id)?;
@@ -91,7 +95,7 @@ pub fn answer(down: &mut ResponseHeader, admitted: &Admitted, request_id: &str) 
     Ok(())
 }
 
-/// The id a trusted proxy gave, where it is a plain one; otherwise a new one.
+/// The id that a trusted proxy gave, if it has a plain form; otherwise a new one.
 pub fn request_id(given: Option<&HeaderValue>) -> String {
     let plain = |text: &&str| {
         (8..=64).contains(&text.len())
@@ -126,7 +130,7 @@ fn is_traceparent(value: &HeaderValue) -> bool {
 }
 
 fn new_traceparent() -> String {
-    // The random half of a second id: the first half is the time.
+    // The second half of another id is random; the first half is the time.
     let parent = Uuid::now_v7().as_u64_pair().1;
     format!("00-{}-{parent:016x}-01", Uuid::now_v7().simple())
 }

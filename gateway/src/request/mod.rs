@@ -1,15 +1,15 @@
 //! The life of one request, from its head to its log line.
 //!
-//! [`canonical`] finds its one spelling, [`route`] its service, [`admission`] tells who sends it and
-//! takes its tokens. [`proxy`] forwards what was admitted, with the identity that [`headers`] set; what
-//! was not leaves as a [`refusal`]. [`exchange`] says what may be sent twice and what a failed attempt
-//! means.
+//! [`canonical`] checks that the request has only one spelling, and [`route`] finds its service.
+//! [`admission`] calls both, then verifies the caller and takes the request's tokens. [`proxy`] forwards
+//! an admitted request with the identity that [`headers`] sets; any other request ends as a [`refusal`].
+//! [`exchange`] decides what may be retried and what a failed attempt means to the client.
 
 pub mod canonical;
 pub mod route;
 
+pub mod active_config;
 pub mod admission;
-pub mod live;
 
 pub mod ctx;
 pub mod exchange;

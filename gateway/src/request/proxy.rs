@@ -1,7 +1,8 @@
-//! The phases of a request in Pingora's words. Phases only: what they decide stands elsewhere.
+//! The phases of a request, as Pingora calls them. Only the phases: the decisions are made in other
+//! modules.
 //!
-//! head → [`admission`](crate::request::admission) → a replica → identity headers → body and answer stream
-//! both ways → one metric and one log line.
+//! head → [`admission`](crate::request::admission) → replica → identity headers → bodies stream in both
+//! directions → metrics and log line.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -20,19 +21,19 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use crate::connection::lifecycle::Lifecycle;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
-use crate::request::admission::{Admitted, Head};
+use crate::request::active_config::ActiveConfig;
+use crate::request::admission::{Admitted, RequestHead};
 use crate::request::ctx::RequestCtx;
-use crate::request::live::Live;
 use crate::request::refusal::Refusal;
 use crate::request::{exchange, headers};
 use crate::upstream::{self, peer};
 
-/// How long one write of an answer may take.
+/// How long one write of a response may take.
 const CLIENT_PAUSE: Duration = Duration::from_secs(30);
 
 /// The gateway's proxy.
 pub struct Proxy {
-    pub live: Arc<ArcSwap<Live>>,
+    pub config: Arc<ArcSwap<ActiveConfig>>,
     pub lifecycle: Arc<Lifecycle>,
     pub metrics: Metrics,
     pub access_log: Arc<AccessLog>,
@@ -46,10 +47,10 @@ impl ProxyHttp for Proxy {
         RequestCtx::new(&self.lifecycle)
     }
 
-    /// None: each would cost every request a box.
+    /// No modules: each would cost every request an allocation.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    /// Takes over what [`crate::connection::heads`] refused.
+    /// Receives the refusal of a request that [`crate::connection::heads`] refused.
     fn on_connection_reuse(
         &self,
         _: &mut Session,
@@ -59,9 +60,10 @@ impl ProxyHttp for Proxy {
         ctx.refusal = refusal.downcast().ok().map(|refusal| *refusal);
     }
 
-    /// Deadlines first: Pingora's own are infinite. Between requests [`crate::connection::heads`] has the clock.
+    /// Sets the deadlines first, because Pingora's own are infinite. Between requests,
+    /// [`crate::connection::heads`] enforces them.
     async fn early_request_filter(&self, session: &mut Session, _: &mut RequestCtx) -> Result<()> {
-        session.set_read_timeout(Some(self.live.load().head_timeout));
+        session.set_read_timeout(Some(self.config.load().head_timeout));
         session.set_write_timeout(Some(CLIENT_PAUSE));
         if self.lifecycle.is_draining() {
             session.set_keepalive(None);
@@ -84,7 +86,7 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    /// Holds a body without a declared length to its cap, chunk by chunk.
+    /// Enforces the size limit on a body without a declared length, chunk by chunk.
     async fn request_body_filter(
         &self,
         _: &mut Session,
@@ -113,10 +115,10 @@ impl ProxyHttp for Proxy {
         up: &mut RequestHeader,
         ctx: &mut RequestCtx,
     ) -> Result<()> {
-        // An attempt sends the body from its beginning.
+        // Each attempt sends the body from its beginning.
         ctx.body_bytes = 0;
-        let live = ctx.live.as_ref().ok_or_else(not_admitted)?;
-        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, &live.keys)
+        let config = ctx.config.as_ref().ok_or_else(not_admitted)?;
+        headers::assert_identity(up, admitted(ctx)?, &ctx.request_id, &config.keys)
     }
 
     async fn response_filter(
@@ -133,12 +135,12 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         if exchange::is_subscription(session.req_header(), down) {
-            ctx.detach();
+            ctx.exclude_from_drain();
         }
-        headers::answer(down, admitted(ctx)?, &ctx.request_id)
+        headers::set_response_headers(down, admitted(ctx)?, &ctx.request_id)
     }
 
-    /// Nothing was sent: another replica may be asked, whatever the method.
+    /// Nothing was sent, so another replica may be tried, whatever the method.
     fn fail_to_connect(
         &self,
         _: &mut Session,
@@ -147,11 +149,11 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         self.give_up_replica(ctx);
-        error.set_retry(ctx.may_retry());
+        error.set_retry(ctx.record_failed_attempt());
         error
     }
 
-    /// Something may have been sent: ask again only where that is safe.
+    /// Something may have been sent, so this retries only where that is safe.
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
@@ -160,11 +162,12 @@ impl ProxyHttp for Proxy {
         ctx: &mut RequestCtx,
         reused: bool,
     ) -> Box<Error> {
-        let safe = exchange::may_repeat(session, &error);
-        // A pooled connection that was closed meanwhile says nothing about its replica, once.
-        let free = safe && reused && !std::mem::replace(&mut ctx.replayed, true);
-        let retry = free || (safe && ctx.may_retry());
-        if (safe && !free) || exchange::is_slow(&error) {
+        let safe = exchange::may_retry(session, &error);
+        // A pooled connection that was closed in the meantime says nothing about the replica. The first
+        // one does not count as a failed attempt.
+        let free = safe && reused && !std::mem::replace(&mut ctx.free_retry_used, true);
+        let retry = free || (safe && ctx.record_failed_attempt());
+        if (safe && !free) || exchange::timed_out(&error) {
             self.give_up_replica(ctx);
         }
         error.set_retry(retry);
@@ -182,7 +185,7 @@ impl ProxyHttp for Proxy {
             None => exchange::refusal(error, ctx.service()),
         };
         let mut status = 0;
-        if let Some(refusal) = refusal.filter(|_| exchange::answered(session).is_none()) {
+        if let Some(refusal) = refusal.filter(|_| exchange::sent_response(session).is_none()) {
             status = refusal.status();
             session.set_keepalive(None);
             if let Err(error) = refusal.respond(session, &ctx.request_id).await {
@@ -201,7 +204,7 @@ impl ProxyHttp for Proxy {
         self.access_log.record(session, error, ctx);
     }
 
-    /// A client that goes away is not our error; the access log has it.
+    /// A client that disconnects is not an error of the gateway. The access log has it.
     fn suppress_error_log(&self, _: &Session, _: &RequestCtx, error: &Error) -> bool {
         matches!(error.esource(), ErrorSource::Downstream)
             || matches!(error.etype(), ErrorType::HTTPStatus(_))
@@ -210,65 +213,65 @@ impl ProxyHttp for Proxy {
 
 impl Proxy {
     async fn admit(&self, session: &Session, ctx: &mut RequestCtx) -> Result<Admitted, Refusal> {
-        let live = self.live.load_full();
+        let config = self.config.load_full();
         let request = session.req_header();
         let peer = session.client_addr().and_then(|address| address.as_inet());
         let peer = peer.ok_or_else(Refusal::internal)?.ip().to_canonical();
         let given = request.headers.get(REQUEST_ID);
-        ctx.request_id = headers::request_id(given.filter(|_| live.admission.is_trusted(peer)));
+        ctx.request_id = headers::request_id(given.filter(|_| config.admission.is_trusted(peer)));
         if let Some(refusal) = ctx.refusal.take() {
             return Err(refusal);
         }
-        let head = Head {
+        let head = RequestHead {
             method: &request.method,
             target: std::str::from_utf8(request.raw_path()).unwrap_or_default(),
             headers: &request.headers,
             peer,
         };
         let now = jiff::Timestamp::now().as_second();
-        let admitted = live.admission.admit(&head, now).await;
-        ctx.live = Some(live);
+        let admitted = config.admission.admit(&head, now).await;
+        ctx.config = Some(config);
         admitted
     }
 
-    /// The replica for the next attempt, with every time-out set.
+    /// The replica for the next attempt, with all timeouts set.
     fn next_peer(&self, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>, Refusal> {
         let admitted = ctx.admitted.as_ref().ok_or_else(Refusal::internal)?;
         let route = admitted.route();
-        let live = ctx.live.as_ref().ok_or_else(Refusal::internal)?;
-        let cluster = live
+        let config = ctx.config.as_ref().ok_or_else(Refusal::internal)?;
+        let cluster = config
             .clusters
             .get(route.service_index)
             .ok_or_else(Refusal::internal)?;
         let unavailable =
             |why: upstream::Unavailable| Refusal::none_available(&route.service.name, why.detail());
-        if ctx.place.is_none() {
-            ctx.place = Some(cluster.enter().map_err(unavailable)?);
+        if ctx.service_permit.is_none() {
+            ctx.service_permit = Some(cluster.acquire().map_err(unavailable)?);
         }
         let user = admitted.identity().map(|identity| identity.user_id_str());
-        let lease = cluster
+        let replica = cluster
             .pick(user, admitted.client(), &ctx.tried)
             .map_err(unavailable)?;
-        let peer = peer(lease.address(), &route.timeouts);
-        ctx.replica = Some(lease);
+        let peer = peer(replica.address(), &route.timeouts);
+        ctx.replica = Some(replica);
         Ok(Box::new(peer))
     }
 
-    /// Passes over the replica that just failed.
+    /// Ejects the replica that just failed.
     fn give_up_replica(&self, ctx: &mut RequestCtx) {
-        let (Some(replica), Some(admitted), Some(live)) =
-            (ctx.replica.take(), &ctx.admitted, &ctx.live)
+        let (Some(replica), Some(admitted), Some(config)) =
+            (ctx.replica.take(), &ctx.admitted, &ctx.config)
         else {
             return;
         };
         ctx.tried.push(replica.address());
-        if let Some(cluster) = live.clusters.get(admitted.route().service_index) {
+        if let Some(cluster) = config.clusters.get(admitted.route().service_index) {
             cluster.eject(replica.address());
         }
     }
 }
 
-/// Nothing is forwarded that was not admitted.
+/// The proof of admission; an error without it, because nothing is forwarded unadmitted.
 fn admitted(ctx: &RequestCtx) -> Result<&Admitted> {
     ctx.admitted.as_ref().ok_or_else(not_admitted)
 }
@@ -277,7 +280,7 @@ fn not_admitted() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "not admitted")
 }
 
-/// Ends the request with a refusal; `fail_to_proxy` writes it.
+/// Ends the request with a refusal, which `fail_to_proxy` writes.
 fn refuse<T>(ctx: &mut RequestCtx, refusal: Refusal) -> Result<T> {
     let status = ErrorType::HTTPStatus(refusal.status());
     ctx.refusal = Some(refusal);

@@ -1,7 +1,7 @@
-//! Refusals: every request that the gateway itself answers, in one shape, written in one place.
+//! Refusals: the responses that the gateway itself gives, in one format, written in one place.
 //!
-//! Admission and the proxy phases return a [`Refusal`]; [`Refusal::respond`] is the only writer.
-//! Where framing is sound the connection stays open: a refused request must not cost a reconnect.
+//! Admission and the proxy phases return a [`Refusal`]; [`Refusal::respond`] is the only writer. The
+//! connection stays open if its framing is intact, so that a refused client need not reconnect.
 
 use std::time::Duration;
 
@@ -18,20 +18,21 @@ use crate::limits::{Snapshot, headers};
 use crate::request::canonical::Malformed;
 use crate::request::route::NotRouted;
 
-/// A request body of at most this size is read and dropped, so that the connection can be kept.
-const DRAINABLE_BODY: u64 = 64 << 10;
+/// Bytes. A request body of at most this size is read and discarded, so that the connection can stay
+/// open.
+const MAX_DISCARDED_BODY: u64 = 64 << 10;
 
-/// How long a client that was refused may go on sending before its connection is closed.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long a refused client may go on sending before its connection is closed.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of a path an answer repeats; it is ASCII.
+/// Bytes of the path that a response repeats. The path is ASCII.
 pub(crate) const MAX_INSTANCE: usize = 1024;
 
 /// Why a request goes no further.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     problem: Problem,
-    /// Whether the connection's framing can no longer be trusted.
+    /// The connection must be closed, because its framing can no longer be trusted.
     close: bool,
 }
 
@@ -40,13 +41,13 @@ impl Refusal {
         Problem::new(kind, detail).into()
     }
 
-    /// Gives the connection up after the answer.
+    /// Closes the connection after the response.
     pub(crate) fn closing(mut self) -> Self {
         self.close = true;
         self
     }
 
-    /// CONNECT and TRACE are not served anywhere.
+    /// For CONNECT and TRACE, which are not served anywhere.
     pub fn method_not_served() -> Self {
         let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         Problem::new(Kind::MethodNotAllowed, "This method is not served here.")
@@ -88,7 +89,7 @@ impl Refusal {
         problem.into()
     }
 
-    /// As many requests of this caller run as its policy allows at one time.
+    /// The caller has as many concurrent requests as its policy allows.
     pub fn too_many_in_flight(max: u32) -> Self {
         let detail = format!(
             "{max} of your requests are under way, which is the most at one time. Wait until one has ended."
@@ -98,7 +99,7 @@ impl Refusal {
             .into()
     }
 
-    /// A policy with `on_redis_failure: deny` while Redis is away.
+    /// Redis is away, and a policy has `on_redis_failure: deny`.
     pub fn limiter_unavailable() -> Self {
         Problem::unavailable(
             "The rate limit cannot be checked at the moment.",
@@ -107,7 +108,7 @@ impl Refusal {
         .into()
     }
 
-    /// No replica may be asked: none is healthy, or too many requests are under way.
+    /// No replica can take the request: none is healthy, or the service has too many requests.
     pub fn none_available(service: &str, why: &str) -> Self {
         let detail = format!("The service `{service}` cannot take this request now: {why}.");
         Problem::unavailable(detail, Duration::from_secs(1)).into()
@@ -139,7 +140,7 @@ impl Refusal {
         .closing()
     }
 
-    /// The body's framing broke.
+    /// The framing of the body is broken.
     pub fn broken_body() -> Self {
         Self::new(
             Kind::MalformedRequest,
@@ -160,7 +161,7 @@ impl Refusal {
         self.problem.kind()
     }
 
-    /// Writes the answer. The request's path becomes `instance`.
+    /// Writes the response. The request's path becomes `instance`.
     pub async fn respond(&self, session: &mut Session, request_id: &str) -> Result<()> {
         let path = session.req_header().uri.path();
         let instance = path.get(..MAX_INSTANCE).unwrap_or(path).to_owned();
@@ -177,21 +178,21 @@ impl Refusal {
         }
         if self.close {
             session.set_keepalive(None);
-        } else if drainable(session) {
+        } else if is_discardable(session) {
             let downstream = session.as_downstream_mut();
             downstream.set_close_on_response_before_downstream_finish(false);
         }
         session.write_response_header(Box::new(head), false).await?;
         session.write_response_body(Some(body), true).await?;
-        if !self.close && !drained(session).await {
+        if !self.close && !discard_body(session).await {
             session.set_keepalive(None);
         }
         Ok(())
     }
 }
 
-/// Whether what is left of the request's body is small, of known length and on its way.
-fn drainable(session: &Session) -> bool {
+/// Whether the rest of the request's body is small, of known length and already being sent.
+fn is_discardable(session: &Session) -> bool {
     let headers = &session.req_header().headers;
     if headers.contains_key(header::TRANSFER_ENCODING) || headers.contains_key(header::EXPECT) {
         return false;
@@ -202,19 +203,19 @@ fn drainable(session: &Session) -> bool {
             .to_str()
             .ok()
             .and_then(|digits| digits.parse::<u64>().ok())
-            .is_some_and(|length| length <= DRAINABLE_BODY),
+            .is_some_and(|length| length <= MAX_DISCARDED_BODY),
     }
 }
 
-/// Reads what the client still sends, and drops it: a connection that is closed with bytes unread
-/// is reset, and the client may lose the answer (behind nginx it becomes a 502). True where the
-/// body came to its end.
-async fn drained(session: &mut Session) -> bool {
+/// Reads and discards what the client still sends. Closing a connection with unread bytes would reset
+/// it, and the client might lose the response (behind nginx it would get a 502). True if the body was
+/// read to its end.
+async fn discard_body(session: &mut Session) -> bool {
     let downstream = session.as_downstream_mut();
     if downstream.is_body_done() {
         return true;
     }
-    // Who asked whether to send a body, and was refused, sends none.
+    // A client that asked first (`Expect`) and was refused sends no body.
     if downstream.req_header().headers.contains_key(header::EXPECT) {
         return false;
     }
@@ -227,7 +228,7 @@ async fn drained(session: &mut Session) -> bool {
             }
         }
     };
-    timeout(LINGER, reading).await.unwrap_or(false)
+    timeout(DISCARD_TIMEOUT, reading).await.unwrap_or(false)
 }
 
 impl From<Problem> for Refusal {
@@ -239,7 +240,7 @@ impl From<Problem> for Refusal {
     }
 }
 
-/// After a malformed request nothing on the connection can be trusted.
+/// Closes the connection: after a malformed request, nothing on it can be trusted.
 impl From<Malformed> for Refusal {
     fn from(why: Malformed) -> Self {
         Self::new(Kind::MalformedRequest, why.detail()).closing()
@@ -264,7 +265,7 @@ impl From<AuthError> for Refusal {
     fn from(why: AuthError) -> Self {
         let detail = sentence(why);
         let mut problem = match why {
-            AuthError::KeysUnavailable | AuthError::EndsUnavailable => {
+            AuthError::KeysUnavailable | AuthError::RevocationUnavailable => {
                 Problem::new(Kind::ServiceUnavailable, detail)
             }
             AuthError::TooManyFailures => Problem::new(Kind::RateLimited, detail),
@@ -283,14 +284,14 @@ impl From<AuthError> for Refusal {
     }
 }
 
-/// What is wrong, and what to do about it.
+/// The error as a sentence, and what to do about it.
 fn sentence(why: AuthError) -> String {
     let text = why.to_string();
     let (first, rest) = text.split_at(1);
     let advice = match why {
-        AuthError::KeysUnavailable | AuthError::EndsUnavailable | AuthError::TooManyFailures => {
-            "Try again later."
-        }
+        AuthError::KeysUnavailable
+        | AuthError::RevocationUnavailable
+        | AuthError::TooManyFailures => "Try again later.",
         AuthError::Missing | AuthError::Invalid(_) | AuthError::Expired | AuthError::Revoked => {
             "Log in and send `Authorization: Bearer ACCESS_TOKEN`."
         }

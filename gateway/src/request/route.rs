@@ -1,9 +1,10 @@
-//! Path → service: an immutable table, built from a checked configuration and swapped whole on
+//! Path → service: an immutable table, built from a checked configuration and replaced as a whole on
 //! reload.
 //!
-//! A route is everything the configuration says about one request, worked out beforehand: finding
-//! it compares and allocates nothing. It must never look at the query or at a header. Called by
-//! admission after [`crate::request::canonical`]; authentication and limits come next.
+//! A route is everything that the configuration says about one request. All routes are computed
+//! beforehand, so finding one merges and allocates nothing. The table must never look at the query or
+//! at a header. Admission calls it after [`crate::request::canonical`]; authentication and limits come
+//! next.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::request::canonical::CanonicalPath;
 /// Every route of one configuration.
 pub struct Table {
     /// The longest prefix first, so that the first hit is the right one.
-    services: Vec<Entry>,
+    services: Vec<ServiceRoutes>,
     /// Exact public paths outside the services.
     exact: HashMap<String, Arc<Route>>,
 }
@@ -25,23 +26,23 @@ pub struct Table {
 #[derive(Debug)]
 pub struct Route {
     pub service: Arc<Service>,
-    /// The place of the service in [`Config::services`].
+    /// The index of the service in [`Config::services`].
     pub service_index: usize,
     pub access: Access,
-    /// The service's policies and the rule's, each once. Those for anonymous callers have none
-    /// that is keyed by user.
+    /// The policies of the service and of the rule, each once. No policy keyed by user applies to
+    /// anonymous callers.
     pub limits: PolicySet,
-    /// Tokens that a request takes from each policy.
+    /// The tokens that a request takes from each policy.
     pub cost: u32,
     pub timeouts: Timeouts,
-    /// Bytes.
+    /// In bytes.
     pub max_body: u64,
 }
 
 /// Who may call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody; every caller is anonymous.
+    /// Anybody. Every caller is treated as anonymous.
     Public,
     /// A verified user.
     Protected,
@@ -57,28 +58,28 @@ pub enum NotRouted {
     MethodNotAllowed,
 }
 
-struct Entry {
+struct ServiceRoutes {
     prefix: String,
     public: Patterns<()>,
-    rules: Patterns<Variants>,
-    /// Where no rule matches.
-    plain: Variants,
+    rules: Patterns<RoutePair>,
+    /// For paths that no rule matches.
+    default: RoutePair,
 }
 
 /// One route for each kind of access.
-struct Variants {
+struct RoutePair {
     public: Arc<Route>,
     protected: Arc<Route>,
 }
 
 impl Table {
-    /// Works out every route.
+    /// Computes every route.
     pub fn build(config: &Config) -> Self {
         let services = config.services.iter().enumerate();
-        let mut services: Vec<Entry> = services
-            .map(|(index, service)| Entry::new(index, service))
+        let mut services: Vec<ServiceRoutes> = services
+            .map(|(index, service)| ServiceRoutes::new(index, service))
             .collect();
-        services.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+        services.sort_by_key(|service| std::cmp::Reverse(service.prefix.len()));
         let exact = config.public.iter().map(|public| {
             let same = |service: &Arc<Service>| service.name == public.service.name;
             let index = config.services.iter().position(same).unwrap_or_default();
@@ -91,19 +92,19 @@ impl Table {
         }
     }
 
-    /// The route of a request. The longest prefix decides the service, by whole segments; within
-    /// it the most specific rule and the most specific public match decide the rest.
+    /// The route of a request. The longest prefix, in whole segments, selects the service. Within the
+    /// service, the most specific rule and the most specific public pattern select the route.
     pub fn find(
         &self,
         method: &Method,
         path: &CanonicalPath<'_>,
     ) -> Result<&Arc<Route>, NotRouted> {
         let path = path.path();
-        for entry in &self.services {
-            match path.strip_prefix(entry.prefix.as_str()) {
-                // The service's root has two spellings, and they are one resource.
-                Some("") => return Ok(entry.find(method, "/")),
-                Some(below) if below.starts_with('/') => return Ok(entry.find(method, below)),
+        for service in &self.services {
+            match path.strip_prefix(service.prefix.as_str()) {
+                // The root of a service may be written with or without `/`; both are one resource.
+                Some("") => return Ok(service.find(method, "/")),
+                Some(below) if below.starts_with('/') => return Ok(service.find(method, below)),
                 _ => {}
             }
         }
@@ -115,7 +116,7 @@ impl Table {
     }
 }
 
-impl Entry {
+impl ServiceRoutes {
     fn new(index: usize, service: &Arc<Service>) -> Self {
         const CHECKED: &str = "the configuration refuses matches that collide";
         let mut public = Patterns::new();
@@ -124,27 +125,27 @@ impl Entry {
         }
         let mut rules = Patterns::new();
         for rule in &service.rules {
-            let variants = Variants::new(index, service, Some(rule));
-            rules.insert(&rule.matches, variants).expect(CHECKED);
+            let pair = RoutePair::new(index, service, Some(rule));
+            rules.insert(&rule.matches, pair).expect(CHECKED);
         }
         Self {
             prefix: service.prefix.clone(),
             public,
             rules,
-            plain: Variants::new(index, service, None),
+            default: RoutePair::new(index, service, None),
         }
     }
 
     fn find(&self, method: &Method, below: &str) -> &Arc<Route> {
-        let variants = self.rules.find(method, below).unwrap_or(&self.plain);
+        let pair = self.rules.find(method, below).unwrap_or(&self.default);
         match self.public.find(method, below) {
-            Some(()) => &variants.public,
-            None => &variants.protected,
+            Some(()) => &pair.public,
+            None => &pair.protected,
         }
     }
 }
 
-impl Variants {
+impl RoutePair {
     fn new(index: usize, service: &Arc<Service>, rule: Option<&Rule>) -> Self {
         Self {
             public: Arc::new(route(index, service, rule, Access::Public)),

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Balance, HashKey, Host, Service};
 
-/// How long a replica is passed over after a connection to it failed.
+/// How long a replica is ejected after a connection to it failed.
 const EJECTION: Duration = Duration::from_secs(1);
 
 /// One address of a service.
@@ -18,7 +18,7 @@ pub struct Replica {
     pub address: SocketAddr,
     healthy: AtomicBool,
     in_flight: AtomicU32,
-    /// Milliseconds after `Cluster::epoch`; 0 is never.
+    /// Milliseconds after `Cluster::epoch`; 0 if it was never ejected.
     ejected_until: AtomicU64,
 }
 
@@ -26,7 +26,7 @@ impl Replica {
     fn new(address: SocketAddr) -> Self {
         Self {
             address,
-            // Until the first check says otherwise: a gateway that starts serves at once.
+            // Healthy until the first check says otherwise, so that a new gateway serves at once.
             healthy: AtomicBool::new(true),
             in_flight: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
@@ -37,7 +37,7 @@ impl Replica {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Notes what a health check found; true where that is new.
+    /// Records the result of a health check. True if the state changed.
     pub(super) fn set_healthy(&self, healthy: bool) -> bool {
         self.healthy.swap(healthy, Ordering::Relaxed) != healthy
     }
@@ -73,7 +73,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Literal addresses are there at once; names appear with the first [`Cluster::set_addresses`].
+    /// Starts with the upstreams given as addresses. Those given as names are added by the first
+    /// [`Cluster::set_addresses`].
     pub fn new(service: Arc<Service>) -> Arc<Self> {
         let literal = service.upstreams.iter().filter_map(|upstream| {
             let Host::Address(ip) = upstream.host else {
@@ -101,7 +102,7 @@ impl Cluster {
         self.replicas.load_full()
     }
 
-    /// Replaces the addresses; replicas that stay keep their state.
+    /// Replaces the addresses. Replicas that remain keep their state.
     pub fn set_addresses(&self, addresses: &[SocketAddr]) {
         let known = self.replicas.load();
         let same = known.len() == addresses.len()
@@ -119,24 +120,24 @@ impl Cluster {
         self.replicas.store(Arc::new(replicas.collect()));
     }
 
-    /// Reserves one of the service's places for a request, until the permit is dropped.
-    pub fn enter(self: &Arc<Self>) -> Result<InFlight, Unavailable> {
+    /// Counts a request against the service's `max_in_flight` until the permit is dropped.
+    pub fn acquire(self: &Arc<Self>) -> Result<ServicePermit, Unavailable> {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let permit = InFlight(self.clone());
+        let permit = ServicePermit(self.clone());
         match before < self.service.max_in_flight {
             true => Ok(permit),
             false => Err(Unavailable::TooManyInFlight),
         }
     }
 
-    /// Picks a replica: rather one that was not `tried`, rather one that is not ejected, but always
-    /// a healthy one.
+    /// Picks a healthy replica. Prefers one that was not `tried` and, among these, one that is not
+    /// ejected.
     pub fn pick(
         &self,
         user: Option<&str>,
         client: IpAddr,
         tried: &[SocketAddr],
-    ) -> Result<Lease, Unavailable> {
+    ) -> Result<PickedReplica, Unavailable> {
         let now = self.now();
         let replicas = self.replicas.load();
         let ejected = |replica: &Replica| replica.ejected_until.load(Ordering::Relaxed) > now;
@@ -155,7 +156,7 @@ impl Cluster {
             1 => 0,
             n => self.choose(&choice, n, user, client),
         };
-        Ok(Lease::new(choice[index].clone()))
+        Ok(PickedReplica::new(choice[index].clone()))
     }
 
     fn choose(
@@ -169,7 +170,7 @@ impl Cluster {
         match self.service.balance {
             Balance::RoundRobin => turn() % n,
             Balance::LeastInFlight => {
-                // Starting at a turning place spreads equal ones.
+                // The starting point rotates, which spreads requests over equally busy replicas.
                 let start = turn();
                 (0..n)
                     .map(|i| (start + i) % n)
@@ -186,7 +187,7 @@ impl Cluster {
         }
     }
 
-    /// A connection failed: pass this replica over for a while.
+    /// Ejects a replica for a while, because a connection to it failed.
     pub fn eject(&self, address: SocketAddr) {
         if let Some(replica) = self.replicas.load().iter().find(|r| r.address == address) {
             let until = self.now() + EJECTION.as_millis() as u64;
@@ -194,7 +195,7 @@ impl Cluster {
         }
     }
 
-    /// How long a replica stays passed over.
+    /// How much longer a replica stays ejected.
     pub fn ejected_for(&self, replica: &Replica) -> Option<Duration> {
         let until = replica.ejected_until.load(Ordering::Relaxed);
         until
@@ -208,7 +209,7 @@ impl Cluster {
     }
 }
 
-/// Highest random weight: a replica that leaves moves only its own keys.
+/// Rendezvous hashing (highest random weight): when a replica leaves, only its own keys move.
 fn rendezvous(key: &str, choice: &[&Arc<Replica>]) -> usize {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let weight = |replica: &Replica| {
@@ -221,19 +222,19 @@ fn rendezvous(key: &str, choice: &[&Arc<Replica>]) -> usize {
         .unwrap_or(0)
 }
 
-/// One of a service's places; dropping it frees the place.
-pub struct InFlight(Arc<Cluster>);
+/// Permission to send one request to a service. Counts against `max_in_flight` until it is dropped.
+pub struct ServicePermit(Arc<Cluster>);
 
-impl Drop for InFlight {
+impl Drop for ServicePermit {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A request's use of a replica; dropping it ends the use.
-pub struct Lease(Arc<Replica>);
+/// The replica picked for a request. The request counts as in flight there until this is dropped.
+pub struct PickedReplica(Arc<Replica>);
 
-impl Lease {
+impl PickedReplica {
     fn new(replica: Arc<Replica>) -> Self {
         replica.in_flight.fetch_add(1, Ordering::Relaxed);
         Self(replica)
@@ -244,7 +245,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for PickedReplica {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

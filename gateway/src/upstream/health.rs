@@ -13,14 +13,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Cluster, Replica};
 use crate::config::Host;
 
-/// How often host names are asked for again.
+/// How often host names are resolved again.
 const RESOLVE_EVERY: Duration = Duration::from_secs(5);
-/// A health check that takes longer has failed. A worker's readiness waits up to a second for each
-/// thing it needs: one that hangs and is not required must not take the worker out.
+/// A health check that takes longer has failed. A worker's readiness waits up to a second for each of
+/// its dependencies; a hanging one that is not required must not make the worker unhealthy.
 const CHECK_DEADLINE: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 64 << 10;
 
-/// Checks one service's replicas, and resolves its names, forever.
+/// Checks the replicas of one service and resolves its host names, forever.
 pub async fn watch(cluster: Arc<Cluster>, client: Client) {
     tokio::join!(resolve(&cluster), check(&cluster, &client));
 }
@@ -50,7 +50,7 @@ async fn resolve(cluster: &Cluster) {
                             known.insert(index, found.collect());
                         }
                         Err(error) => {
-                            tracing::warn!(service = cluster.service().name, host = name, %error, "`{name}` was not resolved");
+                            tracing::warn!(service = cluster.service().name, host = name, %error, "`{name}` could not be resolved");
                         }
                     }
                 }
@@ -63,7 +63,7 @@ async fn resolve(cluster: &Cluster) {
     }
 }
 
-/// How many checks in a row agreed.
+/// How many checks in a row had the same result.
 #[derive(Default)]
 struct Streak {
     ok: bool,
@@ -75,7 +75,7 @@ async fn check(cluster: &Cluster, client: &Client) {
     let mut streaks: HashMap<SocketAddr, Streak> = HashMap::new();
     let mut tick = interval(health.every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // A replica that hangs must not delay the checks of its siblings: each has its own running check.
+    // Each replica has its own running check, so that one that hangs does not delay the others.
     let mut running = FuturesUnordered::new();
     let mut asked: HashSet<SocketAddr> = HashSet::new();
     loop {

@@ -1,11 +1,11 @@
-//! The replicas of a service: which one takes the next request, and which take none for now.
+//! The replicas of a service, and which of them takes the next request.
 //!
-//! A replica is out after failed health checks ([`health`]), or for a second after a connection to
-//! it failed (passive ejection). Retrying is the proxy's decision; this module only picks.
+//! A replica takes no requests after failed health checks ([`health`]), and for a second after a
+//! connection to it failed (passive ejection). The proxy decides about retries; this module only picks.
 
 mod cluster;
 pub mod health;
 mod peer;
 
-pub use cluster::{Cluster, InFlight, Lease, Replica, Unavailable};
-pub use peer::{given_up_after, peer};
+pub use cluster::{Cluster, PickedReplica, Replica, ServicePermit, Unavailable};
+pub use peer::{keepalive_with_timeout, peer};

@@ -32,7 +32,7 @@ fn picks(cluster: &Cluster, n: usize, tried: &[SocketAddr]) -> Vec<u16> {
     let pick = |_| {
         cluster
             .pick(Some("alice"), CLIENT, tried)
-            .map(|lease| lease.address().port())
+            .map(|replica| replica.address().port())
     };
     (0..n).map(|i| pick(i).unwrap()).collect()
 }
@@ -94,8 +94,8 @@ fn an_unhealthy_replica_is_never_picked() {
 #[test]
 fn places_are_counted_and_given_back() {
     let cluster = cluster(1, "max_in_flight: 1");
-    let place = cluster.enter().ok().unwrap();
-    assert_eq!(cluster.enter().err(), Some(Unavailable::TooManyInFlight));
-    drop(place);
-    assert!(cluster.enter().is_ok());
+    let permit = cluster.acquire().ok().unwrap();
+    assert_eq!(cluster.acquire().err(), Some(Unavailable::TooManyInFlight));
+    drop(permit);
+    assert!(cluster.acquire().is_ok());
 }

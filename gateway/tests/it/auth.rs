@@ -1,4 +1,4 @@
-//! Who is not let in, and how that is told.
+//! Callers who are refused, and what the response says.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::gateway::{Gateway, Setup, start, token};
 use crate::upstream::{Manner, Upstream, nobody};
 use crate::wire::{Answer, Wire};
 
-/// Asks for something protected.
+/// Requests a protected path.
 async fn ask(gateway: &Gateway, authorization: &str) -> Answer {
     let mut wire = Wire::connect(gateway.http).await;
     let line = match authorization {
@@ -89,7 +89,7 @@ async fn a_token_whose_keys_cannot_be_loaded_is_a_503_with_retry_after() {
         .keys(&keys)
         .start_unready()
         .await;
-    // A token of that issuer with a key that nobody knows yet.
+    // A token of that issuer whose key has not been loaded.
     let claims = token(json!({}));
     let claims = claims.split('.').nth(1).unwrap();
     let header = "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCIsImtpZCI6ImsxIn0";
@@ -101,7 +101,7 @@ async fn a_token_whose_keys_cannot_be_loaded_is_a_503_with_retry_after() {
     answer.is_problem(Kind::ServiceUnavailable, "/api/things/1");
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert_eq!(upstream.requests(), 0);
-    // Without a token there is nothing to wait for, and public paths need none.
+    // Without a token no key is needed, and public paths need no token.
     let answer = ask(&gateway, "").await;
     answer.is_problem(Kind::Unauthenticated, "/api/things/1");
     gateway
@@ -125,7 +125,7 @@ async fn an_address_that_forges_without_end_is_a_429() {
     );
     let client = gateway.client();
     let refused = eventually(Duration::from_secs(10), async || {
-        // At once, so that a slow machine comes to more than 100 a second, too.
+        // All at once, so that even a slow machine sends more than 100 per second.
         let burst = (0..150).map(|_| {
             let request = client.delete("/api/things/1");
             request.header("authorization", &forged).send()

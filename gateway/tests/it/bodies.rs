@@ -1,4 +1,5 @@
-//! Bodies stream both ways: flat memory, back-pressure, and a break on one side is one on the other.
+//! Bodies stream in both directions, with constant memory and back-pressure. When one side breaks off,
+//! the gateway breaks off the other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use crate::wire::Wire;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
-/// How many MiB a gateway may grow by while a body of any size passes.
+/// The most MiB by which a gateway may grow while a body of any size passes.
 const FLAT: f64 = 16.0;
-/// One write, and the unit in which content is checked.
+/// Bytes of one write. The content is checked in the same units.
 const BLOCK: usize = 256 << 10;
 
-/// The `n`th block of a body: no two are the same, and none is the same when it is shifted.
+/// The blocks of a body. No two are the same, and no block equals itself when shifted.
 struct Blocks {
     block: Vec<u8>,
     n: u64,
@@ -54,7 +55,7 @@ async fn read_blocks(stream: &mut (impl AsyncRead + Unpin), length: u64) {
     }
 }
 
-/// Takes the framing off a chunked body, up to the end of its last chunk.
+/// Removes the framing of a chunked body, up to the end of its last chunk.
 async fn unchunk(stream: TcpStream) -> impl AsyncRead + Unpin {
     let (mut inner, outer) = tokio::io::duplex(BLOCK);
     tokio::spawn(async move {
@@ -62,7 +63,7 @@ async fn unchunk(stream: TcpStream) -> impl AsyncRead + Unpin {
         loop {
             let mut line = String::new();
             stream.read_line(&mut line).await.unwrap();
-            // Where the connection breaks, so does the body.
+            // When the connection breaks, the body ends early.
             let Ok(size) = u64::from_str_radix(line.trim_end(), 16) else {
                 return;
             };
@@ -77,7 +78,7 @@ async fn unchunk(stream: TcpStream) -> impl AsyncRead + Unpin {
     outer
 }
 
-/// A head, byte by byte, so that nothing of what follows is taken.
+/// Reads a head byte by byte, so that nothing after it is consumed.
 async fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -86,11 +87,11 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
     Some(String::from_utf8(head).unwrap())
 }
 
-/// An upstream that checks each body of `length` that it is sent by PUT, and answers each request
-/// below `/down` with one, in chunks.
+/// An upstream that checks each body of `length` bytes sent by PUT, and answers each GET below `/down`
+/// with such a body, in chunks.
 struct Bulk {
     address: SocketAddr,
-    /// Bytes of answers that it was able to write.
+    /// Bytes of response bodies that it was able to write.
     written: Arc<AtomicU64>,
 }
 
@@ -140,7 +141,7 @@ async fn converse(mut stream: TcpStream, length: u64, written: Arc<AtomicU64>) -
     None
 }
 
-/// The most memory that the gateway ever held, in bytes.
+/// The peak memory of the gateway, in bytes.
 fn peak(gateway: &Gateway) -> u64 {
     let path = format!("/proc/{}/status", gateway.process.pid());
     let status = std::fs::read_to_string(path).unwrap();
@@ -149,7 +150,7 @@ fn peak(gateway: &Gateway) -> u64 {
     kib.parse::<u64>().unwrap() << 10
 }
 
-/// Says what was measured, and fails if it was too much.
+/// Prints the growth in memory, and fails if it was too much.
 #[track_caller]
 fn is_flat(what: &str, gateway: &Gateway, before: u64, started: Instant) {
     let grown = (peak(gateway) - before) as f64 / MIB as f64;
@@ -158,7 +159,7 @@ fn is_flat(what: &str, gateway: &Gateway, before: u64, started: Instant) {
     assert!(grown < FLAT, "{what}: {grown:.1} MiB more");
 }
 
-/// A gateway that has served already, so that what it needs once is there.
+/// A gateway that has served requests, so that its one-time allocations are done.
 async fn warm(upstream: SocketAddr) -> Gateway {
     let gateway = start(&[upstream], "max_body: 2GiB").await;
     for _ in 0..10 {
@@ -201,7 +202,7 @@ async fn a_gibibyte_each_way_takes_no_memory() {
     is_flat("1 GiB down", &gateway, before, started);
 }
 
-/// The kernel's buffers on the way hold a few MiB; nothing else may hold more.
+/// The kernel's buffers along the way hold a few MiB. The gateway must not buffer more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_stops_the_upstream() {
     const LENGTH: u64 = 256 * MIB;
@@ -214,7 +215,7 @@ async fn a_client_that_does_not_read_stops_the_upstream() {
     down.write_all(request).await.unwrap();
     read_head(&mut down).await.unwrap();
 
-    // Until it has not moved for a while, which is for ever: nobody reads.
+    // Waits until no progress was made for a second. Nobody reads, so there will be none.
     let (mut last, mut since) = (0, Instant::now());
     eventually(Duration::from_secs(20), async || {
         let written = bulk.written();
@@ -227,7 +228,7 @@ async fn a_client_that_does_not_read_stops_the_upstream() {
     assert!(last < LENGTH / 4, "{} MiB ahead of its reader", last / MIB);
     eprintln!("{} MiB ahead of a client that does not read", last / MIB);
 
-    // It was only waiting: everything arrives once the client reads.
+    // Once the client reads, everything arrives.
     read_blocks(&mut unchunk(down).await, LENGTH).await;
     is_flat("a slow reader", &gateway, before, started);
 }
@@ -245,7 +246,7 @@ async fn an_upstream_that_does_not_read_stops_the_client() {
     up.write_all(head.as_bytes()).await.unwrap();
     let mut blocks = Blocks::new();
     let mut taken = 0;
-    // One second without progress is for ever: nobody reads.
+    // Stops after a second without progress. Nobody reads, so there will be none.
     let patience = Duration::from_secs(1);
     while let Ok(sent) = timeout(patience, up.write_all(blocks.next())).await {
         sent.unwrap();
@@ -259,7 +260,7 @@ async fn an_upstream_that_does_not_read_stops_the_client() {
     is_flat("a slow upstream", &gateway, before, started);
 }
 
-/// Pingora's own 30 s are for one write; this is for any wait.
+/// Pingora's own timeout of 30 s is for one write. The idle time is for any wait.
 #[tokio::test]
 async fn a_client_that_never_reads_is_given_up_after_the_idle_time() {
     let bulk = Bulk::start(256 * MIB).await;
@@ -293,7 +294,7 @@ async fn a_client_that_goes_away_ends_the_request_upstream() {
         drop(client);
         eventually(Duration::from_secs(5), async || upstream.open() == 0).await;
         assert_eq!(upstream.requests(), 1, "{manner:?} was asked again");
-        // Its place is free again.
+        // The replica no longer counts the request.
         eventually(Duration::from_secs(5), async || {
             let status = gateway.admin().get("/status").send().await.json();
             status["services"]["things"]["upstreams"][0]["in_flight"] == 0
@@ -312,7 +313,7 @@ async fn an_upstream_that_goes_away_in_its_answer_ends_the_clients() {
         .await;
     assert_eq!(client.answer().await.status, 200);
     let rest = String::from_utf8(client.rest().await).unwrap();
-    // What came is passed on, and no last chunk makes it look whole.
+    // What arrived is forwarded, without the last chunk that would make it look whole.
     assert_eq!(rest, "8\r\ndata: 1\n\r\n");
     assert_eq!(upstream.requests(), 1);
 }

@@ -1,5 +1,5 @@
-//! Requests that two readers could read in two ways: refused by the process as a whole, with the
-//! connection closed and nothing sent upstream.
+//! Requests that can be read in more than one way: the gateway refuses them, closes the connection and
+//! sends nothing upstream.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::gateway::start;
 use crate::upstream::{Manner, Upstream};
 use crate::wire::{Wire, refused};
 
-/// Each request is refused with 400 in the shape of all refusals, and no upstream hears of it.
+/// Asserts that each request is refused with 400, in the format of all refusals, and that nothing is
+/// sent upstream.
 async fn are_malformed<T: AsRef<[u8]>>(requests: impl IntoIterator<Item = (T, &str)>) {
     let upstream = Upstream::start(Manner::Echo).await;
     let gateway = start(&[upstream.address], "").await;
@@ -56,7 +57,7 @@ async fn a_path_with_a_second_spelling_is_refused() {
         let target = things(rest);
         (target.clone(), target)
     });
-    // No URI holds these, so the answer names no path.
+    // No URI can hold these, so the response names no path.
     let unnameable = ["a`b", "a<b", "a\x01b", "a\x7fb"].map(|rest| (things(rest), "/".into()));
     let elsewhere = [
         ("/api/things/a#b", "/api/things/a"),
@@ -252,8 +253,8 @@ async fn connect_and_trace_are_not_allowed() {
     assert_eq!(upstream.requests(), 0);
 }
 
-/// What follows a refused head is never read as a request, and neither is what follows a request
-/// that was not waited for.
+/// Bytes after a refused head are never read as a request. Nor are bytes that were sent before the
+/// response to the request in front of them.
 #[tokio::test]
 async fn nothing_is_read_behind_a_request_that_cannot_be_trusted() {
     let upstream = Upstream::start(Manner::Echo).await;

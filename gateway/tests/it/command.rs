@@ -1,4 +1,4 @@
-//! The command line: checking a configuration, and errors for who must act.
+//! The command line: `--check` and `healthcheck`.
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,5 @@
-//! nginx with the edge's own configuration: what it says itself, it says as the platform does; what it
-//! passes on, it passes on as it was spelt.
+//! nginx with the edge's own configuration. Its own errors have the platform's format, and it forwards
+//! targets exactly as they were sent.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,12 +11,13 @@ use crate::upstream::{Manner, Upstream, nobody};
 
 const CONF: &str = include_str!("../../../infra/nginx/edge.conf");
 
-/// The edge in front of these gateways, as `make up` writes it.
+/// The edge in front of these gateways, configured as by `make up`.
 pub(crate) async fn edge(gateways: &[SocketAddr]) -> Nginx {
     changed_edge(gateways, "", &[]).await
 }
 
-/// The same with more lines in its server block, and with other values, so that a test need not wait.
+/// The edge with more lines in its server block, and with some values replaced, so that tests need not
+/// wait.
 async fn changed_edge(gateways: &[SocketAddr], server: &str, values: &[(&str, &str)]) -> Nginx {
     let line = |rest: &str| {
         let line = |gateway: &SocketAddr| format!("server {gateway} {rest};\n");
@@ -40,7 +41,7 @@ async fn changed_edge(gateways: &[SocketAddr], server: &str, values: &[(&str, &s
     .await
 }
 
-/// Sends a request without its last line and asserts that the answer is this problem.
+/// Sends a request, given without its last line, and asserts that the response is this problem.
 async fn refuses(nginx: &Nginx, request: &str, status: u16, kind: &str, instance: &str) -> String {
     let reply = raw(
         nginx.address(),
@@ -173,7 +174,7 @@ async fn the_edge_passes_a_target_on_as_it_was_spelt_and_vouches_for_the_address
     }
 }
 
-/// The stream stays open behind it.
+/// One event. The stream stays open after it.
 const ONE_EVENT: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
     transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n";
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Client, Process, binary, eventually, free_port};
 
-/// The secret of the issuer, and the key towards the workers.
+/// The secret of the issuer, and the key that signs requests to the workers.
 pub(crate) const SECRET: &str = "1111111111111111111111111111111111111111111111111111111111111111";
 
 pub(crate) struct Gateway {
@@ -15,13 +15,13 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
 }
 
-/// Starts a gateway with one service `/api/things`, all of it public for GET, POST and PUT, and
-/// waits until it is ready. `settings` are more lines of the service's block.
+/// Starts a gateway with one service, `/api/things`, which is public for GET, POST and PUT. Waits until
+/// it is ready. `settings` are more lines of the service's block.
 pub(crate) async fn start(upstreams: &[SocketAddr], settings: &str) -> Gateway {
     Setup::new(upstreams).service(settings).start().await
 }
 
-/// A configuration in the making.
+/// Builds a configuration.
 pub(crate) struct Setup {
     upstreams: Vec<String>,
     service: String,
@@ -41,25 +41,25 @@ impl Setup {
         }
     }
 
-    /// More lines of the service's block.
+    /// Adds lines to the service's block.
     pub(crate) fn service(self, service: &str) -> Self {
         let service = service.to_owned();
         Self { service, ..self }
     }
 
-    /// More of the `listen` block.
+    /// Adds keys to the `listen` block.
     pub(crate) fn listen(self, listen: &str) -> Self {
         let listen = format!(", {listen}");
         Self { listen, ..self }
     }
 
-    /// Where the issuer's keys come from, instead of a shared secret.
+    /// Replaces the shared secret by another source of the issuer's keys.
     pub(crate) fn keys(self, keys: &str) -> Self {
         let keys = keys.to_owned();
         Self { keys, ..self }
     }
 
-    /// More blocks.
+    /// Adds top-level blocks.
     pub(crate) fn top(self, top: &str) -> Self {
         let top = top.to_owned();
         Self { top, ..self }
@@ -75,7 +75,7 @@ impl Setup {
         gateway
     }
 
-    /// Starts it and waits until it listens, ready or not.
+    /// Starts the gateway and waits until it listens, even if it is not ready.
     pub(crate) async fn start_unready(self) -> Gateway {
         let gateway = self.launch();
         eventually(Duration::from_secs(10), async || {
@@ -85,7 +85,7 @@ impl Setup {
         gateway
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts the gateway without waiting.
     pub(crate) fn launch(self) -> Gateway {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (http, admin) = (local(free_port()), local(free_port()));
@@ -125,7 +125,7 @@ services:
     }
 }
 
-/// A token of Alice's, with these claims changed.
+/// A token for Alice, with these claims changed.
 pub(crate) fn token(changes: Value) -> String {
     let now = jiff::Timestamp::now().as_second();
     let mut claims = json!({

@@ -1,4 +1,4 @@
-//! Who workers are told is calling: the gateway's word, and nobody else's.
+//! The identity that workers receive: only what the gateway asserts.
 
 use contract::identity::{SigningKeys, USER_ID};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::gateway::{SECRET, start, token};
 use crate::upstream::{Manner, Upstream};
 use crate::wire::Wire;
 
-/// Every value that a header has in a forwarded request.
+/// All values of a header in a forwarded request.
 fn values<'a>(forwarded: &'a str, name: &str) -> Vec<&'a str> {
     let (head, _) = forwarded.split_once("\r\n\r\n").unwrap();
     head.lines()
@@ -17,7 +17,7 @@ fn values<'a>(forwarded: &'a str, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// What a worker saw of a request with these header lines, and this after its head.
+/// What a worker received of a request with these header lines and this body.
 async fn forwarded(method: &str, lines: &str, body: &str) -> String {
     let upstream = Upstream::start(Manner::Echo).await;
     let gateway = start(&[upstream.address], "").await;
@@ -35,7 +35,7 @@ fn authorization() -> String {
     format!("authorization: Bearer {}\r\n", token(json!({})))
 }
 
-/// Verifies a forwarded request as a worker does, and returns the caller's name.
+/// Verifies a forwarded request as a worker does, and returns the caller's user id.
 fn verified(forwarded: &str) -> Option<String> {
     let (head, _) = forwarded.split_once("\r\n\r\n").unwrap();
     let mut lines = head.lines();
@@ -71,7 +71,7 @@ async fn a_public_request_is_signed_without_a_user() {
     assert_eq!(verified(&seen), None);
 }
 
-// A lie holds `~`, which no token and no signature can hold by chance.
+// The false values contain `~`, which no token and no signature can contain.
 #[tokio::test]
 async fn what_a_client_says_of_itself_is_dropped() {
     let lies = "x-user-id: bob~\r\nX-User-ID: eve~\r\nX-USER-ID: mallory~\r\nx-session-id: s9~\r\n\

@@ -1,4 +1,4 @@
-//! The end of a gateway.
+//! Signals that a gateway receives while it serves.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn a_request_that_runs_when_the_gateway_is_told_to_stop_is_finished() {
     let head = b"POST /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{";
     stream.write_all(head).await.unwrap();
     let admin = gateway.admin();
-    // The head has reached the upstream's side of the gateway once the replica counts it.
+    // When the replica counts the request, the gateway has read the head and picked the replica.
     eventually(Duration::from_secs(5), async || {
         let status = admin.get("/status").send().await.json();
         status["services"]["things"]["upstreams"][0]["in_flight"] == 1

@@ -1,5 +1,4 @@
-//! The gateway's life as those around it see it: everything away at its start, and an end that costs
-//! nobody a request.
+//! Starting while every dependency is away, and stopping without losing a request.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -19,10 +18,10 @@ use crate::upstream::{Manner, Upstream, nobody};
 const JWKS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 120\r\n\r\n\
     {\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"alg\":\"EdDSA\",\"kid\":\"k1\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}      ";
 
-/// How long everything may take to be back once the network is.
+/// How long the gateway may take to serve after the network is back.
 const BACK: Duration = Duration::from_secs(5);
 
-/// A gateway whose keys, upstreams and Redis lie at these addresses.
+/// A gateway with its keys, upstream and Redis at these addresses.
 fn setup(keys: SocketAddr, upstream: SocketAddr, redis: SocketAddr) -> Setup {
     let top = format!(
         "redis: {{url: \"redis://{redis}\", deadline: 20ms}}\n\
@@ -36,7 +35,7 @@ fn setup(keys: SocketAddr, upstream: SocketAddr, redis: SocketAddr) -> Setup {
         .top(&top)
 }
 
-/// A token as our issuer makes them, but for its signature.
+/// A token like those of our issuer, but with an invalid signature.
 fn unverifiable() -> String {
     let now = jiff::Timestamp::now().as_second();
     let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
@@ -91,7 +90,7 @@ async fn with_everything_away_a_gateway_lives_refuses_and_is_there_5_s_after_the
     })
     .await;
     eprintln!("the gateway was back after {:?}", back.elapsed());
-    // Redis is still away: its share of the limit is enforced here, and it decides no readiness.
+    // Redis is still away: the gateway enforces its share of the limit, and is ready all the same.
     let reply = gateway.client().get("/api/things/1").send().await;
     assert!(reply.header("ratelimit").is_some(), "{reply:?}");
 }
@@ -217,7 +216,7 @@ async fn behind_nginx_no_post_fails_while_one_gateway_after_the_other_ends_and_c
     }
 }
 
-/// Posts until it is told to stop; panics at the first answer that is not 200, or that is none.
+/// Posts until `stop`. Panics if a response is not 200 or is missing.
 async fn post(client: Client, stop: CancellationToken) -> usize {
     let mut answered = 0;
     while !stop.is_cancelled() {

@@ -1,4 +1,4 @@
-//! Rate limits as a client meets them.
+//! Rate limits, as a client sees them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::gateway::{Gateway, Setup, token};
 use crate::upstream::{Manner, Upstream, nobody};
 use crate::wire::{Answer, Wire};
 
-/// A gateway whose service has these limits. The policies' names keep the tests apart in Redis.
+/// A gateway whose service has these limits. Different policy names keep the tests apart in Redis.
 async fn limited(upstream: &Upstream, redis: &str, policies: &str, limits: &str) -> Gateway {
     let top = format!(
         "redis: {{url: \"{redis}\", deadline: 1s}}\nlimits: {{gateways: 1, policies: {{{policies}}}}}\ntrusted_proxies: [127.0.0.1/32]"
@@ -59,10 +59,10 @@ async fn a_429_says_what_the_limit_is_and_how_long_to_wait() {
     let limit = refused.header("ratelimit").unwrap();
     assert_eq!(limit, format!("\"{name}\";r=0;t=1"));
     assert_eq!(upstream.requests(), 2);
-    // Another user has a bucket of their own.
+    // Another user has another bucket.
     assert_eq!(ask(gateway.http, "DELETE", &bob).await.status, 200);
 
-    // A client that is alone on its key and waits that long succeeds, each time.
+    // A client that is the only one of its key and waits that long is admitted, each time.
     for _ in 0..2 {
         let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert_eq!(wait, 1);
@@ -84,7 +84,7 @@ async fn an_anonymous_caller_is_limited_by_the_address_that_the_proxy_saw() {
     let from = |chain: &str| format!("x-forwarded-for: {chain}\r\n");
     let asked = [
         ("198.51.100.1", 200),
-        // The left part is the client's own word: it buys no new bucket.
+        // The left part is only the client's claim and gives it no other bucket.
         ("203.0.113.9, 198.51.100.1", 429),
         ("198.51.100.2", 200),
     ];

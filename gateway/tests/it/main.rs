@@ -1,7 +1,7 @@
-//! The gateway as a process, between a client and upstreams that behave as a test wants.
+//! The gateway as a process, between a client and upstreams that behave as each test needs.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test's helper fails the test by panicking, as its facts do"
+    reason = "helpers of tests fail a test by panicking"
 )]
 
 mod auth;

@@ -1,4 +1,4 @@
-//! What the gateway does when its upstreams fail, and what it passes on untouched.
+//! What the gateway does when upstreams fail, and what it forwards unchanged.
 
 use std::time::{Duration, Instant};
 
@@ -106,7 +106,7 @@ async fn a_replica_that_dies_fails_no_get() {
         ask().await;
     }
     assert!(dying.requests() > 0, "the dying replica was never asked");
-    // Its pooled connections break, and new ones are refused.
+    // Now its pooled connections break, and new ones are refused.
     dying.kill();
     let burst = (0..50).map(|_| ask());
     futures_util::future::join_all(burst).await;
@@ -186,7 +186,7 @@ async fn a_replica_that_fails_its_health_checks_is_out() {
 
 #[tokio::test]
 async fn a_service_without_a_replica_answers_503_with_retry_after() {
-    // None that can be reached, then none that is healthy.
+    // First no replica that can be reached, then none that is healthy.
     let checked_late = "health: {path: /readyz, every: 1h}";
     let checked = "health: {path: /readyz, every: 50ms}";
     for (settings, why) in [
@@ -240,7 +240,7 @@ async fn an_answer_that_stalls_is_broken_off_after_its_idle_time() {
     wire.send("GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n")
         .await;
     assert_eq!(wire.answer().await.status, 200);
-    // No last chunk: nobody may take it for the whole answer.
+    // Without the last chunk, so that nobody takes it for the whole response.
     assert_eq!(wire.rest().await, b"8\r\ndata: 1\n\r\n");
     eventually(Duration::from_secs(5), async || stalling.open() == 0).await;
 }
@@ -303,7 +303,7 @@ async fn a_web_socket_passes_both_ways() {
     read_until(&mut stream, "hello").await;
 }
 
-/// Reads until `text` has arrived; the test's own deadline ends a wait in vain.
+/// Reads until `text` has arrived; panics after five seconds.
 async fn read_until(stream: &mut TcpStream, text: &str) {
     let mut seen = String::new();
     let read = async {

@@ -1,4 +1,4 @@
-//! Refusals on the wire: which there are, and whether the connection lives on.
+//! Refusals on the wire: their kinds, and whether the connection stays open.
 
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ async fn a_head_that_drips_is_a_408_within_its_deadline() {
     let listen = "request_head_timeout: 400ms";
     let gateway = Setup::new(&[upstream.address]).listen(listen).start().await;
     let mut wire = Wire::connect(gateway.http).await;
-    // The second head of a connection has the same deadline as the first.
+    // The second head on a connection has the same deadline as the first.
     wire.send("GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n")
         .await;
     assert_eq!(wire.answer().await.status, 200);
@@ -118,7 +118,7 @@ async fn a_connection_without_a_request_is_closed() {
     assert_eq!(idle.answer().await.status, 200);
     let since = Instant::now();
     idle.is_closed().await;
-    // Longer than a head may take: a kept connection has another deadline.
+    // Longer than a head may take, because an idle connection has another deadline.
     assert!(
         since.elapsed() > Duration::from_millis(900),
         "{:?}",
@@ -168,7 +168,7 @@ async fn a_body_over_the_cap_is_413_declared_or_chunked() {
     }
     answer.is_problem(Kind::PayloadTooLarge, "/api/things/1");
     wire.is_closed().await;
-    // Exactly the cap is no more than it.
+    // A body of exactly the limit is accepted.
     let exact = format!("{head}content-length: 1024\r\n\r\n{}", "x".repeat(1024));
     let echo = Upstream::start(Manner::Echo).await;
     let gateway = start(&[echo.address], "max_body: 1KiB").await;
@@ -177,7 +177,7 @@ async fn a_body_over_the_cap_is_413_declared_or_chunked() {
     assert_eq!(wire.answer().await.status, 200);
 }
 
-/// A client that does not look at the answer before it has sent everything, as many do not.
+/// Like many clients, this one reads the response only after it has sent everything.
 #[tokio::test]
 async fn a_413_arrives_although_the_client_goes_on_sending() {
     let upstream = Upstream::start(Manner::Continue).await;

@@ -1,4 +1,4 @@
-//! The feed of ended sessions, from a user worker that says what a test wants.
+//! The feed of ended sessions, from a user worker that answers as each test needs.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use testkit::free_port;
 use crate::gateway::{Gateway, Setup, token};
 use crate::upstream::{Manner, Upstream};
 
-/// A worker that answers everything with this.
+/// A worker that answers every request with this.
 async fn worker(answer: &Value) -> Upstream {
     let body = answer.to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -22,14 +22,14 @@ fn ends(sessions: &[&str]) -> Value {
     json!({"now": now, "tokens_live_ms": 600_000, "ended": ended})
 }
 
-/// A gateway whose user worker is there.
+/// A gateway that follows the user worker at `users`.
 fn following(things: &Upstream, users: SocketAddr, when_stale: &str) -> Setup {
     let users = format!("  users: {{prefix: /api/users, upstreams: [\"{users}\"]}}\n");
     let revocation = format!("revocation: {{service: users, when_stale: {when_stale}}}\n");
     Setup::new(&[things.address]).top(&(users + &revocation))
 }
 
-/// What becomes of a request in this session.
+/// The status of a request in this session.
 async fn status(gateway: &Gateway, session: &str) -> u16 {
     let token = token(json!({"sid": session}));
     let client = gateway.client();
@@ -62,7 +62,7 @@ async fn a_session_that_ended_before_the_gateway_started_is_refused_and_others_a
 async fn without_a_feed_tokens_are_good_or_not_as_it_is_configured() {
     let things = Upstream::start(Manner::Echo).await;
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
-    // It is ready when the feed counts as stale, and no earlier.
+    // This gateway becomes ready when the feed counts as stale, and no earlier.
     let allow = following(&things, nobody, "allow").start().await;
     assert_eq!(status(&allow, "s1").await, 200);
     let deny = following(&things, nobody, "deny").start_unready().await;

@@ -1,4 +1,4 @@
-//! Upstreams that speak raw bytes, so that they can misbehave.
+//! Upstreams that write raw bytes, so that they can misbehave.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
-/// What an upstream does with a request (health checks are always answered with 200).
+/// What an upstream does with a request. Health checks are always answered with 200.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Manner {
-    /// Answers 200 with the request as its body: the head, and what a chunked body looked like.
+    /// Answers 200 with the request as its body: the head, and a chunked body with its framing.
     Echo,
     /// Answers with exactly these bytes.
     Say(&'static str),
     /// Reads the head and closes.
     BreakOff,
-    /// Reads the head and says nothing.
+    /// Reads the head and never answers.
     Silent,
-    /// Answers GET; of any other request it reads the head and not a byte more.
+    /// Answers GET. Of any other request it reads only the head.
     Deaf,
-    /// Asks for the body and reads it for ever.
+    /// Asks for the body and reads it until the connection closes.
     Continue,
-    /// Sends one chunk at once and then closes, in the middle of the answer.
+    /// Sends one chunk at once and then closes, in the middle of the response.
     BreakOffLate,
     /// Switches protocols and echoes every byte.
     Upgrade,
@@ -63,17 +63,17 @@ impl Upstream {
         }
     }
 
-    /// Closes every connection and takes no other.
+    /// Closes every connection and accepts no more.
     pub(crate) fn kill(&self) {
         self.running.abort();
     }
 
-    /// Requests of which anything was seen, health checks not counted.
+    /// Requests of which any bytes arrived, without health checks.
     pub(crate) fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::SeqCst)
     }
 
-    /// Requests whose connection is still there.
+    /// Requests that are being handled.
     pub(crate) fn open(&self) -> usize {
         self.counts.open.load(Ordering::SeqCst)
     }
@@ -85,7 +85,8 @@ pub(crate) async fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
 
-/// An address that answers no handshake while what else is returned is kept: its queue is full.
+/// An address that answers no handshake, because its backlog is full, for as long as the second value
+/// is kept.
 pub(crate) async fn unreachable() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -116,7 +117,7 @@ async fn converse(mut stream: TcpStream, manner: Manner, counts: Arc<Counts>) {
     }
 }
 
-/// True where the connection takes another request.
+/// True if the connection can take another request.
 async fn act(stream: &mut TcpStream, manner: Manner, request: &str) -> bool {
     match manner {
         Manner::Echo => respond(stream, request).await.is_ok(),
@@ -135,8 +136,8 @@ async fn act(stream: &mut TcpStream, manner: Manner, request: &str) -> bool {
             false
         }
         Manner::Upgrade => {
-            // As far away as a network: Pingora 0.9.1 ends a tunnel whose 101 arrives before it
-            // has passed on the request's empty body (cloudflare/pingora#946).
+            // Simulates the delay of a network. Pingora 0.9.1 closes a tunnel if the 101 arrives before
+            // it has forwarded the request's empty body (cloudflare/pingora#946).
             tokio::time::sleep(Duration::from_millis(100)).await;
             let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
             stream.write_all(switch).await.unwrap();
@@ -153,7 +154,7 @@ async fn act(stream: &mut TcpStream, manner: Manner, request: &str) -> bool {
 
 const FIRST_CHUNK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n";
 
-/// Drops what comes, until nothing comes any more.
+/// Reads and discards until the connection is closed.
 async fn until_closed(stream: &mut TcpStream) -> bool {
     let copied = tokio::io::copy(stream, &mut tokio::io::sink()).await;
     copied.ok();
@@ -166,8 +167,8 @@ async fn respond(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
     stream.write_all(body.as_bytes()).await
 }
 
-/// The next request: its head, and its body where that is chunked. A body of a declared length is
-/// read and dropped. Who misbehaves before the body comes leaves it where it is.
+/// The next request: its head, and its body if that is chunked. A body of declared length is read and
+/// discarded. Manners that act before the body arrives leave it unread.
 async fn read_request(stream: &mut TcpStream, manner: Manner, counts: &Counts) -> Option<String> {
     let probe = b"GET /readyz ";
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! A client that sends bytes as they are, and judges what comes back.
+//! A client that sends raw bytes and checks the response.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longer than anything here takes; it only ends a wait in vain.
+/// Longer than anything here takes. It only ends a wait that would never end.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// One connection to a gateway.
@@ -29,19 +29,19 @@ impl Wire {
         }
     }
 
-    /// Sends all, or as much as the gateway takes before it closes.
+    /// Sends all bytes, or as many as the gateway accepts before it closes.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let sent = timeout(DEADLINE, self.stream.write_all(bytes.as_ref())).await;
         sent.expect("the gateway takes nothing any more").ok();
     }
 
-    /// Sends all of it; the gateway must not close before.
+    /// Sends all bytes. The gateway must not close before.
     pub(crate) async fn stream_all(&mut self, bytes: &[u8]) {
         let sent = timeout(DEADLINE, self.stream.write_all(bytes)).await;
         sent.expect("the gateway takes nothing any more").unwrap();
     }
 
-    /// The next answer: its head, and a body of declared length.
+    /// The next response: its head, and a body of declared length.
     pub(crate) async fn answer(&mut self) -> Answer {
         let end = loop {
             let mut pairs = self.received.windows(4);
@@ -80,7 +80,7 @@ impl Wire {
         assert!(read > 0, "closed after {:?}", text());
     }
 
-    /// Whatever comes until the gateway closes; panics unless it does.
+    /// The bytes until the gateway closes the connection; panics unless it does.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         loop {
             let read = timeout(DEADLINE, self.stream.read_buf(&mut self.received));
@@ -91,14 +91,14 @@ impl Wire {
         }
     }
 
-    /// The gateway has closed the connection, and said no more.
+    /// Asserts that the gateway closes the connection without sending more.
     pub(crate) async fn is_closed(&mut self) {
         let rest = self.rest().await;
         assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     }
 }
 
-/// Sends one request that must be refused with the connection closed.
+/// Sends one request, and asserts that the response closes the connection.
 #[track_caller]
 pub(crate) fn refused(
     address: SocketAddr,
@@ -123,7 +123,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header that is there once.
+    /// The value of a header, which must not be repeated.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let values: Vec<_> = self.headers.get_all(name).iter().collect();
         assert!(values.len() <= 1, "{name} {values:?}");
@@ -134,7 +134,7 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A refusal in the one shape that all of them have; returns its detail.
+    /// Asserts that this is a refusal, in the format of all refusals. Returns its detail.
     #[track_caller]
     pub(crate) fn is_problem(&self, kind: Kind, instance: &str) -> String {
         assert_eq!(self.status, kind.status().as_u16(), "{self:?}");

@@ -1,4 +1,4 @@
-//! Gets a key set over HTTP. Bounded in time and size.
+//! Fetches a key set over HTTP, bounded in time and size.
 
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ pub enum KeySetError {
     NothingUsable,
 }
 
-/// Gets the document at an address.
+/// Fetches the document at a URI.
 #[async_trait]
 pub trait FetchJwks: Send + Sync {
     async fn fetch(&self, uri: &Uri) -> Result<Bytes, KeySetError>;
 }
 
-/// Gets it with the platform's HTTP client.
+/// Fetches with the platform's HTTP client.
 pub struct HttpJwks(Client);
 
 impl HttpJwks {
@@ -54,7 +54,7 @@ impl FetchJwks for HttpJwks {
     }
 }
 
-/// A fetch never takes longer than the deadline, whoever implements it.
+/// Fetches within the deadline, whatever the implementation of [`FetchJwks`] does.
 pub(super) async fn within_deadline(
     fetch: &dyn FetchJwks,
     uri: &Uri,

@@ -1,7 +1,7 @@
 //! Reads a JWK set (RFC 7517).
 //!
-//! Keys that are not for signatures, of another algorithm, or without a `kid` are skipped, as the
-//! RFC asks; so is every shared secret, which has no place in a published set.
+//! Skips keys that are not for signatures, have another algorithm, or have no `kid`, as the RFC asks.
+//! Also skips shared secrets, which must not be published.
 
 use std::sync::atomic::AtomicBool;
 
@@ -13,29 +13,33 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fetch::{KeySetError, MAX_BYTES};
-use super::key::Key;
+use super::key::VerificationKey;
+
 use crate::config::Algorithm;
 
 const MAX_KEYS: usize = 64;
 
 #[derive(Deserialize)]
-struct Set<'a> {
+struct JwkSet<'a> {
     #[serde(borrow)]
     keys: Vec<&'a RawValue>,
 }
 
-pub(super) fn parse(bytes: &[u8], allowed: &[Algorithm]) -> Result<Vec<Key>, KeySetError> {
+pub(super) fn parse(
+    bytes: &[u8],
+    allowed: &[Algorithm],
+) -> Result<Vec<VerificationKey>, KeySetError> {
     if bytes.len() > MAX_BYTES {
         return Err(KeySetError::TooLong);
     }
-    let set: Set<'_> = serde_json::from_slice(bytes).map_err(KeySetError::Malformed)?;
+    let set: JwkSet<'_> = serde_json::from_slice(bytes).map_err(KeySetError::Malformed)?;
     if set.keys.len() > MAX_KEYS {
         return Err(KeySetError::TooMany);
     }
-    let mut keys: Vec<Key> = Vec::with_capacity(set.keys.len());
+    let mut keys: Vec<VerificationKey> = Vec::with_capacity(set.keys.len());
     for raw in set.keys {
         let key = serde_json::from_str(raw.get()).ok().and_then(usable);
-        // The first key of a name wins, so that a name means one key.
+        // The first key with a `kid` wins, so that a `kid` names one key.
         if let Some(key) = key
             && allowed.contains(&key.algorithm)
             && !keys.iter().any(|known| known.kid == key.kid)
@@ -49,7 +53,7 @@ pub(super) fn parse(bytes: &[u8], allowed: &[Algorithm]) -> Result<Vec<Key>, Key
     Ok(keys)
 }
 
-fn usable(jwk: Jwk) -> Option<Key> {
+fn usable(jwk: Jwk) -> Option<VerificationKey> {
     let (algorithm, published_as) = match &jwk.algorithm {
         AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
             (Algorithm::EdDsa, KeyAlgorithm::EdDSA)
@@ -73,7 +77,7 @@ fn usable(jwk: Jwk) -> Option<Key> {
     if !for_signatures || !may_verify || !algorithm_fits {
         return None;
     }
-    Some(Key {
+    Some(VerificationKey {
         kid: Some(common.key_id.clone()?),
         algorithm,
         decoding: DecodingKey::from_jwk(&jwk).ok()?,

@@ -9,13 +9,13 @@ use jsonwebtoken::jwk::Jwk;
 use crate::auth::claims::Token;
 use crate::config::Algorithm;
 
-/// One key, usable with one algorithm.
-pub(in crate::auth) struct Key {
-    /// `None` for a shared secret, which signs under any `kid`.
+/// A key that can verify tokens with one algorithm.
+pub(in crate::auth) struct VerificationKey {
+    /// `None` for a shared secret, which verifies tokens with any `kid`.
     pub(super) kid: Option<String>,
     pub(super) algorithm: Algorithm,
     pub(super) decoding: DecodingKey,
-    /// As it was published; `None` for a shared secret.
+    /// The key as published; `None` for a shared secret.
     pub(super) published: Option<Jwk>,
     pub(super) retired: AtomicBool,
 }
@@ -29,8 +29,8 @@ pub struct KeyInfo {
     pub issuer: String,
 }
 
-impl Key {
-    /// Whether this key has signed the token.
+impl VerificationKey {
+    /// Whether this key signed the token.
     pub(in crate::auth) fn signed(&self, token: &Token<'_>) -> bool {
         let algorithm = match self.algorithm {
             Algorithm::EdDsa => jsonwebtoken::Algorithm::EdDSA,
@@ -48,7 +48,7 @@ impl Key {
     }
 }
 
-pub(super) fn name(algorithm: Algorithm) -> &'static str {
+pub(super) fn algorithm_name(algorithm: Algorithm) -> &'static str {
     match algorithm {
         Algorithm::EdDsa => "EdDSA",
         Algorithm::Es256 => "ES256",

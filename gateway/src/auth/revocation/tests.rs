@@ -19,7 +19,7 @@ fn has(revocations: &Revocations, n: usize) -> bool {
     revocations.known.load().has(&format!("s{n}"))
 }
 
-/// As if a worker had last answered so long ago.
+/// Pretends that a worker last answered this long ago.
 fn answered(revocations: &Revocations, ago: Duration) {
     let then = Instant::now().checked_sub(ago).unwrap();
     revocations.answered.store(Some(Arc::new(then)));
@@ -32,7 +32,7 @@ fn an_end_is_learnt_once_however_often_it_is_told() {
         revocations.learn(&[end(1, 0), end(2, 0)], at(1), LIFE);
     }
     assert!(has(&revocations, 1) && has(&revocations, 2) && !has(&revocations, 3));
-    assert_eq!(revocations.followed().learnt, 2);
+    assert_eq!(revocations.feed_status().learnt, 2);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_gateway_waits_for_the_past_and_not_for_ever_where_it_may_do_without() {
 #[test]
 fn a_feed_is_stale_after_five_seconds_without_an_answer_or_with_more_than_can_be_kept() {
     let revocations = Revocations::new(WhenStale::Deny);
-    assert!(revocations.is_stale(), "the past is not known");
+    assert!(revocations.is_stale(), "the earlier ends are not loaded");
     answered(&revocations, STALE - Duration::from_secs(1));
     assert!(!revocations.is_stale());
     answered(&revocations, STALE + Duration::from_secs(1));

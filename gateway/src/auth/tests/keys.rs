@@ -1,4 +1,4 @@
-//! How key sets come, change and fail.
+//! How key sets are loaded, change and fail.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -156,7 +156,7 @@ async fn a_key_that_leaves_the_set_takes_its_tokens_along() {
     let token = old.token(&claims());
     assert!(verify(&verifier, &token).await.is_ok());
 
-    // Overlap: both keys are there, and the remembered token stays remembered.
+    // Overlap: both keys are published, and the cached token stays cached.
     jwks.serve(&[&new, &old]);
     assert!(verify(&verifier, &new.token(&claims())).await.is_ok());
     assert!(verifier.cached(&token, NOW).is_some());

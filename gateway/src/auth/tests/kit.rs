@@ -105,7 +105,7 @@ impl Signer {
         json!({"alg": self.alg, "typ": "JWT", "kid": self.kid})
     }
 
-    /// `Bearer` and a token with any header and any claims, signed.
+    /// `Bearer` and a signed token with this header and these claims.
     pub(super) fn bearer(&self, header: &str, claims: &str) -> Vec<u8> {
         let signed = format!("{}.{}", b64(header), b64(claims));
         let signature = b64((self.sign)(signed.as_bytes()));
@@ -124,7 +124,7 @@ pub(super) fn claims() -> Value {
     })
 }
 
-/// The claims, with one of them replaced, or taken out by `null`.
+/// The claims with one of them replaced, or removed if the value is `null`.
 pub(super) fn claims_with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     let members = claims.as_object_mut().unwrap();
@@ -140,7 +140,7 @@ pub(super) fn claims_with(name: &str, value: Value) -> Value {
 pub(super) struct Jwks {
     answer: Mutex<Option<Value>>,
     fetches: AtomicUsize,
-    /// Answers only after `release`.
+    /// If set, answers only after `release`.
     held: Option<Notify>,
 }
 
@@ -221,7 +221,7 @@ pub(super) fn auth(issuers: Vec<config::Issuer>) -> config::Auth {
     }
 }
 
-/// A verifier of the platform's own issuer with keys from `jwks`.
+/// A verifier for the platform's own issuer, with keys from `jwks`.
 pub(super) fn verifier(jwks: &Arc<Jwks>, algorithms: &[Algorithm]) -> Arc<Verifier> {
     let auth = auth(vec![issuer(url(), algorithms)]);
     Verifier::new(&auth, Arc::clone(jwks) as Arc<dyn FetchJwks>).unwrap()

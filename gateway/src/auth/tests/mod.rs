@@ -1,4 +1,5 @@
 mod keys;
 mod kit;
+mod refused;
 mod remembered;
 mod tokens;

@@ -1,4 +1,4 @@
-//! Tokens that were seen before, and addresses that send nothing good.
+//! Tokens that were verified before, and addresses that send forged ones.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use contract::problem::Kind;
 use serde_json::json;
 
 use super::kit::*;
-use crate::auth::cache::Verified;
-use crate::auth::{AuthError, FetchJwks, Identity, Reason, Revoked, Verifier};
+use crate::auth::cache::TokenCache;
+use crate::auth::{AuthError, FetchJwks, Identity, Reason, RevocationCheck, Verifier};
 use crate::config::Algorithm;
 use crate::request::refusal::Refusal;
 
@@ -31,9 +31,9 @@ async fn a_remembered_token_still_expires() {
     assert_eq!(late.unwrap_err(), AuthError::Expired);
 }
 
-struct Switch(AtomicBool);
+struct EndSession(AtomicBool);
 
-impl Revoked for Switch {
+impl RevocationCheck for EndSession {
     fn check(&self, identity: &Identity) -> Result<(), AuthError> {
         let ended = identity.session_id_str() == Some("session-1") && self.0.load(SeqCst);
         if ended {
@@ -47,10 +47,10 @@ impl Revoked for Switch {
 #[tokio::test]
 async fn a_revoked_session_is_refused_on_every_path() {
     let signer = Signer::ed25519("k1");
-    let revoked = Arc::new(Switch(AtomicBool::new(false)));
+    let revoked = Arc::new(EndSession(AtomicBool::new(false)));
     let auth = auth(vec![issuer(url(), &[Algorithm::EdDsa])]);
     let jwks: Arc<dyn FetchJwks> = Jwks::serving(&[&signer]);
-    let verifier = Verifier::with_revoked(&auth, jwks, Arc::clone(&revoked) as _).unwrap();
+    let verifier = Verifier::with_revocation_check(&auth, jwks, Arc::clone(&revoked) as _).unwrap();
     let token = signer.token(&claims());
     assert!(verify(&verifier, &token).await.is_ok());
 
@@ -75,7 +75,7 @@ async fn the_cache_stays_within_its_bytes() {
     let verifier = verifier(&Jwks::serving(&[&signer]), &[Algorithm::EdDsa]);
     let identity = verify(&verifier, &signer.token(&claims())).await.unwrap();
 
-    let cache = Verified::with_capacity(1 << 20);
+    let cache = TokenCache::with_capacity(1 << 20);
     for number in 0..20_000 {
         cache.insert(format!("{number:0>400}").as_bytes(), Arc::clone(&identity));
     }
@@ -90,7 +90,7 @@ async fn forged_tokens_from_one_address_are_soon_not_verified_any_more() {
     let known = signer.token(&claims());
     assert!(verify(&verifier, &known).await.is_ok());
 
-    // 100 per second: a second may end in between, so at most 200 are verified.
+    // The limit is 100 per second. A second may end in between, so at most 200 are verified.
     let forged = forger.token(&claims());
     let mut refused = None;
     for _ in 0..=200 {
@@ -105,7 +105,7 @@ async fn forged_tokens_from_one_address_are_soon_not_verified_any_more() {
     let refused = refused.expect("garbage is verified without bound");
     assert_eq!(Refusal::from(refused).kind(), Kind::RateLimited);
 
-    // Neither a known token nor another address pays for it.
+    // Neither known tokens nor other addresses are affected.
     assert!(verify(&verifier, &known).await.is_ok());
     let elsewhere: IpAddr = "198.51.100.7".parse().unwrap();
     let fresh = signer.token(&claims_with("jti", json!("token-2")));

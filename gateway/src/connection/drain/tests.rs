@@ -5,7 +5,8 @@ use crate::request::ctx::RequestCtx;
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A drain that has begun: what it drains, and when it closed the connections and ended.
+/// Starts a drain. Returns its lifecycle, and a future of when it closed the connections and when it
+/// ended.
 fn draining() -> (Arc<Lifecycle>, impl Future<Output = (Duration, Duration)>) {
     let lifecycle = Arc::new(Lifecycle::default());
     let stop = CancellationToken::new();
@@ -13,13 +14,13 @@ fn draining() -> (Arc<Lifecycle>, impl Future<Output = (Duration, Duration)>) {
     let drain = Drain {
         stop: Stop::Token(stop),
         lifecycle: lifecycle.clone(),
-        doors: Doors::default(),
+        close_handle: CloseHandle::default(),
         lame_duck: Duration::ZERO,
         grace: GRACE,
     };
     let times = async move {
         let begun = Instant::now();
-        let mut connections = drain.doors.connections();
+        let mut connections = drain.close_handle.connections();
         let closed = async {
             connections.wait_for(|closed| *closed).await.unwrap();
             begun.elapsed()
@@ -33,10 +34,10 @@ fn draining() -> (Arc<Lifecycle>, impl Future<Output = (Duration, Duration)>) {
     (lifecycle, times)
 }
 
-/// The drain looks now and then.
+/// Allows for the interval at which the drain polls.
 fn assert_soon_after(closed: Duration, ended: Duration) {
     assert!(
-        (ended..ended + 2 * LOOK_EVERY).contains(&closed),
+        (ended..ended + 2 * POLL_EVERY).contains(&closed),
         "{closed:?}"
     );
 }
@@ -44,29 +45,29 @@ fn assert_soon_after(closed: Duration, ended: Duration) {
 #[tokio::test(start_paused = true)]
 async fn idle_connections_are_closed_shortly_after_the_listener() {
     let (_, times) = draining();
-    assert_eq!(times.await.0, LINGER);
+    assert_eq!(times.await.0, IDLE_CLOSE_DELAY);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_came_in_is_given_time_for_its_first_request() {
     let (lifecycle, times) = draining();
-    let arriving = lifecycle.arrive();
+    let pending = lifecycle.connection_accepted();
     let begin = async {
-        sleep(ARRIVAL / 2).await;
+        sleep(FIRST_REQUEST_TIMEOUT / 2).await;
         let running = RequestCtx::new(&lifecycle);
-        drop(arriving);
+        drop(pending);
         sleep(GRACE / 2).await;
         drop(running);
     };
     let ((closed, _), ()) = tokio::join!(times, begin);
-    assert_soon_after(closed, ARRIVAL / 2 + GRACE / 2);
+    assert_soon_after(closed, FIRST_REQUEST_TIMEOUT / 2 + GRACE / 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_never_begins_delays_the_end_by_no_more_than_its_bound() {
     let (lifecycle, times) = draining();
-    let _silent = lifecycle.arrive();
-    assert_soon_after(times.await.0, ARRIVAL);
+    let _silent = lifecycle.connection_accepted();
+    assert_soon_after(times.await.0, FIRST_REQUEST_TIMEOUT);
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,11 +81,11 @@ async fn a_request_that_runs_is_waited_for_as_long_as_the_grace() {
 async fn a_request_that_the_last_look_finds_is_waited_for() {
     let (lifecycle, times) = draining();
     let begin = async {
-        sleep(LINGER + LAST_LOOK).await;
+        sleep(IDLE_CLOSE_DELAY + IDLE_READ_GRACE).await;
         let running = RequestCtx::new(&lifecycle);
         sleep(GRACE / 2).await;
         drop(running);
     };
     let ((_, ended), ()) = tokio::join!(times, begin);
-    assert_soon_after(ended, LINGER + LAST_LOOK + GRACE / 2);
+    assert_soon_after(ended, IDLE_CLOSE_DELAY + IDLE_READ_GRACE + GRACE / 2);
 }

@@ -8,24 +8,24 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::request::canonical::tests::heads::tricky_head;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection and its client's end.
+/// A connection, and the client's end of it.
 fn connection() -> (Stream, DuplexStream) {
     let (ours, theirs) = duplex(64 << 10);
     (Box::new(ours), theirs)
 }
 
-async fn begin(stream: &mut Stream) -> Option<Begin> {
-    read_head(stream, BytesMut::new(), PATIENCE).await
+async fn start(stream: &mut Stream) -> Option<RequestStart> {
+    read_head(stream, BytesMut::new(), HEAD_TIMEOUT).await
 }
 
-/// What is refused when these bytes come in and nothing follows.
+/// The kind of refusal when these bytes arrive and nothing follows.
 async fn refused(bytes: impl AsRef<[u8]>) -> Option<Kind> {
     let (mut stream, mut client) = connection();
     client.write_all(bytes.as_ref()).await.unwrap();
-    let begin = begin(&mut stream).await.unwrap();
-    begin.refusal.map(|refusal| refusal.kind())
+    let start = start(&mut stream).await.unwrap();
+    start.refusal.map(|refusal| refusal.kind())
 }
 
 fn head(target: &str, lines: &str) -> String {
@@ -36,18 +36,18 @@ fn head(target: &str, lines: &str) -> String {
 async fn a_head_is_waited_for_as_a_whole() {
     let (mut stream, mut client) = connection();
     let drip = tokio::spawn(async move {
-        // Each byte comes in time for a deadline that starts anew with every read.
+        // Each byte would meet a deadline that started again with every read.
         for byte in head("/", &"x-slow: 1\r\n".repeat(20)).bytes() {
-            sleep(PATIENCE / 20).await;
+            sleep(HEAD_TIMEOUT / 20).await;
             if client.write_all(&[byte]).await.is_err() {
                 break;
             }
         }
     });
     let started = Instant::now();
-    let begin = begin(&mut stream).await.unwrap();
-    assert_eq!(begin.refusal.unwrap().kind(), Kind::RequestTimeout);
-    assert_eq!(started.elapsed(), PATIENCE);
+    let start = start(&mut stream).await.unwrap();
+    assert_eq!(start.refusal.unwrap().kind(), Kind::RequestTimeout);
+    assert_eq!(started.elapsed(), HEAD_TIMEOUT);
     drop(stream);
     drip.await.unwrap();
 }
@@ -55,13 +55,13 @@ async fn a_head_is_waited_for_as_a_whole() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_looked_at_once_more_when_everything_stops() {
     let (stop, mut stopped) = tokio::sync::watch::channel(true);
-    let late = async { sleep(LAST_LOOK / 2).await };
-    assert!(until(&mut stopped, late).await.is_some());
-    let too_late = async { sleep(LAST_LOOK * 2).await };
-    assert!(until(&mut stopped, too_late).await.is_none());
+    let late = async { sleep(IDLE_READ_GRACE / 2).await };
+    assert!(until_stopped(&mut stopped, late).await.is_some());
+    let too_late = async { sleep(IDLE_READ_GRACE * 2).await };
+    assert!(until_stopped(&mut stopped, too_late).await.is_none());
     stop.send_replace(false);
-    let unhurried = async { sleep(PATIENCE).await };
-    assert!(until(&mut stopped, unhurried).await.is_some());
+    let unhurried = async { sleep(HEAD_TIMEOUT).await };
+    assert!(until_stopped(&mut stopped, unhurried).await.is_some());
 }
 
 #[tokio::test]
@@ -71,13 +71,13 @@ async fn a_head_in_pieces_is_read_with_what_came_after_it() {
         let (mut stream, mut client) = connection();
         let (first, second) = text.as_bytes().split_at(cut);
         client.write_all(first).await.unwrap();
-        let reading = async { begin(&mut stream).await.unwrap() };
+        let reading = async { start(&mut stream).await.unwrap() };
         let writing = async { client.write_all(second).await.unwrap() };
-        let (begin, ()) = tokio::join!(reading, writing);
-        assert!(begin.refusal.is_none());
-        let whole = begin.bytes == text.as_bytes();
-        // A body that had not come yet is left for the proxy.
-        assert!(whole || text.as_bytes().starts_with(&begin.bytes), "{cut}");
+        let (start, ()) = tokio::join!(reading, writing);
+        assert!(start.refusal.is_none());
+        let whole = start.bytes == text.as_bytes();
+        // A body that had not arrived yet is left to the proxy.
+        assert!(whole || text.as_bytes().starts_with(&start.bytes), "{cut}");
     }
 }
 
@@ -110,8 +110,8 @@ async fn heads_are_bounded() {
         ),
     ];
     for (text, expected) in cases {
-        let begin = text.get(..40).unwrap_or(&text).to_owned();
-        assert_eq!(refused(text).await, expected, "{begin}");
+        let start = text.get(..40).unwrap_or(&text).to_owned();
+        assert_eq!(refused(text).await, expected, "{start}");
     }
 }
 
@@ -151,15 +151,15 @@ fn a_refused_head_is_stood_in_for_by_what_of_it_can_be_read() {
         ("\u{16}\u{3}\u{1}", "- /"),
     ];
     for (text, line) in cases {
-        let stand_in = stand_in(text.as_bytes());
+        let placeholder_head = placeholder_head(text.as_bytes());
         let expected = format!("{line} HTTP/1.1\r\nhost: -\r\n\r\n");
-        assert_eq!(stand_in, expected.as_bytes(), "{text:?}");
+        assert_eq!(placeholder_head, expected.as_bytes(), "{text:?}");
     }
-    let long = stand_in(format!("GET /{} HTTP/1.1", "a".repeat(9 << 10)).as_bytes());
+    let long = placeholder_head(format!("GET /{} HTTP/1.1", "a".repeat(9 << 10)).as_bytes());
     assert!(long.len() < MAX_INSTANCE + 64);
 }
 
-/// What Pingora reads from bytes that begin with a whole head, without a connection.
+/// Pingora's reading of bytes that start with a whole head, without a connection.
 fn read_by_pingora(bytes: BytesMut) -> Option<ServerSession> {
     let mut session = ServerSession::new_http1(Box::new(std::io::Cursor::new(Vec::new())));
     session.set_pipelined_prefix(bytes);
@@ -168,7 +168,7 @@ fn read_by_pingora(bytes: BytesMut) -> Option<ServerSession> {
 }
 
 proptest! {
-    /// The proxy's own parser never refuses, repairs or shortens what was let through here.
+    /// The proxy's own parser never refuses, repairs or shortens a head that was accepted here.
     #[test]
     fn pingora_reads_a_head_as_it_was_sent(bytes in tricky_head()) {
         let Ok(true) = is_whole(&bytes) else { return Ok(()) };
@@ -188,9 +188,9 @@ proptest! {
     fn pingora_reads_whatever_stands_in_for_a_refused_head(
         bytes in prop_oneof![tricky_head(), prop::collection::vec(any::<u8>(), 0..100)]
     ) {
-        let stand_in = stand_in(&bytes);
-        prop_assert!(stand_in.len() < MAX_INSTANCE + 64);
-        let session = read_by_pingora(stand_in);
+        let placeholder_head = placeholder_head(&bytes);
+        prop_assert!(placeholder_head.len() < MAX_INSTANCE + 64);
+        let session = read_by_pingora(placeholder_head);
         let Some(session) = session else {
             return Err(TestCaseError::fail("refused"));
         };

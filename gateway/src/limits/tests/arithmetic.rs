@@ -13,8 +13,8 @@ fn rates() -> impl Strategy<Value = (Rate, u32)> {
 }
 
 proptest! {
-    /// Exact both ways: a take is admitted if and only if no window that ends with it would then
-    /// hold more than burst + rate·t.
+    /// A take is admitted if and only if no window that ends with it would then hold more than
+    /// burst + rate·t.
     #[test]
     fn a_bucket_admits_exactly_burst_plus_rate_times_t(
         (rate, burst) in rates(),
@@ -27,19 +27,19 @@ proptest! {
             let mut bucket = Bucket::with_level(shape.capacity, now);
             let mut admitted: Vec<u64> = Vec::new();
             for &(kind, step) in &steps {
-                // Bursts at one instant, short gaps, and gaps of a token or so.
+                // No gap (a burst), short gaps, and gaps of about a token.
                 now += [0, step / 1000, step][kind as usize];
                 let breaks_a_window = (0..=admitted.len()).any(|first| {
                     let since = admitted.get(first).copied().unwrap_or(now);
                     let count = (admitted.len() - first) as u64 + 1;
                     count * shape.token > shape.capacity + shape.refill * (now - since)
                 });
-                let outcome = bucket.take(shape, 1, now);
-                prop_assert_eq!(outcome.admitted, !breaks_a_window);
-                if outcome.admitted {
+                let result = bucket.take(shape, 1, now);
+                prop_assert_eq!(result.admitted, !breaks_a_window);
+                if result.admitted {
                     admitted.push(now);
                 } else {
-                    let wait = shape.micros_until(outcome.level, shape.token);
+                    let wait = shape.micros_until(result.level, shape.token);
                     prop_assert!(wait > 0);
                     prop_assert!(!bucket.take(shape, 1, now + wait - 1).admitted);
                     prop_assert!(bucket.level_at(shape, now + wait) >= shape.token);

@@ -1,4 +1,4 @@
-//! What every limiter must do; run against the local one and against Redis.
+//! What every limiter must do. Runs against the local limiter and against Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{MINUTE, SECOND, allowed, limited, policy, quota};
 use crate::limits::{Decision, Quota, RateLimiter, Take, Tallies, TallySnapshot};
 
-/// A limiter with fresh buckets, and its time.
+/// A limiter with fresh buckets, and its clock.
 #[async_trait]
 pub(super) trait Subject: Send + Sync {
     /// One more gateway on the same buckets.
@@ -17,7 +17,7 @@ pub(super) trait Subject: Send + Sync {
     fn now(&self) -> Duration;
     /// Lets this much time pass.
     async fn pass(&self, time: Duration);
-    /// Lets a moment pass where time is turned by hand.
+    /// Lets a moment pass if the clock is advanced by hand.
     fn tick(&self) {}
 }
 
@@ -100,7 +100,7 @@ pub(super) async fn a_bucket_fills_up_to_its_burst_and_no_further(subject: &dyn 
     );
 }
 
-/// Over a window of t: burst + rate·t, never more, and no token lost.
+/// Over a window of t: never more than burst + rate·t, and no token is lost.
 pub(super) async fn gateways_share_one_bucket_exactly(subject: &dyn Subject) {
     const RATE: u32 = 200;
     const BURST: u32 = 200;
@@ -120,7 +120,7 @@ pub(super) async fn gateways_share_one_bucket_exactly(subject: &dyn Subject) {
             .count()
     };
 
-    // Until it is empty: what would flow into a full bucket is nobody's.
+    // Until the bucket is empty: what would flow into a full bucket is lost.
     let before = subject.now();
     let mut from_full = 0;
     loop {
@@ -135,7 +135,7 @@ pub(super) async fn gateways_share_one_bucket_exactly(subject: &dyn Subject) {
     while subject.now() - begun < Duration::from_millis(400) {
         from_empty += sixteen_at_once().await;
     }
-    // Until what a gateway has reserved and nobody needs has come back.
+    // Until unused leases have been handed back.
     subject.pass(Duration::from_millis(500)).await;
     let ended = subject.now();
     let left = match take(&gateways[1], &user, "alice").await {

@@ -1,14 +1,15 @@
-//! Strict leases, in a model of everything around them; then with the real script.
+//! Leases in a simulation, first with a model of the script and then with the script itself.
 
 use proptest::prelude::*;
 use testkit::shared_redis;
 
-use super::model::{Model, Store, Weather, World};
+use super::model::{Model, Store};
+use super::simulation::{Scenario, Simulation};
 use super::{MINUTE, SECOND};
 use crate::config::Rate;
 use crate::limits::bucket::Shape;
-use crate::limits::lease::{Answer, Question};
-use crate::limits::link;
+use crate::limits::client;
+use crate::limits::lease::{Grant, Renewal};
 
 fn shape(tokens: u32, per: std::time::Duration, burst: u32) -> Shape {
     Shape::new(Rate { tokens, per }, burst).unwrap()
@@ -21,7 +22,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     ]
 }
 
-fn weathers() -> impl Strategy<Value = Weather> {
+fn scenarios() -> impl Strategy<Value = Scenario> {
     let load = (
         1usize..5,
         10u64..12_000,
@@ -30,7 +31,7 @@ fn weathers() -> impl Strategy<Value = Weather> {
     );
     let faults = (0u64..60, 0u64..60, 0u64..3, 1u64..6, 0u64..60);
     (load, faults).prop_map(
-        |((gateways, load, skew, bursts), (lost, late, deaths, cost, shared))| Weather {
+        |((gateways, load, skew, bursts), (lost, late, deaths, cost, shared))| Scenario {
             gateways,
             load,
             skew,
@@ -45,7 +46,7 @@ fn weathers() -> impl Strategy<Value = Weather> {
     )
 }
 
-const FAIR: Weather = Weather {
+const NO_FAULTS: Scenario = Scenario {
     gateways: 2,
     load: 3_000,
     skew: 50,
@@ -58,7 +59,7 @@ const FAIR: Weather = Weather {
     micros: 10_000_000,
 };
 
-/// Asks both and holds them against each other.
+/// Sends each renewal to both and compares their grants.
 struct Both {
     model: Model,
     script: Script,
@@ -71,7 +72,7 @@ struct Script {
 }
 
 impl Script {
-    /// The real one, but for its clock; and in virtual time nothing may expire by the real one.
+    /// The real script, but with virtual time as its clock, and without expiry in real time.
     fn new(url: &str, key: String) -> Self {
         let source = include_str!("../token_bucket.lua")
             .replace(
@@ -86,55 +87,51 @@ impl Script {
 }
 
 impl Store for Script {
-    fn ask(&mut self, now: u64, _: Shape, question: &Question) -> Answer {
+    fn ask(&mut self, now: u64, _: Shape, renewal: &Renewal) -> Grant {
         let mut command = redis::cmd("EVAL");
         command.arg(&self.source).arg(1).arg(&self.key);
-        link::arguments(question, &mut |argument| {
+        client::arguments(renewal, &mut |argument| {
             command.arg(argument);
         });
         let reply = command.arg(now).query(&mut self.redis).unwrap();
-        link::answer(&reply).unwrap()
+        client::parse_grant(&reply).unwrap()
     }
 }
 
 impl Store for Both {
-    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
-        let answer = self.model.ask(now, shape, question);
-        assert_eq!(
-            self.script.ask(now, shape, question),
-            answer,
-            "{question:?}"
-        );
-        answer
+    fn ask(&mut self, now: u64, shape: Shape, renewal: &Renewal) -> Grant {
+        let grant = self.model.ask(now, shape, renewal);
+        assert_eq!(self.script.ask(now, shape, renewal), grant, "{renewal:?}");
+        grant
     }
 }
 
-/// A model that checks its own invariant at every step.
+/// A model that checks the script's invariant at every step.
 #[derive(Default)]
 struct Checked(Model);
 
 impl Store for Checked {
-    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
-        let answer = self.0.ask(now, shape, question);
+    fn ask(&mut self, now: u64, shape: Shape, renewal: &Renewal) -> Grant {
+        let grant = self.0.ask(now, shape, renewal);
         assert!(self.0.potential(shape) <= shape.capacity);
-        answer
+        grant
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Late and lost messages, dead gateways, clocks apart, costs, and requests that other policies
-    /// refuse: over no window more than burst + rate·t.
+    /// Messages are late or lost, gateways crash, clocks differ, costs vary and other policies refuse;
+    /// still no window holds more than burst + rate·t.
     #[test]
     fn no_window_ever_holds_more_than_burst_plus_rate_times_t(
         shape in shapes(),
-        weather in weathers(),
+        scenario in scenarios(),
         seed in any::<u64>(),
     ) {
-        let mut world = World::new(Checked::default(), shape, weather, seed);
-        world.run();
-        prop_assert_eq!(world.excess(), 0);
+        let mut simulation = Simulation::new(Checked::default(), shape, scenario, seed);
+        simulation.run();
+        prop_assert_eq!(simulation.excess(), 0);
     }
 }
 
@@ -145,107 +142,109 @@ async fn the_script_is_the_model_in_every_step() {
     tokio::task::spawn_blocking(move || {
         let run = std::cell::Cell::new(0);
         let config = ProptestConfig::with_cases(40);
-        proptest!(config, |(shape in shapes(), mut weather in weathers(), seed in any::<u64>())| {
+        proptest!(config, |(shape in shapes(), mut scenario in scenarios(), seed in any::<u64>())| {
             run.set(run.get() + 1);
-            weather.micros = 1_000_000;
+            scenario.micros = 1_000_000;
             let script = Script::new(&url, format!("{prefix}:{}", run.get()));
             let both = Both { model: Model::default(), script };
-            let mut world = World::new(both, shape, weather, seed);
-            world.run();
-            prop_assert_eq!(world.excess(), 0);
+            let mut simulation = Simulation::new(both, shape, scenario, seed);
+            simulation.run();
+            prop_assert_eq!(simulation.excess(), 0);
         });
     })
     .await
     .unwrap();
 }
 
-/// Three times the limit: 99 % of burst + rate·t, at 25 tokens and more for each question.
+/// At three times the limit, 99 % of burst + rate·t are admitted, at 20 or more tokens per renewal.
 #[test]
 fn at_three_times_the_limit_hardly_a_token_is_lost() {
     for (rate, burst) in [(1_000, 200), (1_000, 1_000), (2_000, 4_000), (5_000, 1_000)] {
         for skew in [50, 90] {
             for gateways in [1, 2, 3] {
                 let shape = shape(rate, SECOND, burst);
-                let weather = Weather {
+                let scenario = Scenario {
                     load: u64::from(rate) * 3,
                     skew: if gateways == 3 { 34 } else { skew },
                     gateways,
-                    ..FAIR
+                    ..NO_FAULTS
                 };
-                let mut world = World::new(Checked::default(), shape, weather, 7);
-                world.run();
-                let ideal = u64::from(burst) + u64::from(rate) * weather.micros / 1_000_000;
-                let (passed, asked) = (world.admitted_tokens(), world.questions() as u64);
+                let mut simulation = Simulation::new(Checked::default(), shape, scenario, 7);
+                simulation.run();
+                let ideal = u64::from(burst) + u64::from(rate) * scenario.micros / 1_000_000;
+                let (passed, asked) = (simulation.admitted_tokens(), simulation.renewals() as u64);
                 let case = format!("{rate}/s, {burst}, {gateways} gateways, {skew} %");
-                assert_eq!(world.excess(), 0, "{case}");
+                assert_eq!(simulation.excess(), 0, "{case}");
                 assert!(passed * 100 >= ideal * 99, "{passed} of {ideal}: {case}");
                 assert!(
                     asked * 20 <= passed,
-                    "{asked} questions for {passed}: {case}"
+                    "{asked} renewals for {passed}: {case}"
                 );
             }
         }
     }
 }
 
-/// Below the limit nobody is refused, and a hot key is cheap there too.
+/// Below the limit no request is refused, and a hot key needs few renewals there, too.
 #[test]
 fn below_the_limit_nobody_is_refused() {
     let (rate, burst) = (2_000, 1_000);
-    let weather = Weather {
+    let scenario = Scenario {
         load: 1_200,
-        ..FAIR
+        ..NO_FAULTS
     };
-    let mut world = World::new(Checked::default(), shape(rate, SECOND, burst), weather, 7);
-    world.run();
-    assert_eq!(world.refused, 0);
-    let (passed, asked) = (world.admitted_tokens(), world.questions() as u64);
-    assert!(asked * 20 <= passed, "{asked} questions for {passed}");
+    let mut simulation =
+        Simulation::new(Checked::default(), shape(rate, SECOND, burst), scenario, 7);
+    simulation.run();
+    assert_eq!(simulation.refused, 0);
+    let (passed, asked) = (simulation.admitted_tokens(), simulation.renewals() as u64);
+    assert!(asked * 20 <= passed, "{asked} renewals for {passed}");
 }
 
-/// A pause costs no more than what flows in within two spans: while leases are taken from a full
-/// bucket it cannot refill, and what is left of them at the end comes back too late.
+/// A pause costs no more tokens than flow in within two periods: a bucket cannot refill for tokens on
+/// lease, and the last lease before a pause is handed back late.
 #[test]
 fn a_pause_costs_few_tokens() {
-    let weather = Weather {
+    let scenario = Scenario {
         load: 3_000,
         bursts: 500_000,
-        ..FAIR
+        ..NO_FAULTS
     };
-    let mut world = World::new(Checked::default(), shape(1_000, SECOND, 200), weather, 7);
-    world.run();
-    // Ten times half a second of load, each of which finds a full bucket.
+    let mut simulation =
+        Simulation::new(Checked::default(), shape(1_000, SECOND, 200), scenario, 7);
+    simulation.run();
+    // Ten times half a second of load, each of which starts with a full bucket.
     let ideal = 10 * (200 + 500);
-    let passed = world.admitted_tokens();
+    let passed = simulation.admitted_tokens();
     assert!(passed + 10 * 2 * 60 >= ideal, "{passed} of {ideal}");
 }
 
-/// A burst that is spread over the gateways finds all its tokens where they are few.
+/// A burst that is spread over the gateways gets every token of a small bucket.
 #[test]
 fn of_a_small_burst_no_token_lies_where_it_is_not_needed() {
-    let weather = Weather {
+    let scenario = Scenario {
         load: 2_000,
         micros: 100_000,
-        ..FAIR
+        ..NO_FAULTS
     };
-    let mut world = World::new(Checked::default(), shape(1, MINUTE, 60), weather, 7);
-    world.run();
-    assert_eq!(world.admitted_tokens(), 60);
+    let mut simulation = Simulation::new(Checked::default(), shape(1, MINUTE, 60), scenario, 7);
+    simulation.run();
+    assert_eq!(simulation.admitted_tokens(), 60);
 }
 
-/// Redis loses everything: at most one burst more, and none from gateways that know the key.
+/// When Redis loses its data, at most one extra burst is admitted, and none by gateways that know the key.
 #[test]
 fn a_reset_grants_nothing_to_who_has_just_been_seen() {
     let shape = shape(100, SECOND, 200);
-    let weather = Weather {
+    let scenario = Scenario {
         gateways: 1,
         micros: 1_000_000,
-        ..FAIR
+        ..NO_FAULTS
     };
-    let mut world = World::new(ResetOften::default(), shape, weather, 7);
-    world.run();
-    assert!(world.store.resets > 3);
-    assert_eq!(world.excess(), 0);
+    let mut simulation = Simulation::new(ResetOften::default(), shape, scenario, 7);
+    simulation.run();
+    assert!(simulation.store.resets > 3);
+    assert_eq!(simulation.excess(), 0);
 }
 
 #[derive(Default)]
@@ -256,12 +255,12 @@ struct ResetOften {
 }
 
 impl Store for ResetOften {
-    fn ask(&mut self, now: u64, shape: Shape, question: &Question) -> Answer {
+    fn ask(&mut self, now: u64, shape: Shape, renewal: &Renewal) -> Grant {
         self.asked += 1;
         if self.asked.is_multiple_of(7) {
             self.resets += 1;
             self.model.reset();
         }
-        self.model.ask(now, shape, question)
+        self.model.ask(now, shape, renewal)
     }
 }

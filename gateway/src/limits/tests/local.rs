@@ -6,19 +6,19 @@ use async_trait::async_trait;
 
 use super::conformance::{Subject, conformance};
 use super::{MINUTE, SECOND, allowed, limited, quota};
-use crate::limits::local::Part;
+use crate::limits::local::Share;
 use crate::limits::{Clock, Decision, LocalLimiter, Quota, RateLimiter, Take};
 
 #[derive(Default)]
-struct ByHand(AtomicU64);
+struct ManualClock(AtomicU64);
 
-impl ByHand {
-    fn turn(&self, time: Duration) {
+impl ManualClock {
+    fn advance(&self, time: Duration) {
         self.0.fetch_add(time.as_micros() as u64, SeqCst);
     }
 }
 
-impl Clock for ByHand {
+impl Clock for ManualClock {
     fn micros(&self) -> u64 {
         self.0.load(SeqCst)
     }
@@ -26,13 +26,13 @@ impl Clock for ByHand {
 
 struct Local {
     limiter: Arc<LocalLimiter>,
-    clock: Arc<ByHand>,
+    clock: Arc<ManualClock>,
 }
 
 impl Local {
     fn with_room_for(buckets: usize) -> Self {
-        let clock = Arc::new(ByHand::default());
-        let limiter = LocalLimiter::new("", Part::Whole, Arc::clone(&clock) as _, buckets);
+        let clock = Arc::new(ManualClock::default());
+        let limiter = LocalLimiter::new("", Share::Whole, Arc::clone(&clock) as _, buckets);
         Self {
             limiter: Arc::new(limiter),
             clock,
@@ -55,11 +55,11 @@ impl Subject for Local {
     }
 
     async fn pass(&self, time: Duration) {
-        self.clock.turn(time);
+        self.clock.advance(time);
     }
 
     fn tick(&self) {
-        self.clock.turn(Duration::from_micros(1_300));
+        self.clock.advance(Duration::from_micros(1_300));
     }
 }
 
@@ -81,18 +81,18 @@ async fn memory_is_bounded_and_a_flood_of_keys_loosens_no_limit() {
         let decision = local.take(&login, &format!("flood-{number}")).await;
         passed += usize::from(matches!(decision, Decision::Allowed(_)));
     }
-    // Every bucket there is may admit its burst: the keys' own, and one more per shard.
+    // Each bucket may admit its burst: those of the keys, and a shared one per shard.
     assert!(local.limiter.len() <= 256);
     assert!(passed <= (256 + 64) * 3, "{passed}");
     limited(local.take(&login, "alice").await);
 
-    // Ten seconds are one token, for whoever has been here, in a bucket of its own or not.
-    local.clock.turn(Duration::from_secs(10));
+    // Ten seconds are one token, whether a key had its own bucket or shared one.
+    local.clock.advance(Duration::from_secs(10));
     allowed(local.take(&login, "alice").await);
     limited(local.take(&login, "alice").await);
 
-    // Full buckets make room again: even where they all hash into one shard, seven keys find room in it
-    // (four buckets of their own, and the burst of the shared one).
+    // Full buckets are forgotten, which makes room again.
+    local.clock.advance(MINUTE);
     for number in 0..100 {
         if number % 7 == 0 {
             local.clock.turn(MINUTE);
@@ -116,7 +116,7 @@ async fn no_key_gets_more_than_its_limit_by_moving_between_buckets() {
                 "key-{number}: {count}"
             );
         }
-        local.clock.turn(Duration::from_millis(33));
+        local.clock.advance(Duration::from_millis(33));
     }
     // 199 rounds of 33 ms at 10/s are 65 tokens.
     assert!(admitted.iter().all(|count| *count <= 5 + 65));
@@ -124,8 +124,8 @@ async fn no_key_gets_more_than_its_limit_by_moving_between_buckets() {
 
 #[tokio::test]
 async fn one_gateways_part_is_its_share_of_rate_and_burst() {
-    let clock = Arc::new(ByHand::default());
-    let local = LocalLimiter::new("", Part::OneGateway, Arc::clone(&clock) as _, 4096);
+    let clock = Arc::new(ManualClock::default());
+    let local = LocalLimiter::new("", Share::PerGateway, Arc::clone(&clock) as _, 4096);
     let user = quota("user", 1, SECOND, 5);
     let one = [Take::new(&user, b"alice")];
     let take = || local.take(&one);
@@ -133,8 +133,8 @@ async fn one_gateways_part_is_its_share_of_rate_and_burst() {
     allowed(take().await);
     let told = limited(take().await)[0].retry_after;
     assert_eq!(told, Some(Duration::from_secs(2)));
-    clock.turn(Duration::from_millis(1_999));
+    clock.advance(Duration::from_millis(1_999));
     limited(take().await);
-    clock.turn(Duration::from_millis(1));
+    clock.advance(Duration::from_millis(1));
     allowed(take().await);
 }

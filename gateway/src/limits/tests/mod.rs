@@ -1,12 +1,14 @@
 mod arithmetic;
+mod concurrency;
 mod conformance;
 mod headers;
-mod in_flight;
 mod leases;
 mod local;
 mod model;
+mod outages;
 mod redis;
 mod servers;
+mod simulation;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Redis as a Cluster, and with Sentinels.
+//! The Redis limiter with a Cluster, and with Sentinels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,7 @@ fn urls_of_several_servers_are_read_or_refused_with_the_reason() {
         "rediss-cluster://a",
         "redis+unix:///run/redis.sock",
     ] {
-        let read = Server::of(good);
+        let read = Server::parse(good);
         assert!(read.is_ok(), "{good}: {}", read.err().unwrap());
     }
     for (bad, why) in [
@@ -125,7 +125,7 @@ fn urls_of_several_servers_are_read_or_refused_with_the_reason() {
         ("redis-sentinel://a,,b/main", "a comma too many"),
         ("redis-cluster://a/3", "no databases"),
     ] {
-        let refused = Server::of(bad).err().unwrap().to_string();
+        let refused = Server::parse(bad).err().unwrap().to_string();
         assert!(refused.contains(why), "{bad}: {refused}");
     }
 }

@@ -91,7 +91,7 @@ impl<'a> Asked<'a> {
     }
 
     async fn of(self, admission: &Admission) -> Result<Admitted, Kind> {
-        let head = Head {
+        let head = RequestHead {
             method: &Method::GET,
             target: self.target,
             headers: &self.headers,
@@ -147,7 +147,7 @@ async fn so_many_requests_of_one_user_run_at_one_time_and_a_shadow_refuses_none(
     let get = || Asked::get("/api/others/1").with("authorization", token());
     let first = get().of(&admission).await.ok().unwrap();
     let second = get().of(&admission).await.ok().unwrap();
-    assert_eq!(first.limits().len(), 1, "a shadow is not told");
+    assert_eq!(first.limits().len(), 1, "a shadow policy is not reported");
     let third = get().of(&admission).await.err();
     assert_eq!(third, Some(Kind::RateLimited));
     drop(first);
@@ -170,7 +170,7 @@ fn only_trusted_proxies_say_who_the_client_is() {
             .with("x-forwarded-for", chain)
             .from(peer);
         admission.client(
-            &Head {
+            &RequestHead {
                 method: &Method::GET,
                 target: head.target,
                 headers: &head.headers,
@@ -182,7 +182,7 @@ fn only_trusted_proxies_say_who_the_client_is() {
     let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
     assert_eq!(client(STRANGER, "198.51.100.1"), ip(STRANGER));
     assert_eq!(client(PROXY, "198.51.100.1"), ip("198.51.100.1"));
-    // What a client wrote itself stands left of what the proxies saw.
+    // What a client wrote itself is left of what the proxies added.
     assert_eq!(
         client(PROXY, "1.1.1.1, 198.51.100.1, 10.9.9.9"),
         ip("198.51.100.1")

@@ -1,8 +1,8 @@
-//! Which bytes may stand where.
+//! Classes of bytes: which bytes are allowed in which part of a head.
 
 pub(super) type Class = [bool; 256];
 
-/// How many bytes at the beginning belong to a class.
+/// How many bytes, from the first on, belong to a class.
 pub(super) fn run_of(class: &Class, bytes: &[u8]) -> usize {
     let end = bytes.iter().position(|&byte| !class[usize::from(byte)]);
     end.unwrap_or(bytes.len())
@@ -28,7 +28,7 @@ const fn class(extra: &[u8], alphanumeric: bool) -> Class {
 pub(super) const TOKEN: Class = class(b"!#$%&'*+-.^_`|~", true);
 /// RFC 3986 `pchar` without escapes and without `;`.
 pub(super) const PATH_CHARACTER: Class = class(b"-._~!$&'()*+,=:@", true);
-/// Visible ASCII but what no URI library accepts; browsers send the rest unencoded.
+/// Visible ASCII, except what no URI library accepts. Browsers send all of these unencoded.
 pub(super) const QUERY_CHARACTER: Class = class(b"-._~!$&'()*+,=:@;/?%[]{}|^`\\", true);
 /// RFC 9110 `field-content`: tab, visible ASCII and space, and anything beyond ASCII.
 pub(super) const VALUE: Class = {

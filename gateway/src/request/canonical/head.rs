@@ -1,28 +1,28 @@
-//! The one reading of a request's head.
+//! Reads a request's head, if it can be read in only one way.
 
 use super::class::{HOST, QUERY_CHARACTER, TOKEN, VALUE, run_of};
 use super::identity::is_identity;
 use super::malformed::Malformed;
 
-/// What a head says, read in the only way that it can be.
+/// The parts of a head that can be read in only one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawHead<'a> {
     pub method: &'a str,
-    /// As it was sent: a path with its query, or for CONNECT an authority.
+    /// As it was sent: a path with its query, or an authority for CONNECT.
     pub target: &'a str,
-    /// How many header lines there are.
+    /// The number of header lines.
     pub headers: usize,
-    /// How many bytes, the final empty line included; what follows is the body's.
+    /// The number of bytes, including the final empty line. The body follows.
     pub length: usize,
 }
 
-/// Reads the HTTP/1.x request head that `bytes` begin with.
+/// Reads the HTTP/1.x request head at the start of `bytes`.
 ///
-/// [`Malformed::Incomplete`] means that more bytes are needed; any other verdict is final, whatever
-/// comes next.
+/// [`Malformed::Incomplete`] means that more bytes are needed. Any other result is final, whatever
+/// bytes follow.
 pub fn head(bytes: &[u8]) -> Result<RawHead<'_>, Malformed> {
     let (method, target, http_10, mut rest) = request_line(bytes)?;
-    let mut seen = Seen::default();
+    let mut seen = SeenHeaders::default();
     let body = loop {
         match rest {
             [b'\r', b'\n', body @ ..] => break body,
@@ -45,7 +45,7 @@ pub fn head(bytes: &[u8]) -> Result<RawHead<'_>, Malformed> {
     })
 }
 
-/// The method, the target, whether the version is 1.0, and what follows the line.
+/// The method, the target, whether the version is 1.0, and the bytes after the line.
 fn request_line(head: &[u8]) -> Result<(&str, &str, bool, &[u8]), Malformed> {
     let (method, rest) = head.split_at(run_of(&TOKEN, head));
     let rest = match rest {
@@ -74,7 +74,7 @@ fn request_line(head: &[u8]) -> Result<(&str, &str, bool, &[u8]), Malformed> {
     Ok((ascii(method)?, ascii(target)?, http_10, rest))
 }
 
-/// Never fails: both classes are of ASCII.
+/// Never fails, because the callers pass only ASCII.
 fn ascii(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed::TargetByte)
 }
@@ -103,7 +103,7 @@ fn header_line(rest: &[u8]) -> Result<(Line<'_>, &[u8]), Malformed> {
     }
 }
 
-/// What is wrong where a run ended: a broken line, or `otherwise`.
+/// The error at the first byte outside a class: a broken line, or `otherwise`.
 fn broken_at(rest: &[u8], otherwise: Malformed) -> Malformed {
     match rest {
         [] | [b'\r'] => Malformed::Incomplete,
@@ -113,9 +113,9 @@ fn broken_at(rest: &[u8], otherwise: Malformed) -> Malformed {
     }
 }
 
-/// The headers whose number or company matters.
+/// The headers that may be sent only once, or not together.
 #[derive(Default)]
-struct Seen {
+struct SeenHeaders {
     headers: usize,
     host: bool,
     authorization: bool,
@@ -123,11 +123,11 @@ struct Seen {
     transfer_encoding: bool,
 }
 
-impl Seen {
+impl SeenHeaders {
     fn header(&mut self, line: &Line<'_>) -> Result<(), Malformed> {
         self.headers += 1;
         let is = |name: &[u8]| line.name.eq_ignore_ascii_case(name);
-        // Lengths first: most headers are none of these.
+        // Compares lengths first, because most headers are none of these.
         match line.name.len() {
             4 if is(b"host") => {
                 once(&mut self.host, Malformed::DuplicateHost)?;

@@ -1,4 +1,4 @@
-//! The headers that only the gateway may write, in every spelling that a worker could take for one.
+//! The identity headers, which only the gateway may write, in every spelling that a worker could accept.
 
 const IDENTITY: [&[u8]; 5] = [
     b"x-user-id",
@@ -9,7 +9,7 @@ const IDENTITY: [&[u8]; 5] = [
 ];
 const IDENTITY_PREFIXES: [&[u8]; 3] = [b"x-gateway-", b"x-claim-", b"x-forwarded-"];
 
-/// Whether a header belongs to the identity family, in any case and with `_` for `-`.
+/// Whether a header is an identity header, in upper or lower case and with `_` or `-`.
 pub fn in_identity_family(name: &str) -> bool {
     is_identity(name.as_bytes())
 }

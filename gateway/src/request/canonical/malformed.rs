@@ -1,4 +1,4 @@
-//! Everything that makes a head or a path ambiguous or wrong.
+//! Everything that makes a head or a path malformed or ambiguous.
 
 /// Why a request is refused with 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -6,7 +6,7 @@
 pub enum Malformed {
     RequestLine,
     TargetByte,
-    /// More bytes may still make it a head.
+    /// More bytes may complete the head.
     Incomplete,
     BareLineBreak,
     FoldedHeader,
@@ -37,7 +37,7 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// What is wrong and what to change, for the client to read.
+    /// What is wrong and what to change. The client reads it.
     pub fn detail(self) -> &'static str {
         match self {
             Self::RequestLine => {

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-/// The methods that have a name in logs, metrics and `Allow`; any other token is passed on, too.
+/// The methods that logs, metrics and `Allow` name. Other methods are forwarded, too.
 pub const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// Whether the method is served at all; CONNECT and TRACE are answered with 405.

@@ -1,9 +1,9 @@
-//! The one spelling of a path.
+//! Accepts a path if it has only one spelling.
 
 use super::class::{PATH_CHARACTER, QUERY_CHARACTER};
 use super::malformed::Malformed;
 
-/// A path with one spelling, its query apart.
+/// A path that has only one spelling, and its query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CanonicalPath<'a> {
     target: &'a str,
@@ -11,26 +11,26 @@ pub struct CanonicalPath<'a> {
 }
 
 impl<'a> CanonicalPath<'a> {
-    /// The path alone; routes are decided on it.
+    /// The path without the query. Routes are found by it.
     pub fn path(&self) -> &'a str {
         &self.target[..self.path_end]
     }
 
-    /// What stands after the `?`, never looked at.
+    /// The text after the `?`. The gateway never interprets it.
     pub fn query(&self) -> Option<&'a str> {
         self.target.get(self.path_end + 1..)
     }
 
-    /// Path and query as they were sent, and as they are forwarded.
+    /// Path and query, as they were sent and are forwarded.
     pub fn target(&self) -> &'a str {
         self.target
     }
 }
 
-/// Accepts a target whose path has one spelling.
+/// Accepts a target whose path has only one spelling.
 ///
-/// Besides what every strict server refuses, percent-encoded characters that need no encoding are
-/// refused: `/logi%6E` would be `/login` to a worker and another path to the rules.
+/// Refuses what every strict server refuses, and also characters that are percent-encoded without need:
+/// `/logi%6E` would be `/login` to a worker but another path to the rules.
 pub fn path(target: &str) -> Result<CanonicalPath<'_>, Malformed> {
     let bytes = target.as_bytes();
     if bytes.first() != Some(&b'/') {

@@ -48,7 +48,7 @@ fn table(text: &str) -> Table {
     Table::build(&config.unwrap_or_else(|errors| panic!("{errors}")))
 }
 
-/// The table without the service that takes everything.
+/// The table without the catch-all service.
 fn closed() -> Table {
     let text = FILE.replace(
         "  web:\n    prefix: /\n    upstreams: [127.0.0.1:4000]\n",
@@ -241,7 +241,7 @@ const PUBLIC: [(&str, &[&str]); 4] = [
     ("GET", &["files", "{*rest}"]),
 ];
 
-/// Whether a rule names a path as a worker sees it: each segment decoded.
+/// Whether a public rule matches a path as a worker sees it, with each segment decoded.
 fn is_named(method: &str, segments: &[Vec<u8>]) -> bool {
     PUBLIC.iter().any(|(public, pattern)| {
         let method = *public == method || (*public == "GET" && method == "HEAD");
@@ -272,7 +272,7 @@ fn decode(segment: &str) -> Vec<u8> {
     decoded
 }
 
-/// Paths around the public ones, in every spelling that might pass for one of them.
+/// Paths that resemble the public ones, in spellings that might be mistaken for them.
 fn nearly_public() -> impl Strategy<Value = String> {
     let segment = prop_oneof![
         4 => prop::sample::select(vec!["login", "files", "a", "picture", "7", ""]).prop_map(str::to_owned),
@@ -297,7 +297,7 @@ fn nearly_public() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// No path reaches a protected handler as a public one, whatever a worker decodes.
+    /// No protected path is treated as public, however a worker decodes it.
     #[test]
     fn public_is_what_a_public_rule_names_and_nothing_else(
         method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "get"]),

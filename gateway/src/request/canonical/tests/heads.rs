@@ -24,7 +24,7 @@ fn a_strict_head_is_accepted_and_read() {
     for lines in [
         "Transfer-Encoding: Chunked \r\n",
         "content-length:0\r\nx_custom: 1\r\n",
-        // It is stripped, not refused.
+        // This header is removed, not refused.
         "x-user-id: 7\r\n",
     ] {
         assert!(head(&with(lines)).is_ok(), "{lines:?}");
@@ -33,7 +33,7 @@ fn a_strict_head_is_accepted_and_read() {
         "GET / HTTP/1.0\r\n\r\n",
         "GET / HTTP/1.1\r\nHost:\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: [::1]:8001\r\n\r\n",
-        // Refused as a method, not as a head.
+        // Refused later, because of its method.
         "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
     ] {
         assert!(head(whole.as_bytes()).is_ok(), "{whole:?}");
@@ -189,7 +189,7 @@ fn every_detail_is_a_sentence() {
     assert!(text.ends_with('.'));
 }
 
-/// Heads made of the pieces that matter, most of them well formed.
+/// Heads made of pieces that are hard to parse, most of them well formed.
 pub(crate) fn tricky_head() -> impl Strategy<Value = Vec<u8>> {
     let method = prop_oneof![
         Just("GET"),
@@ -236,7 +236,7 @@ proptest! {
         prop_assert_eq!(head(&HEAD[..length]), Err(Malformed::Incomplete));
     }
 
-    /// So that a head may be judged while it comes in, in whatever pieces.
+    /// A head can therefore be checked while it arrives, in pieces of any size.
     #[test]
     fn no_verdict_changes_with_what_comes_next(bytes in tricky_head(), cut in 0.0..1.0) {
         let early = head(&bytes[..(bytes.len() as f64 * cut) as usize]);
@@ -245,7 +245,7 @@ proptest! {
         }
     }
 
-    /// Whatever byte is put wherever: accepted heads have the lines and names they seem to have.
+    /// After any byte is replaced by any other, an accepted head still has only whole lines.
     #[test]
     fn an_accepted_head_has_only_whole_lines(at in 0..HEAD.len(), byte in any::<u8>()) {
         let mut bytes = HEAD.to_vec();

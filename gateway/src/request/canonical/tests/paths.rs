@@ -81,7 +81,7 @@ fn every_second_spelling_of_a_path_is_refused() {
     }
 }
 
-/// Paths made of the pieces that matter.
+/// Paths made of pieces that are hard to parse.
 fn tricky_target() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("/".to_owned()),
@@ -115,7 +115,7 @@ proptest! {
         prop_assert!(!accepted.bytes().any(forbidden));
         prop_assert!(!accepted.contains("//"));
 
-        // Decoded once, as a worker does, it has the same segments and none that walks upwards.
+        // Decoded once, as by a worker, it has the same segments, and none of them is `.` or `..`.
         let decoded = decode(accepted);
         prop_assert_eq!(
             decoded.iter().filter(|&&b| b == b'/').count(),
@@ -129,7 +129,7 @@ proptest! {
 
     #[test]
     fn no_target_panics(target in ".*") {
-        // Any answer will do; it must be an answer.
+        // Any result is fine, as long as nothing panics.
         let _answer = path(&target);
     }
 }

@@ -1,7 +1,7 @@
-//! How many requests of one key run at one time, counted exactly.
+//! Limits how many requests of one key run at the same time. The count is exact.
 //!
-//! A slot is held from admission until the request has ended. Memory is bounded by the requests
-//! under way: a key without one is forgotten. Each gateway counts its own requests.
+//! A permit is held from admission until the request ends. Keys without a running request are
+//! forgotten, so memory is bounded by the number of running requests. Each gateway counts only its own.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,14 +14,14 @@ const SHARDS: usize = 64;
 
 type Counts = HashMap<Box<[u8]>, u32>;
 
-/// The counts of all keys.
+/// The number of running requests of every key.
 #[derive(Debug)]
-pub struct InFlight {
+pub struct ConcurrencyLimiter {
     shards: Box<[Mutex<Counts>]>,
     hasher: RandomState,
 }
 
-impl Default for InFlight {
+impl Default for ConcurrencyLimiter {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -30,18 +30,18 @@ impl Default for InFlight {
     }
 }
 
-/// One request's place among those of its key, until it is dropped.
+/// Counts one request among those of its key until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
-    counts: Arc<InFlight>,
+pub struct ConcurrencyPermit {
+    limiter: Arc<ConcurrencyLimiter>,
     key: Box<[u8]>,
 }
 
-impl InFlight {
-    /// `None` when `max` requests of this key run already.
-    pub fn enter(self: &Arc<Self>, take: &Take<'_>, max: u32) -> Option<Slot> {
+impl ConcurrencyLimiter {
+    /// `None` when `max` requests of this key are already running.
+    pub fn acquire(self: &Arc<Self>, take: &Take<'_>, max: u32) -> Option<ConcurrencyPermit> {
         let key = BucketKey::new("", take.quota.name(), take.key);
-        let entered = self.with_shard(&key, |counts| match counts.get_mut(&key[..]) {
+        let acquired = self.with_shard(&key, |counts| match counts.get_mut(&key[..]) {
             Some(count) if *count >= max => false,
             Some(count) => {
                 *count += 1;
@@ -52,8 +52,8 @@ impl InFlight {
                 true
             }
         });
-        entered.then(|| Slot {
-            counts: Arc::clone(self),
+        acquired.then(|| ConcurrencyPermit {
+            limiter: Arc::clone(self),
             key: key[..].into(),
         })
     }
@@ -70,9 +70,9 @@ impl InFlight {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConcurrencyPermit {
     fn drop(&mut self) {
-        self.counts.with_shard(&self.key, |counts| {
+        self.limiter.with_shard(&self.key, |counts| {
             if let Some(count) = counts.get_mut(&self.key) {
                 *count -= 1;
                 if *count == 0 {

@@ -1,10 +1,10 @@
-//! Two doors that close one after the other: the listener, then the connections that came through it.
+//! The listener and its connections, which close one after the other.
 //!
-//! Pingora closes both at one instant, and with them what is just being written into an idle
-//! connection, or waits in the listener's queue: requests that no client may send again by itself.
-//! Here the queue is served when the listener closes, and connections stay until [`Drain`] says so.
-//! Whoever balances over several gateways goes elsewhere meanwhile, because new connections are
-//! refused and every answer says `Connection: close`.
+//! Pingora closes both at the same instant. That loses requests which are just being written to an
+//! idle connection, or wait in the listener's backlog, and which no client may repeat by itself. Here
+//! the backlog is served when the listener closes, and connections stay open until [`Drain`] closes
+//! them. Meanwhile a balancer with several gateways moves to another one, because new connections are
+//! refused and every response says `Connection: close`.
 //!
 //! [`Drain`]: crate::connection::drain::Drain
 
@@ -21,15 +21,15 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::{Service, listening};
 use tokio::sync::watch;
 
-/// Closes the doors. Each stays closed.
+/// Closes the listener and the connections. Both stay closed.
 #[derive(Default)]
-pub(crate) struct Doors {
+pub(crate) struct CloseHandle {
     listener: watch::Sender<bool>,
     connections: watch::Sender<bool>,
 }
 
-impl Doors {
-    /// Turns true with [`Doors::close_connections`].
+impl CloseHandle {
+    /// Turns true with [`CloseHandle::close_connections`].
     pub(crate) fn connections(&self) -> ShutdownWatch {
         self.connections.subscribe()
     }
@@ -38,52 +38,52 @@ impl Doors {
         self.listener.send_replace(true);
     }
 
-    /// Ends the connections that are idle, and every other one after its request.
+    /// Closes idle connections now, and every other connection after its request.
     pub(crate) fn close_connections(&self) {
         self.connections.send_replace(true);
     }
 }
 
-/// Serves `app` on a socket that is bound already; `endpoint` says how, for the same address. Without
-/// TLS: what is served from the queue gets no handshake.
-pub(crate) fn open<A: ServerApp + Send + Sync + 'static>(
+/// Serves `app` on a socket that is already bound. `endpoint` has the socket's address and options.
+/// There is no TLS: connections from the backlog would get no handshake.
+pub(crate) fn listen<A: ServerApp + Send + Sync + 'static>(
     app: A,
     listener: TcpListener,
     endpoint: pingora::listeners::ListenerConfig,
-) -> std::io::Result<(Doors, impl Service)> {
-    let doors = Doors::default();
-    let guest = Guests {
+) -> std::io::Result<(CloseHandle, impl Service)> {
+    let close_handle = CloseHandle::default();
+    let app = ConnectionApp {
         app: Arc::new(app),
-        queue: Mutex::new(Some(listener.try_clone()?)),
-        closed: doors.connections(),
+        backlog: Mutex::new(Some(listener.try_clone()?)),
+        closed: close_handle.connections(),
     };
     let address = listener.local_addr()?.to_string();
-    let mut service = listening::Service::new("gateway".to_owned(), guest);
+    let mut service = listening::Service::new("gateway".to_owned(), app);
     service.add_listener(endpoint);
-    let entrance = Entrance {
+    let service = ListenerService {
         service,
         socket: Some((address, listener)),
-        closed: doors.listener.subscribe(),
+        closed: close_handle.listener.subscribe(),
     };
-    Ok((doors, entrance))
+    Ok((close_handle, service))
 }
 
-/// The listening service, with a signal of its own in place of the server's.
-struct Entrance<A> {
+/// Pingora's listening service, which stops when the listener is closed, not when the server stops.
+struct ListenerService<A> {
     service: listening::Service<A>,
     socket: Option<(String, TcpListener)>,
     closed: ShutdownWatch,
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> Service for Entrance<A> {
+impl<A: ServerApp + Send + Sync + 'static> Service for ListenerService<A> {
     async fn start_service(
         &mut self,
         sockets: Option<ListenFds>,
         _: ShutdownWatch,
         listeners_per_socket: usize,
     ) {
-        // Pingora takes a socket that it finds in this table instead of binding one.
+        // Pingora uses a socket that it finds in this table and does not bind another.
         if let (Some(sockets), Some((address, listener))) = (&sockets, self.socket.take()) {
             sockets.lock().add(address, listener.into_raw_fd());
         }
@@ -98,16 +98,16 @@ impl<A: ServerApp + Send + Sync + 'static> Service for Entrance<A> {
     }
 }
 
-/// The app, whose connections outlive the listener.
-struct Guests<A> {
+/// Passes connections to the app and keeps them open when the listener closes.
+struct ConnectionApp<A> {
     app: Arc<A>,
-    /// The listening socket a second time: its queue lives until both are closed.
-    queue: Mutex<Option<TcpListener>>,
+    /// A second handle to the listening socket. The backlog exists until both handles are closed.
+    backlog: Mutex<Option<TcpListener>>,
     closed: ShutdownWatch,
 }
 
 #[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guests<A> {
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for ConnectionApp<A> {
     async fn process_new(
         self: &Arc<Self>,
         connection: Stream,
@@ -116,24 +116,24 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guests<A> {
         self.app.process_new(connection, &self.closed).await
     }
 
-    /// Called once the service has stopped listening.
+    /// Called after the service has stopped listening.
     async fn cleanup(&self) {
-        for connection in self.queued() {
+        for connection in self.accept_backlog() {
             let (app, closed) = (self.app.clone(), self.closed.clone());
             tokio::spawn(async move { app.process_new(connection, &closed).await });
         }
         let mut closed = self.closed.clone();
-        // Fails only when the doors are gone, and then the process ends.
+        // Fails only when the close handle is gone, which means that the process ends.
         closed.wait_for(|closed| *closed).await.ok();
         self.app.cleanup().await;
     }
 }
 
-impl<A> Guests<A> {
-    /// Closes the socket, once nothing is in its queue.
-    fn queued(&self) -> Vec<Stream> {
+impl<A> ConnectionApp<A> {
+    /// Accepts every connection in the backlog, then closes the socket.
+    fn accept_backlog(&self) -> Vec<Stream> {
         let listener = self
-            .queue
+            .backlog
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
@@ -144,12 +144,12 @@ impl<A> Guests<A> {
         loop {
             match listener.accept() {
                 Ok(connection) => waiting.push(connection),
-                // The client has given up.
+                // The client gave up.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                // The socket does not block: nothing waits any more.
+                // The socket is non-blocking, so the backlog is empty.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    tracing::error!(%error, "connections that waited to be accepted are reset");
+                    tracing::error!(%error, "connections in the backlog could not be accepted and are reset");
                     break;
                 }
             }

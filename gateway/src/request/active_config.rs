@@ -1,4 +1,4 @@
-//! What a configuration becomes while it is in force.
+//! The configuration in force, in the form that requests need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use contract::identity::SigningKeys;
 use super::admission::Admission;
 use crate::upstream::Cluster;
 
-/// What one configuration makes of a request; swapped whole.
-pub struct Live {
+/// Everything about requests that depends on the configuration. Always replaced as a whole.
+pub struct ActiveConfig {
     pub admission: Admission,
-    /// In the order of the configuration's services.
+    /// In the order of `Config::services`.
     pub clusters: Vec<Arc<Cluster>>,
     pub keys: SigningKeys,
     pub head_timeout: Duration,

@@ -1,7 +1,7 @@
-//! The way to Redis: one connection, one script, one breaker.
+//! Calls the token bucket script in Redis.
 //!
-//! All questions share one connection, on which they are pipelined. It is made on the runtime of the
-//! first question, and lives there. A question is never repeated when its outcome is unknown.
+//! All calls share one connection, on which they are pipelined. The connection is created on the
+//! runtime of the first call, and stays there. A call is never repeated if its result is unknown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,30 +13,30 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::bucket::Shape;
-use super::lease::{Answer, LIFETIME_MICROS, Question};
+use super::lease::{Grant, LIFETIME_MICROS, Renewal};
 use super::port::RedisCalls;
 use super::server::{CONNECT_DEADLINE, Connection, Server};
 
 const SCRIPT: &str = include_str!("token_bucket.lua");
 
-/// Where the buckets are. No `Debug`: the URL may hold a password.
+/// Where the buckets are. Has no `Debug`, because the URL may hold a password.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// `redis://user:password@host:port/database`, or `rediss://`; `redis-sentinel://host,host/master`
     /// and `redis-cluster://host,host`.
     pub url: String,
-    /// For one question. A request may wait for one that is under way, and for the next.
+    /// The deadline of one call. A request may wait for the pending call and for the next one.
     pub deadline: Duration,
-    /// Begins every key.
+    /// The prefix of every key.
     pub namespace: String,
 }
 
-pub(super) struct Link {
+pub(super) struct BucketClient {
     server: Server,
     script: Script,
     pub(super) deadline: Duration,
     current: ArcSwapOption<Connection>,
-    first: Mutex<()>,
+    connecting: Mutex<()>,
     answered: AtomicU64,
     failed: AtomicU64,
 }
@@ -52,44 +52,44 @@ pub(super) enum Failure {
     Reply,
 }
 
-impl Link {
+impl BucketClient {
     /// Reads the URL; does no I/O.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, RedisError> {
         Ok(Self {
-            server: Server::of(&settings.url)?,
+            server: Server::parse(&settings.url)?,
             script: Script::new(SCRIPT),
             deadline: settings.deadline,
             current: ArcSwapOption::empty(),
-            first: Mutex::new(()),
+            connecting: Mutex::new(()),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         })
     }
 
-    /// Asks over the current connection, however long it takes.
-    pub(super) async fn ask(&self, bucket: &[u8], question: &Question) -> Result<Answer, Failure> {
-        let mut link = self.link().await?;
-        self.ask_over(&mut link, bucket, question).await
+    /// Calls the script over the current connection, without a deadline.
+    pub(super) async fn call(&self, bucket: &[u8], renewal: &Renewal) -> Result<Grant, Failure> {
+        let mut connection = self.connection().await?;
+        self.call_over(&mut connection, bucket, renewal).await
     }
 
-    async fn ask_over(
+    async fn call_over(
         &self,
-        link: &mut Connection,
+        connection: &mut Connection,
         bucket: &[u8],
-        question: &Question,
-    ) -> Result<Answer, Failure> {
-        let by_hash = self.command(bucket, question, false);
-        let mut reply = self.send(link, &by_hash).await;
-        // A script that was not found was not run, so asking again takes nothing twice.
+        renewal: &Renewal,
+    ) -> Result<Grant, Failure> {
+        let by_hash = self.command(bucket, renewal, false);
+        let mut reply = self.send(connection, &by_hash).await;
+        // A script that was not found did not run, so a second call takes nothing twice.
         if matches!(&reply, Err(Failure::Call(error)) if error.code() == Some("NOSCRIPT")) {
-            let whole = self.command(bucket, question, true);
-            reply = self.send(link, &whole).await;
+            let whole = self.command(bucket, renewal, true);
+            reply = self.send(connection, &whole).await;
         }
-        answer(&reply?)
+        parse_grant(&reply?)
     }
 
-    async fn send(&self, link: &mut Connection, command: &Cmd) -> Result<Value, Failure> {
-        let reply = match link.send(command).await {
+    async fn send(&self, connection: &mut Connection, command: &Cmd) -> Result<Value, Failure> {
+        let reply = match connection.send(command).await {
             Ok(Value::ServerError(error)) => Err(RedisError::from(error)),
             reply => reply,
         };
@@ -106,7 +106,7 @@ impl Link {
         Ok(reply?)
     }
 
-    fn command(&self, bucket: &[u8], question: &Question, whole: bool) -> Cmd {
+    fn command(&self, bucket: &[u8], renewal: &Renewal, whole: bool) -> Cmd {
         let mut command = Cmd::with_capacity(18, 256);
         if whole {
             command.arg("EVAL").arg(SCRIPT);
@@ -114,39 +114,39 @@ impl Link {
             command.arg("EVALSHA").arg(self.script.get_hash());
         }
         command.arg(1).arg(bucket);
-        arguments(question, &mut |argument| {
+        arguments(renewal, &mut |argument| {
             command.arg(argument);
         });
         command
     }
 
-    /// The connection there is, or the first one.
-    async fn link(&self) -> Result<Connection, RedisError> {
-        if let Some(link) = &*self.current.load() {
-            return Ok(Connection::clone(link));
+    /// The current connection; creates the first one.
+    async fn connection(&self) -> Result<Connection, RedisError> {
+        if let Some(connection) = &*self.current.load() {
+            return Ok(Connection::clone(connection));
         }
-        let _one_at_a_time = self.first.lock().await;
-        if let Some(link) = &*self.current.load() {
-            return Ok(Connection::clone(link));
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(connection) = &*self.current.load() {
+            return Ok(Connection::clone(connection));
         }
-        let link = self.server.link().await?;
-        self.current.store(Some(Arc::new(link.clone())));
-        Ok(link)
+        let connection = self.server.lazy_connection().await?;
+        self.current.store(Some(Arc::new(connection.clone())));
+        Ok(connection)
     }
 
-    /// Makes a fresh connection the current one, once `bucket` can be written over it in time.
-    pub(super) async fn connect(&self, bucket: &[u8]) -> Result<(), Failure> {
-        let mut link = timeout(CONNECT_DEADLINE, self.server.connect()).await??;
+    /// Makes a fresh connection the current one, after a write to `bucket` over it met its deadline.
+    pub(super) async fn reconnect(&self, bucket: &[u8]) -> Result<(), Failure> {
+        let mut connection = timeout(CONNECT_DEADLINE, self.server.connect()).await??;
         let shape = Shape {
             refill: 1,
             token: 1,
             capacity: 1,
         };
-        // Paying a debt writes.
-        let question = Question::settlement(1, shape);
-        let asking = self.ask_over(&mut link, bucket, &question);
-        timeout(self.deadline, asking).await??;
-        self.current.store(Some(Arc::new(link)));
+        // A settlement writes, so this also finds a Redis that is read-only.
+        let renewal = Renewal::settlement(1, shape);
+        let call = self.call_over(&mut connection, bucket, &renewal);
+        timeout(self.deadline, call).await??;
+        self.current.store(Some(Arc::new(connection)));
         Ok(())
     }
 
@@ -157,15 +157,15 @@ impl Link {
         }
     }
 
-    /// A question that was given up counts as failed.
-    pub(super) fn given_up(&self) {
+    /// Counts a call that was given up as failed.
+    pub(super) fn count_given_up(&self) {
         self.failed.fetch_add(1, Relaxed);
     }
 }
 
-/// The script's arguments, as its head lists them.
-pub(super) fn arguments(question: &Question, put: &mut dyn FnMut(&str)) {
-    let shape = question.shape;
+/// The script's arguments, in the order that the script's first comment lists.
+pub(super) fn arguments(renewal: &Renewal, put: &mut dyn FnMut(&str)) {
+    let shape = renewal.shape;
     let mut digits = itoa::Buffer::new();
     let id = |id: u64| {
         if id == 0 {
@@ -177,30 +177,30 @@ pub(super) fn arguments(question: &Question, put: &mut dyn FnMut(&str)) {
     for number in [shape.refill, shape.token, shape.capacity] {
         put(digits.format(number));
     }
-    put(&id(question.settled));
+    put(&id(renewal.settled));
     for number in [
-        question.kept,
-        question.want,
-        question.least,
-        question.must,
-        question.spent,
-        question.parts,
+        renewal.kept,
+        renewal.want,
+        renewal.least,
+        renewal.must,
+        renewal.spent,
+        renewal.parts,
     ] {
         put(digits.format(number));
     }
-    put(&id(question.lease));
-    for number in [LIFETIME_MICROS, question.debt, question.unknown] {
+    put(&id(renewal.lease));
+    for number in [LIFETIME_MICROS, renewal.debt, renewal.unknown] {
         put(digits.format(number));
     }
 }
 
-pub(super) fn answer(reply: &Value) -> Result<Answer, Failure> {
+pub(super) fn parse_grant(reply: &Value) -> Result<Grant, Failure> {
     let number = |value: &Value| match value {
         Value::Int(number) => u64::try_from(*number).map_err(|_| Failure::Reply),
         _ => Err(Failure::Reply),
     };
     match reply {
-        Value::Array(items) if items.len() == 3 => Ok(Answer {
+        Value::Array(items) if items.len() == 3 => Ok(Grant {
             granted: number(&items[0])?,
             level: number(&items[1])?,
             held: number(&items[2])?,
