@@ -15,8 +15,7 @@ use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use runtime::supervise::CancellationToken;
 use tokio::time::Instant;
 
-use crate::connection::lifecycle::IDLE_READ_GRACE;
-use crate::connection::lifecycle::Lifecycle;
+use crate::connection::lifecycle::{IDLE_READ_GRACE, Lifecycle};
 use crate::connection::listener::CloseHandle;
 use crate::connection::signals::{Signals, Urgency};
 

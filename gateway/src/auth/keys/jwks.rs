@@ -14,7 +14,6 @@ use serde_json::value::RawValue;
 
 use super::fetch::{KeySetError, MAX_BYTES};
 use super::key::VerificationKey;
-
 use crate::config::Algorithm;
 
 const MAX_KEYS: usize = 64;
