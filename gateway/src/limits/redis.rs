@@ -27,10 +27,11 @@ use super::breaker::{Breaker, BreakerState};
 use super::client::{BucketClient, Failure, RedisSettings};
 use super::counting;
 use super::key::BucketKey;
-use super::lease::{Account, Renewal, ReserveResult};
+use super::lease::{Account, ReserveResult};
 use super::leased::{LeasedBucket, LeasedBuckets, Reply};
 use super::local::{Clock, LocalLimiter, Monotonic};
 use super::port::{Decision, LeasedTokens, Mode, RateLimiter, Snapshot, Status, Take, decision};
+use super::renewal::Renewal;
 use crate::config::FailureMode;
 
 const PROBE_EVERY: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use super::{MINUTE, SECOND};
 use crate::config::Rate;
 use crate::limits::bucket::Shape;
 use crate::limits::client;
-use crate::limits::lease::{Grant, Renewal};
+use crate::limits::renewal::{Grant, Renewal};
 
 fn shape(tokens: u32, per: std::time::Duration, burst: u32) -> Shape {
     Shape::new(Rate { tokens, per }, burst).unwrap()

@@ -6,7 +6,8 @@ use std::collections::BinaryHeap;
 
 use super::model::Store;
 use crate::limits::bucket::{Bucket, Shape};
-use crate::limits::lease::{Account, Grant, Renewal, Reservation, ReserveResult};
+use crate::limits::lease::{Account, Reservation, ReserveResult};
+use crate::limits::renewal::{Grant, Renewal};
 use crate::limits::sizing::LeaseSizing;
 
 /// The load and the faults of a run.
