@@ -55,7 +55,7 @@ pub struct RedisLimiter(pub(super) Arc<LeasedBuckets>);
 enum TakeState {
     Known(ReserveResult),
     Waiting(oneshot::Receiver<Reply>),
-    /// Redis could not be asked.
+    /// Redis did not answer.
     Unreachable,
 }
 
