@@ -134,11 +134,11 @@ mod tests {
     async fn what_never_ends_by_itself_ends_with_its_token() {
         let stop = CancellationToken::new();
         let (alive, mut dropped) = mpsc::channel::<()>(1);
-        let (begun, mut running) = mpsc::channel(1);
+        let (started, mut running) = mpsc::channel(1);
         let watching = run_until_stopped("test", &stop, move || {
-            let (alive, begun) = (alive.clone(), begun.clone());
+            let (alive, started) = (alive.clone(), started.clone());
             async move {
-                begun.send(()).await.unwrap();
+                started.send(()).await.unwrap();
                 std::future::pending::<()>().await;
                 drop(alive);
             }

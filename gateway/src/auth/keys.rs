@@ -243,7 +243,7 @@ impl KeySet {
     /// newer than the last one; if the last one failed, it gets that error at once. The fetch continues
     /// when its caller disconnects, so that disconnecting does not cause another fetch.
     async fn refetch(self: &Arc<Self>) -> Result<(), AuthError> {
-        let asked = Instant::now();
+        let called_at = Instant::now();
         if self.remote.is_none() {
             return Ok(());
         }
@@ -255,7 +255,7 @@ impl KeySet {
             let last_fetch = Arc::clone(&remote.last_fetch).lock_owned().await;
             if let Some(last) = &*last_fetch {
                 let next = last.ended + REFETCH_EVERY;
-                if last.ended >= asked || (!last.succeeded && Instant::now() < next) {
+                if last.ended >= called_at || (!last.succeeded && Instant::now() < next) {
                     return last.succeeded;
                 }
                 sleep_until(next).await;

@@ -264,7 +264,7 @@ impl EndedSessions {
 enum FeedError {
     #[error("the service has no worker")]
     NoWorker,
-    #[error("the worker cannot be asked")]
+    #[error("the worker cannot be reached")]
     Client(#[from] ClientError),
     #[error("the worker answers {0}")]
     Refused(http::StatusCode),

@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::bucket::Shape;
-use super::lease::{Grant, LIFETIME_MICROS, Renewal};
 use super::port::RedisCalls;
+use super::renewal::{Grant, LIFETIME_MICROS, Renewal};
 use super::server::{CONNECT_DEADLINE, Connection, Server};
 
 const SCRIPT: &str = include_str!("token_bucket.lua");

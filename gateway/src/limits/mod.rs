@@ -20,6 +20,7 @@ mod key;
 mod local;
 
 mod lease;
+mod renewal;
 mod sizing;
 
 mod breaker;

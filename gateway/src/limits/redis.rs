@@ -27,10 +27,11 @@ use super::breaker::{Breaker, BreakerState};
 use super::client::{BucketClient, Failure, RedisSettings};
 use super::counting;
 use super::key::BucketKey;
-use super::lease::{Account, Renewal, ReserveResult};
+use super::lease::{Account, ReserveResult};
 use super::leased::{LeasedBucket, LeasedBuckets, Reply};
 use super::local::{Clock, LocalLimiter, Monotonic};
 use super::port::{Decision, LeasedTokens, Mode, RateLimiter, Snapshot, Status, Take, decision};
+use super::renewal::Renewal;
 use crate::config::FailureMode;
 
 const PROBE_EVERY: Duration = Duration::from_millis(250);
@@ -54,7 +55,7 @@ pub struct RedisLimiter(pub(super) Arc<LeasedBuckets>);
 enum TakeState {
     Known(ReserveResult),
     Waiting(oneshot::Receiver<Reply>),
-    /// Redis could not be asked.
+    /// Redis did not answer.
     Unreachable,
 }
 

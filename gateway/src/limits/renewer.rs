@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::breaker::BreakerState;
 use super::client::Failure;
-use super::lease::{Grant, Renewal, ReserveResult};
+use super::lease::ReserveResult;
 use super::leased::{LeasedBucket, LeasedBuckets, Reply};
 use super::local::Clock;
 use super::quota::Quota;
+use super::renewal::{Grant, Renewal};
 
 /// A grant that arrives after its deadline is still awaited this long, so that it can be accounted
 /// for.

@@ -156,10 +156,10 @@ impl<'a> MultiHostUrl<'a> {
             Some((redis @ ("redis" | "rediss"), kind @ ("sentinel" | "cluster"))) => (redis, kind),
             _ => return Ok(None),
         };
-        let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = match place.rsplit_once('@') {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = match authority.rsplit_once('@') {
             Some((user, hosts)) => (user, hosts),
-            None => ("", place),
+            None => ("", authority),
         };
         let hosts: Vec<&str> = hosts.split(',').collect();
         if hosts.iter().any(|host| host.is_empty()) {

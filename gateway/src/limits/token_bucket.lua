@@ -1,5 +1,5 @@
--- One token bucket and the leases that gateways hold on it, on Redis' clock. lease.rs builds its
--- arguments; tests/model.rs is the same script in Rust.
+-- One token bucket and the leases that gateways hold on it, on Redis' clock. renewal.rs
+-- lists its arguments; tests/model.rs is the same script in Rust.
 --
 -- KEYS[1] the bucket
 -- ARGV    1 units per microsecond  2 units of a token  3 units of a full bucket

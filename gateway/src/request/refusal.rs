@@ -28,7 +28,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the path that a response repeats. The path is ASCII.
 pub(crate) const MAX_INSTANCE: usize = 1024;
 
-/// Why a request goes no further.
+/// Why the gateway does not forward a request, and how it answers.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     problem: Problem,

@@ -16,7 +16,7 @@ use crate::request::canonical::CanonicalPath;
 
 /// Every route of one configuration.
 pub struct Table {
-    /// The longest prefix first, so that the first hit is the right one.
+    /// The longest prefix first, so that the first match is the right one.
     services: Vec<ServiceRoutes>,
     /// Exact public paths outside the services.
     exact: HashMap<String, Arc<Route>>,
@@ -39,7 +39,7 @@ pub struct Route {
     pub max_body: u64,
 }
 
-/// Who may call.
+/// Who may send requests on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Anybody. Every caller is treated as anonymous.

@@ -77,14 +77,14 @@ async fn check(cluster: &Cluster, client: &Client) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Each replica has its own running check, so that one that hangs does not delay the others.
     let mut running = FuturesUnordered::new();
-    let mut asked: HashSet<SocketAddr> = HashSet::new();
+    let mut checking: HashSet<SocketAddr> = HashSet::new();
     loop {
         tokio::select! {
             _ = tick.tick() => {
                 let replicas = cluster.replicas();
                 streaks.retain(|address, _| replicas.iter().any(|r| r.address == *address));
-                for replica in replicas.iter().filter(|r| !asked.contains(&r.address)).cloned().collect::<Vec<_>>() {
-                    asked.insert(replica.address);
+                for replica in replicas.iter().filter(|r| !checking.contains(&r.address)).cloned().collect::<Vec<_>>() {
+                    checking.insert(replica.address);
                     running.push(async move {
                         let ok = is_ready(client, &replica, &health.path).await;
                         (replica, ok)
@@ -92,7 +92,7 @@ async fn check(cluster: &Cluster, client: &Client) {
                 }
             }
             Some((replica, ok)) = running.next() => {
-            asked.remove(&replica.address);
+            checking.remove(&replica.address);
             let streak = streaks.entry(replica.address).or_default();
             streak.length = if streak.ok == ok {
                 streak.length + 1

@@ -7,7 +7,7 @@ use serde_json::json;
 use testkit::eventually;
 
 use crate::gateway::{Gateway, Setup, start, token};
-use crate::upstream::{Manner, Upstream, nobody};
+use crate::upstream::{Behaviour, Upstream, nobody};
 use crate::wire::{Answer, Wire};
 
 /// Requests a protected path.
@@ -24,7 +24,7 @@ async fn ask(gateway: &Gateway, authorization: &str) -> Answer {
 
 #[tokio::test]
 async fn whoever_is_not_known_is_a_401_that_says_why() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let good = token(json!({}));
     let (signed, signature) = good.rsplit_once('.').unwrap();
@@ -68,12 +68,12 @@ async fn whoever_is_not_known_is_a_401_that_says_why() {
     for (authorization, challenge) in cases {
         let answer = ask(&gateway, &authorization).await;
         answer.is_problem(Kind::Unauthenticated, "/api/things/1");
-        let told = answer.header("www-authenticate").unwrap();
+        let header = answer.header("www-authenticate").unwrap();
         assert!(
-            told.starts_with("Bearer") && told.contains(challenge),
-            "{told}"
+            header.starts_with("Bearer") && header.contains(challenge),
+            "{header}"
         );
-        assert_eq!(told == "Bearer", challenge == "Bearer", "{told}");
+        assert_eq!(header == "Bearer", challenge == "Bearer", "{header}");
         assert_eq!(answer.header("connection"), Some("keep-alive"));
     }
     assert_eq!(upstream.requests(), 0);
@@ -82,7 +82,7 @@ async fn whoever_is_not_known_is_a_401_that_says_why() {
 
 #[tokio::test]
 async fn a_token_whose_keys_cannot_be_loaded_is_a_503_with_retry_after() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let jwks = nobody().await;
     let keys = format!("jwks_url: \"http://{jwks}/keys\", algorithms: [EdDSA]");
     let gateway = Setup::new(&[upstream.address])
@@ -115,7 +115,7 @@ async fn a_token_whose_keys_cannot_be_loaded_is_a_503_with_retry_after() {
 
 #[tokio::test]
 async fn an_address_that_forges_without_end_is_a_429() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let good = token(json!({}));
     let forged = format!(

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::gateway::{Gateway, Setup, start};
-use crate::upstream::{Manner, Upstream};
+use crate::upstream::{Behaviour, Upstream};
 use crate::wire::Wire;
 
 const GIB: u64 = 1 << 30;
@@ -236,7 +236,7 @@ async fn a_client_that_does_not_read_stops_the_upstream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_that_does_not_read_stops_the_client() {
     const LENGTH: u64 = 256 * MIB;
-    let upstream = Upstream::start(Manner::Deaf).await;
+    let upstream = Upstream::start(Behaviour::Deaf).await;
     let gateway = warm(upstream.address).await;
     let before = peak(&gateway);
     let started = Instant::now();
@@ -281,19 +281,19 @@ async fn a_client_that_never_reads_is_given_up_after_the_idle_time() {
 async fn a_client_that_goes_away_ends_the_request_upstream() {
     let get = "GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n";
     let half = "POST /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf";
-    for (manner, request) in [
-        (Manner::Silent, get),
-        (Manner::Trickle, get),
-        (Manner::Continue, half),
+    for (behaviour, request) in [
+        (Behaviour::Silent, get),
+        (Behaviour::Trickle, get),
+        (Behaviour::Continue, half),
     ] {
-        let upstream = Upstream::start(manner).await;
+        let upstream = Upstream::start(behaviour).await;
         let gateway = start(&[upstream.address], "").await;
         let mut client = Wire::connect(gateway.http).await;
         client.send(request).await;
         eventually(Duration::from_secs(5), async || upstream.open() == 1).await;
         drop(client);
         eventually(Duration::from_secs(5), async || upstream.open() == 0).await;
-        assert_eq!(upstream.requests(), 1, "{manner:?} was asked again");
+        assert_eq!(upstream.requests(), 1, "{behaviour:?} was asked again");
         // The replica no longer counts the request.
         eventually(Duration::from_secs(5), async || {
             let status = gateway.admin().get("/status").send().await.json();
@@ -305,7 +305,7 @@ async fn a_client_that_goes_away_ends_the_request_upstream() {
 
 #[tokio::test]
 async fn an_upstream_that_goes_away_in_its_answer_ends_the_clients() {
-    let upstream = Upstream::start(Manner::BreakOffLate).await;
+    let upstream = Upstream::start(Behaviour::BreakOffLate).await;
     let gateway = start(&[upstream.address], "").await;
     let mut client = Wire::connect(gateway.http).await;
     client

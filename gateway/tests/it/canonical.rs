@@ -7,13 +7,13 @@ use contract::problem::Kind;
 use testkit::eventually;
 
 use crate::gateway::start;
-use crate::upstream::{Manner, Upstream};
+use crate::upstream::{Behaviour, Upstream};
 use crate::wire::{Wire, refused};
 
 /// Asserts that each request is refused with 400, in the format of all refusals, and that nothing is
 /// sent upstream.
 async fn are_malformed<T: AsRef<[u8]>>(requests: impl IntoIterator<Item = (T, &str)>) {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     for (request, instance) in requests {
         let answer = refused(gateway.http, request).await;
@@ -118,7 +118,7 @@ async fn a_query_or_path_byte_that_is_no_visible_ascii_is_refused() {
 #[tokio::test]
 async fn a_body_whose_end_is_ambiguous_is_refused() {
     let fields = [
-        // Both, in either order, with every meaning.
+        // Both headers, in either order.
         "content-length: 1\r\ntransfer-encoding: chunked\r\n",
         "transfer-encoding: chunked\r\ncontent-length: 0\r\n",
         "Content-Length: 4\r\nTransfer-Encoding: identity\r\n",
@@ -231,7 +231,7 @@ async fn an_identity_header_with_an_underscore_and_a_second_authorization_are_re
 
 #[tokio::test]
 async fn connect_and_trace_are_not_allowed() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     for (line, instance) in [
         ("CONNECT x:80 HTTP/1.1", "/"),
@@ -257,7 +257,7 @@ async fn connect_and_trace_are_not_allowed() {
 /// response to the request in front of them.
 #[tokio::test]
 async fn nothing_is_read_behind_a_request_that_cannot_be_trusted() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let hidden = "GET /api/things/hidden HTTP/1.1\r\nhost: x\r\n\r\n";
     let smuggled = format!(
@@ -277,7 +277,7 @@ async fn nothing_is_read_behind_a_request_that_cannot_be_trusted() {
 
 #[tokio::test]
 async fn what_no_parser_was_shown_is_counted_and_logged_like_any_request() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     for request in [
         "PUT /api//things HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -307,7 +307,7 @@ async fn what_no_parser_was_shown_is_counted_and_logged_like_any_request() {
 
 #[tokio::test]
 async fn the_path_that_was_decided_on_is_the_one_that_is_forwarded() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     for target in [
         "/api/things/a%20b%C3%A9%25%3B",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use testkit::{Client, Nginx, raw};
 
-use crate::upstream::{Manner, Upstream, nobody};
+use crate::upstream::{Behaviour, Upstream, nobody};
 
 const CONF: &str = include_str!("../../../infra/nginx/edge.conf");
 
@@ -79,7 +79,7 @@ const PATH: &str = "/api/things/1";
 
 #[tokio::test]
 async fn what_the_edge_refuses_itself_is_a_problem() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let busy = "if ($arg_busy) { return 503; }";
     let values = [("client_max_body_size 0;", "client_max_body_size 10;")];
     let nginx = changed_edge(&[upstream.address], busy, &values).await;
@@ -112,14 +112,14 @@ async fn an_edge_without_a_gateway_says_so() {
     let nginx = edge(&[nobody().await, nobody().await]).await;
     let head = refuses(&nginx, GET, 502, "upstream-failed", PATH).await;
     assert!(head.contains("\r\nretry-after: 1"), "{head}");
-    let broken = Upstream::start(Manner::BreakOff).await;
+    let broken = Upstream::start(Behaviour::BreakOff).await;
     let nginx = edge(&[broken.address]).await;
     refuses(&nginx, GET, 502, "upstream-failed", PATH).await;
 }
 
 #[tokio::test]
 async fn a_gateway_that_says_nothing_is_a_time_out_at_the_edge() {
-    let silent = Upstream::start(Manner::Silent).await;
+    let silent = Upstream::start(Behaviour::Silent).await;
     let values = [("proxy_read_timeout 75s;", "proxy_read_timeout 200ms;")];
     let nginx = changed_edge(&[silent.address], "", &values).await;
     refuses(&nginx, GET, 504, "upstream-timeout", PATH).await;
@@ -128,8 +128,8 @@ async fn a_gateway_that_says_nothing_is_a_time_out_at_the_edge() {
 #[tokio::test]
 async fn the_edge_asks_the_other_gateway_and_sends_no_post_twice() {
     let (broken, good) = (
-        Upstream::start(Manner::BreakOff).await,
-        Upstream::start(Manner::Echo).await,
+        Upstream::start(Behaviour::BreakOff).await,
+        Upstream::start(Behaviour::Echo).await,
     );
     let nginx = edge(&[nobody().await, good.address]).await;
     let client = Client::new(nginx.url());
@@ -144,7 +144,7 @@ async fn the_edge_asks_the_other_gateway_and_sends_no_post_twice() {
 
 #[tokio::test]
 async fn the_edge_passes_a_target_on_as_it_was_spelt_and_vouches_for_the_address_alone() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let nginx = edge(&[upstream.address]).await;
     for target in [
         "/api//things/./../%2e%2e/%41;x?q=%20&r=a%2Fb",
@@ -180,7 +180,7 @@ const ONE_EVENT: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
 
 #[tokio::test]
 async fn an_event_passes_the_edge_at_once() {
-    let upstream = Upstream::start(Manner::Say(ONE_EVENT)).await;
+    let upstream = Upstream::start(Behaviour::Say(ONE_EVENT)).await;
     let nginx = edge(&[upstream.address]).await;
     let client = Client::new(nginx.url());
     let mut events = client.get("/api/notifications/stream").sse().await;

@@ -4,7 +4,7 @@ use contract::identity::{SigningKeys, USER_ID};
 use serde_json::json;
 
 use crate::gateway::{SECRET, start, token};
-use crate::upstream::{Manner, Upstream};
+use crate::upstream::{Behaviour, Upstream};
 use crate::wire::Wire;
 
 /// All values of a header in a forwarded request.
@@ -19,7 +19,7 @@ fn values<'a>(forwarded: &'a str, name: &str) -> Vec<&'a str> {
 
 /// What a worker received of a request with these header lines and this body.
 async fn forwarded(method: &str, lines: &str, body: &str) -> String {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let mut wire = Wire::connect(gateway.http).await;
     wire.send(format!(
@@ -124,7 +124,7 @@ async fn no_identity_of_a_workers_reaches_a_client() {
     let said = "HTTP/1.1 200 OK\r\nx-user-id: bob\r\nX-User_Id: bob\r\nx-session-id: bob\r\n\
         X-Gateway-Signature: bob\r\nx-gateway-time: bob\r\nx-client-address: bob\r\nx-claim-role: bob\r\n\
         x-forwarded-for: bob\r\nx-request-id: bob\r\nx-other: kept\r\ncontent-length: 2\r\n\r\nok";
-    let upstream = Upstream::start(Manner::Say(said)).await;
+    let upstream = Upstream::start(Behaviour::Say(said)).await;
     let gateway = start(&[upstream.address], "").await;
     let mut wire = Wire::connect(gateway.http).await;
     wire.send("GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -7,11 +7,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::gateway::start;
-use crate::upstream::{Manner, Upstream};
+use crate::upstream::{Behaviour, Upstream};
 
 #[tokio::test]
 async fn a_request_that_runs_when_the_gateway_is_told_to_stop_is_finished() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let mut gateway = start(&[upstream.address], "").await;
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     let head = b"POST /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{";
@@ -38,7 +38,7 @@ async fn a_request_that_runs_when_the_gateway_is_told_to_stop_is_finished() {
 
 #[tokio::test]
 async fn a_hangup_ends_nothing() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let mut gateway = start(&[upstream.address], "").await;
     gateway.process.sighup();
     eventually(Duration::from_secs(5), async || {

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::edge::edge;
 use crate::gateway::{Gateway, Setup, start};
-use crate::upstream::{Manner, Upstream, nobody};
+use crate::upstream::{Behaviour, Upstream, nobody};
 
 const JWKS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 120\r\n\r\n\
     {\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"alg\":\"EdDSA\",\"kid\":\"k1\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}      ";
@@ -59,8 +59,8 @@ async fn is_ready(gateway: &Gateway) -> bool {
 #[tokio::test]
 async fn with_everything_away_a_gateway_lives_refuses_and_is_there_5_s_after_the_rest() {
     let (keys, upstream) = (
-        Upstream::start(Manner::Say(JWKS)).await,
-        Upstream::start(Manner::Echo).await,
+        Upstream::start(Behaviour::Say(JWKS)).await,
+        Upstream::start(Behaviour::Echo).await,
     );
     let mut keys = ChaosProxy::start(keys.address).await;
     let mut upstream = ChaosProxy::start(upstream.address).await;
@@ -119,7 +119,7 @@ async fn a_gateway_that_is_told_to_end_as_soon_as_it_listens_ends_in_order() {
 
 #[tokio::test]
 async fn a_second_signal_ends_a_gateway_that_still_waits_for_a_request() {
-    let upstream = Upstream::start(Manner::Silent).await;
+    let upstream = Upstream::start(Behaviour::Silent).await;
     let mut gateway = start(&[upstream.address], "").await;
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     let head = b"GET /api/things/1 HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -141,7 +141,7 @@ async fn said(mut stream: TcpStream) -> String {
 
 #[tokio::test]
 async fn connections_that_wait_in_the_queue_when_the_gateway_ends_are_served() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let mut gateway = start(&[upstream.address], "").await;
     gateway.process.sigstop();
     let mut waiting = Vec::new();
@@ -172,7 +172,7 @@ async fn connections_that_wait_in_the_queue_when_the_gateway_ends_are_served() {
 
 #[tokio::test]
 async fn an_event_stream_that_its_client_resumes_does_not_hold_up_the_end() {
-    let upstream = Upstream::start(Manner::Trickle).await;
+    let upstream = Upstream::start(Behaviour::Trickle).await;
     let mut gateway = start(&[upstream.address], "").await;
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     let head = b"GET /api/things/stream HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -188,7 +188,7 @@ async fn an_event_stream_that_its_client_resumes_does_not_hold_up_the_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn behind_nginx_no_post_fails_while_one_gateway_after_the_other_ends_and_comes_back() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let mut gateways = [
         start(&[upstream.address], "").await,
         start(&[upstream.address], "").await,

@@ -8,7 +8,7 @@ use serde_json::json;
 use testkit::{Redis, eventually, shared_redis, unique};
 
 use crate::gateway::{Gateway, Setup, token};
-use crate::upstream::{Manner, Upstream, nobody};
+use crate::upstream::{Behaviour, Upstream, nobody};
 use crate::wire::{Answer, Wire};
 
 /// A gateway whose service has these limits. Different policy names keep the tests apart in Redis.
@@ -31,7 +31,7 @@ async fn ask(address: SocketAddr, method: &str, lines: &str) -> Answer {
 
 #[tokio::test]
 async fn a_429_says_what_the_limit_is_and_how_long_to_wait() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let name = unique("p");
     let redis = shared_redis().await;
     let policies = format!("{name}: {{key: user, rate: 1/s, burst: 2}}");
@@ -75,7 +75,7 @@ async fn a_429_says_what_the_limit_is_and_how_long_to_wait() {
 
 #[tokio::test]
 async fn an_anonymous_caller_is_limited_by_the_address_that_the_proxy_saw() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let name = unique("p");
     let redis = shared_redis().await;
     let policies = format!("{name}: {{key: address, rate: 1/h, burst: 1}}");
@@ -99,7 +99,7 @@ async fn an_anonymous_caller_is_limited_by_the_address_that_the_proxy_saw() {
 
 #[tokio::test]
 async fn without_redis_a_policy_is_local_open_or_a_503() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let redis = format!("redis://{}", nobody().await);
     for (mode, answers) in [
         ("deny", [503, 503, 503]),
@@ -123,7 +123,7 @@ async fn without_redis_a_policy_is_local_open_or_a_503() {
 
 #[tokio::test]
 async fn a_redis_that_dies_costs_no_request_and_decides_again_when_it_is_back() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let mut redis = Redis::start().await;
     let policies = "p: {key: address, rate: 1/h, burst: 1000}";
     let limits = "{authenticated: [], anonymous: [p]}";

@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::gateway::start;
-use crate::upstream::{Manner, Upstream, nobody, unreachable};
+use crate::upstream::{Behaviour, Upstream, nobody, unreachable};
 use crate::wire::Wire;
 
 #[tokio::test]
 async fn a_replica_that_breaks_off_fails_no_get() {
-    let broken = Upstream::start(Manner::BreakOff).await;
-    let good = Upstream::start(Manner::Echo).await;
+    let broken = Upstream::start(Behaviour::BreakOff).await;
+    let good = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[broken.address, good.address], "").await;
     for _ in 0..20 {
         gateway
@@ -30,8 +30,8 @@ async fn a_replica_that_breaks_off_fails_no_get() {
 
 #[tokio::test]
 async fn a_body_that_is_sent_twice_is_counted_once() {
-    let broken = Upstream::start(Manner::BreakOff).await;
-    let good = Upstream::start(Manner::Echo).await;
+    let broken = Upstream::start(Behaviour::BreakOff).await;
+    let good = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[broken.address, good.address], "max_body: 64KiB").await;
     for _ in 0..4 {
         let body = "x".repeat(40 << 10);
@@ -48,7 +48,7 @@ async fn a_body_that_is_sent_twice_is_counted_once() {
 
 #[tokio::test]
 async fn a_post_that_may_have_arrived_is_not_sent_again() {
-    let broken = Upstream::start(Manner::BreakOff).await;
+    let broken = Upstream::start(Behaviour::BreakOff).await;
     let gateway = start(&[broken.address], "").await;
     let reply = gateway
         .client()
@@ -65,7 +65,7 @@ async fn a_post_that_may_have_arrived_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_post_goes_to_another_replica_when_the_first_cannot_be_reached() {
-    let good = Upstream::start(Manner::Echo).await;
+    let good = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[nobody().await, good.address], "").await;
     for _ in 0..6 {
         gateway
@@ -81,8 +81,8 @@ async fn a_post_goes_to_another_replica_when_the_first_cannot_be_reached() {
 
 #[tokio::test]
 async fn a_body_that_is_too_large_to_be_kept_is_not_sent_again() {
-    let broken = Upstream::start(Manner::BreakOff).await;
-    let other = Upstream::start(Manner::BreakOff).await;
+    let broken = Upstream::start(Behaviour::BreakOff).await;
+    let other = Upstream::start(Behaviour::BreakOff).await;
     let gateway = start(&[broken.address, other.address], "").await;
     let reply = gateway
         .client()
@@ -97,8 +97,8 @@ async fn a_body_that_is_too_large_to_be_kept_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_replica_that_dies_fails_no_get() {
-    let good = Upstream::start(Manner::Echo).await;
-    let dying = Upstream::start(Manner::Echo).await;
+    let good = Upstream::start(Behaviour::Echo).await;
+    let dying = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[good.address, dying.address], "").await;
     let client = gateway.client();
     let ask = async || client.get("/api/things/1").send().await.expect(200);
@@ -115,7 +115,7 @@ async fn a_replica_that_dies_fails_no_get() {
 #[tokio::test]
 async fn a_replica_that_takes_no_connection_is_passed_over_or_a_504() {
     let (dead, _queue) = unreachable().await;
-    let good = Upstream::start(Manner::Echo).await;
+    let good = Upstream::start(Behaviour::Echo).await;
     let settings = "timeouts: {connect: 200ms}";
     let gateway = start(&[dead, good.address], settings).await;
     for _ in 0..4 {
@@ -137,7 +137,7 @@ async fn a_replica_that_takes_no_connection_is_passed_over_or_a_504() {
 
 #[tokio::test]
 async fn an_upstream_that_takes_no_body_is_a_504() {
-    let deaf = Upstream::start(Manner::Deaf).await;
+    let deaf = Upstream::start(Behaviour::Deaf).await;
     let settings = "timeouts: {first_byte: 300ms, idle: 300ms}\n    max_body: 1GiB";
     let gateway = start(&[deaf.address], settings).await;
     let mut wire = Wire::connect(gateway.http).await;
@@ -160,7 +160,7 @@ async fn an_upstream_that_takes_no_body_is_a_504() {
 
 #[tokio::test]
 async fn a_replica_that_fails_its_health_checks_is_out() {
-    let good = Upstream::start(Manner::Echo).await;
+    let good = Upstream::start(Behaviour::Echo).await;
     let dead = nobody().await;
     let gateway = start(
         &[dead, good.address],
@@ -213,7 +213,7 @@ async fn a_service_without_a_replica_answers_503_with_retry_after() {
 
 #[tokio::test]
 async fn a_silent_upstream_is_a_504_after_its_first_byte_time() {
-    let silent = Upstream::start(Manner::Silent).await;
+    let silent = Upstream::start(Behaviour::Silent).await;
     let gateway = start(
         &[silent.address],
         "timeouts: {first_byte: 200ms, idle: 300ms}",
@@ -233,7 +233,7 @@ async fn a_silent_upstream_is_a_504_after_its_first_byte_time() {
 
 #[tokio::test]
 async fn an_answer_that_stalls_is_broken_off_after_its_idle_time() {
-    let stalling = Upstream::start(Manner::Trickle).await;
+    let stalling = Upstream::start(Behaviour::Trickle).await;
     let settings = "timeouts: {first_byte: 300ms, idle: 300ms}";
     let gateway = start(&[stalling.address], settings).await;
     let mut wire = Wire::connect(gateway.http).await;
@@ -253,7 +253,7 @@ async fn an_answer_that_cannot_be_read_is_a_502() {
         "HTTP/1.1 200 OK\r\nx-a\r\n\r\n",
         "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
     ] {
-        let upstream = Upstream::start(Manner::Say(said)).await;
+        let upstream = Upstream::start(Behaviour::Say(said)).await;
         let gateway = start(&[upstream.address], "").await;
         let mut wire = Wire::connect(gateway.http).await;
         wire.send("POST /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx")
@@ -266,7 +266,7 @@ async fn an_answer_that_cannot_be_read_is_a_502() {
 
 #[tokio::test]
 async fn requests_over_the_services_cap_answer_503() {
-    let silent = Upstream::start(Manner::Silent).await;
+    let silent = Upstream::start(Behaviour::Silent).await;
     let gateway = start(&[silent.address], "max_in_flight: 1").await;
     let client = gateway.client();
     let held = tokio::spawn(async move { client.get("/api/things/1").try_send().await });
@@ -283,7 +283,7 @@ async fn requests_over_the_services_cap_answer_503() {
 
 #[tokio::test]
 async fn server_sent_events_pass_at_once() {
-    let upstream = Upstream::start(Manner::Trickle).await;
+    let upstream = Upstream::start(Behaviour::Trickle).await;
     let gateway = start(&[upstream.address], "").await;
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     let request = b"GET /api/things/stream HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -293,7 +293,7 @@ async fn server_sent_events_pass_at_once() {
 
 #[tokio::test]
 async fn a_web_socket_passes_both_ways() {
-    let upstream = Upstream::start(Manner::Upgrade).await;
+    let upstream = Upstream::start(Behaviour::Upgrade).await;
     let gateway = start(&[upstream.address], "").await;
     let mut stream = TcpStream::connect(gateway.http).await.unwrap();
     let request = b"GET /api/things/socket HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

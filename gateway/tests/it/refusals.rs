@@ -6,12 +6,12 @@ use contract::problem::Kind;
 use testkit::{Nginx, raw};
 
 use crate::gateway::{Setup, start};
-use crate::upstream::{Manner, Upstream};
+use crate::upstream::{Behaviour, Upstream};
 use crate::wire::{Wire, refused};
 
 #[tokio::test]
 async fn refused_requests_keep_their_connection() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let nothing = "GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n";
     let anonymous = "DELETE /api/things/1 HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
@@ -31,7 +31,7 @@ async fn refused_requests_keep_their_connection() {
 
 #[tokio::test]
 async fn nothing_is_served_beside_the_services() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     for path in [
         "/",
@@ -49,7 +49,7 @@ async fn nothing_is_served_beside_the_services() {
 
 #[tokio::test]
 async fn an_exact_public_path_is_read_only() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let public = "public: {/keys.json: {service: things}}";
     let gateway = Setup::new(&[upstream.address]).top(public).start().await;
     let mut wire = Wire::connect(gateway.http).await;
@@ -64,7 +64,7 @@ async fn an_exact_public_path_is_read_only() {
 
 #[tokio::test]
 async fn a_head_that_drips_is_a_408_within_its_deadline() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let listen = "request_head_timeout: 400ms";
     let gateway = Setup::new(&[upstream.address]).listen(listen).start().await;
     let mut wire = Wire::connect(gateway.http).await;
@@ -108,7 +108,7 @@ async fn a_head_that_drips_is_a_408_within_its_deadline() {
 #[tokio::test]
 async fn a_connection_without_a_request_is_closed() {
     let listen = "request_head_timeout: 200ms, idle_timeout: 1s";
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = Setup::new(&[upstream.address]).listen(listen).start().await;
     let mut silent = Wire::connect(gateway.http).await;
     silent.is_closed().await;
@@ -128,7 +128,7 @@ async fn a_connection_without_a_request_is_closed() {
 
 #[tokio::test]
 async fn a_body_that_stalls_is_a_408() {
-    let upstream = Upstream::start(Manner::Continue).await;
+    let upstream = Upstream::start(Behaviour::Continue).await;
     let gateway = start(&[upstream.address], "timeouts: {idle: 300ms}").await;
     for framing in ["content-length: 10", "transfer-encoding: chunked"] {
         let head = format!("POST /api/things/1 HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n5\r\n");
@@ -145,7 +145,7 @@ async fn a_body_that_stalls_is_a_408() {
 
 #[tokio::test]
 async fn a_body_over_the_cap_is_413_declared_or_chunked() {
-    let upstream = Upstream::start(Manner::Continue).await;
+    let upstream = Upstream::start(Behaviour::Continue).await;
     let gateway = start(&[upstream.address], "max_body: 1KiB").await;
     let head = "POST /api/things/1 HTTP/1.1\r\nhost: x\r\n";
     let body = "x".repeat(1025);
@@ -170,7 +170,7 @@ async fn a_body_over_the_cap_is_413_declared_or_chunked() {
     wire.is_closed().await;
     // A body of exactly the limit is accepted.
     let exact = format!("{head}content-length: 1024\r\n\r\n{}", "x".repeat(1024));
-    let echo = Upstream::start(Manner::Echo).await;
+    let echo = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[echo.address], "max_body: 1KiB").await;
     let mut wire = Wire::connect(gateway.http).await;
     wire.send(exact).await;
@@ -180,7 +180,7 @@ async fn a_body_over_the_cap_is_413_declared_or_chunked() {
 /// Like many clients, this one reads the response only after it has sent everything.
 #[tokio::test]
 async fn a_413_arrives_although_the_client_goes_on_sending() {
-    let upstream = Upstream::start(Manner::Continue).await;
+    let upstream = Upstream::start(Behaviour::Continue).await;
     let gateway = start(&[upstream.address], "max_body: 1MiB").await;
     let mebibyte = vec![b'x'; 1 << 20];
     let head = "POST /api/things/1 HTTP/1.1\r\nhost: x\r\n";
@@ -209,7 +209,7 @@ async fn a_413_arrives_although_the_client_goes_on_sending() {
 
 #[tokio::test]
 async fn a_413_passes_an_nginx_that_does_not_buffer() {
-    let upstream = Upstream::start(Manner::Continue).await;
+    let upstream = Upstream::start(Behaviour::Continue).await;
     let gateway = start(&[upstream.address], "max_body: 1MiB").await;
     let nginx = Nginx::start(|port| {
         format!(
@@ -234,7 +234,7 @@ async fn a_413_passes_an_nginx_that_does_not_buffer() {
 
 #[tokio::test]
 async fn a_refusal_after_100_continue_is_still_answered() {
-    let upstream = Upstream::start(Manner::Continue).await;
+    let upstream = Upstream::start(Behaviour::Continue).await;
     let gateway = start(&[upstream.address], "max_body: 1KiB").await;
     let mut wire = Wire::connect(gateway.http).await;
     wire.send("POST /api/things/1 HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\n\r\n").await;
@@ -247,7 +247,7 @@ async fn a_refusal_after_100_continue_is_still_answered() {
 
 #[tokio::test]
 async fn a_chunk_that_is_none_is_refused() {
-    let upstream = Upstream::start(Manner::Continue).await;
+    let upstream = Upstream::start(Behaviour::Continue).await;
     let gateway = start(&[upstream.address], "").await;
     for chunk in [
         "zz\r\n",
@@ -271,7 +271,7 @@ async fn a_chunk_that_is_none_is_refused() {
 
 #[tokio::test]
 async fn heads_and_targets_that_a_worker_would_not_take_are_refused_here() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let many: String = (0..81).map(|n| format!("x-{n}: 1\r\n")).collect();
     let large = format!("x-large: {}\r\n", "x".repeat(24 << 10));
@@ -313,7 +313,7 @@ async fn a_workers_own_refusals_pass_untouched() {
     let forbidden = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/problem+json\r\ncontent-length: 3\r\n\r\n{ }";
     let unsupported = "HTTP/1.1 415 Unsupported Media Type\r\ncontent-type: application/problem+json\r\naccept: application/json\r\ncontent-length: 3\r\n\r\n{ }";
     for (said, status) in [(forbidden, 403), (unsupported, 415)] {
-        let upstream = Upstream::start(Manner::Say(said)).await;
+        let upstream = Upstream::start(Behaviour::Say(said)).await;
         let gateway = start(&[upstream.address], "").await;
         let reply = gateway.client().post("/api/things/1").send().await;
         assert_eq!(reply.status, status);
@@ -327,7 +327,7 @@ async fn a_workers_own_refusals_pass_untouched() {
 
 #[tokio::test]
 async fn an_http_1_0_client_reads_to_the_end_of_its_connection() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let request = "GET /api/things/1 HTTP/1.0\r\nhost: x\r\n\r\n";
     let answer = String::from_utf8(raw(gateway.http, request).await).unwrap();
@@ -336,7 +336,7 @@ async fn an_http_1_0_client_reads_to_the_end_of_its_connection() {
 
 #[tokio::test]
 async fn a_refused_head_request_has_no_body() {
-    let upstream = Upstream::start(Manner::Echo).await;
+    let upstream = Upstream::start(Behaviour::Echo).await;
     let gateway = start(&[upstream.address], "").await;
     let answer = raw(
         gateway.http,

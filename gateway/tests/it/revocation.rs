@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use testkit::free_port;
 
 use crate::gateway::{Gateway, Setup, token};
-use crate::upstream::{Manner, Upstream};
+use crate::upstream::{Behaviour, Upstream};
 
 /// A worker that answers every request with this.
 async fn worker(answer: &Value) -> Upstream {
     let body = answer.to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-    Upstream::start(Manner::Say(Box::leak((head + &body).into_boxed_str()))).await
+    Upstream::start(Behaviour::Say(Box::leak((head + &body).into_boxed_str()))).await
 }
 
 fn ends(sessions: &[&str]) -> Value {
@@ -40,7 +40,7 @@ async fn status(gateway: &Gateway, session: &str) -> u16 {
 #[tokio::test]
 async fn a_session_that_ended_before_the_gateway_started_is_refused_and_others_are_not() {
     let (things, users) = (
-        Upstream::start(Manner::Echo).await,
+        Upstream::start(Behaviour::Echo).await,
         worker(&ends(&["s1", "s3"])).await,
     );
     let gateway = following(&things, users.address, "deny").start().await;
@@ -60,7 +60,7 @@ async fn a_session_that_ended_before_the_gateway_started_is_refused_and_others_a
 
 #[tokio::test]
 async fn without_a_feed_tokens_are_good_or_not_as_it_is_configured() {
-    let things = Upstream::start(Manner::Echo).await;
+    let things = Upstream::start(Behaviour::Echo).await;
     let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
     // This gateway becomes ready when the feed counts as stale, and no earlier.
     let allow = following(&things, nobody, "allow").start().await;
@@ -77,7 +77,7 @@ async fn without_a_feed_tokens_are_good_or_not_as_it_is_configured() {
 #[tokio::test]
 async fn what_is_no_list_of_ends_is_counted_and_believed_in_nothing() {
     let (things, users) = (
-        Upstream::start(Manner::Echo).await,
+        Upstream::start(Behaviour::Echo).await,
         worker(&json!({"ended": "all"})).await,
     );
     let gateway = following(&things, users.address, "allow").start().await;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 /// What an upstream does with a request. Health checks are always answered with 200.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Manner {
+pub(crate) enum Behaviour {
     /// Answers 200 with the request as its body: the head, and a chunked body with its framing.
     Echo,
     /// Answers with exactly these bytes.
@@ -45,7 +45,7 @@ struct Counts {
 }
 
 impl Upstream {
-    pub(crate) async fn start(manner: Manner) -> Self {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
@@ -53,7 +53,7 @@ impl Upstream {
         let running = tokio::spawn(async move {
             let mut conversations = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                conversations.spawn(converse(stream, manner, shared.clone()));
+                conversations.spawn(converse(stream, behaviour, shared.clone()));
             }
         });
         Self {
@@ -100,8 +100,8 @@ pub(crate) async fn unreachable() -> (SocketAddr, (TcpListener, Vec<TcpStream>))
     (address, (listener, waiting))
 }
 
-async fn converse(mut stream: TcpStream, manner: Manner, counts: Arc<Counts>) {
-    while let Some(request) = read_request(&mut stream, manner, &counts).await {
+async fn converse(mut stream: TcpStream, behaviour: Behaviour, counts: Arc<Counts>) {
+    while let Some(request) = read_request(&mut stream, behaviour, &counts).await {
         if request.starts_with("GET /readyz ") {
             if respond(&mut stream, "ready").await.is_err() {
                 return;
@@ -109,7 +109,7 @@ async fn converse(mut stream: TcpStream, manner: Manner, counts: Arc<Counts>) {
             continue;
         }
         counts.open.fetch_add(1, Ordering::SeqCst);
-        let alive = act(&mut stream, manner, &request).await;
+        let alive = act(&mut stream, behaviour, &request).await;
         counts.open.fetch_sub(1, Ordering::SeqCst);
         if !alive {
             return;
@@ -118,24 +118,24 @@ async fn converse(mut stream: TcpStream, manner: Manner, counts: Arc<Counts>) {
 }
 
 /// True if the connection can take another request.
-async fn act(stream: &mut TcpStream, manner: Manner, request: &str) -> bool {
-    match manner {
-        Manner::Echo => respond(stream, request).await.is_ok(),
-        Manner::Say(bytes) => stream.write_all(bytes.as_bytes()).await.is_ok(),
-        Manner::BreakOff => false,
-        Manner::Silent => until_closed(stream).await,
-        Manner::Deaf if request.starts_with("GET ") => respond(stream, request).await.is_ok(),
-        Manner::Deaf => std::future::pending().await,
-        Manner::Continue => {
+async fn act(stream: &mut TcpStream, behaviour: Behaviour, request: &str) -> bool {
+    match behaviour {
+        Behaviour::Echo => respond(stream, request).await.is_ok(),
+        Behaviour::Say(bytes) => stream.write_all(bytes.as_bytes()).await.is_ok(),
+        Behaviour::BreakOff => false,
+        Behaviour::Silent => until_closed(stream).await,
+        Behaviour::Deaf if request.starts_with("GET ") => respond(stream, request).await.is_ok(),
+        Behaviour::Deaf => std::future::pending().await,
+        Behaviour::Continue => {
             let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
             stream.write_all(go_on).await.unwrap();
             until_closed(stream).await
         }
-        Manner::BreakOffLate => {
+        Behaviour::BreakOffLate => {
             stream.write_all(FIRST_CHUNK).await.unwrap();
             false
         }
-        Manner::Upgrade => {
+        Behaviour::Upgrade => {
             // Simulates the delay of a network. Pingora 0.9.1 closes a tunnel if the 101 arrives before
             // it has forwarded the request's empty body (cloudflare/pingora#946).
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -145,7 +145,7 @@ async fn act(stream: &mut TcpStream, manner: Manner, request: &str) -> bool {
             tokio::io::copy(&mut read, &mut write).await.ok();
             false
         }
-        Manner::Trickle => {
+        Behaviour::Trickle => {
             stream.write_all(FIRST_CHUNK).await.unwrap();
             until_closed(stream).await
         }
@@ -168,8 +168,12 @@ async fn respond(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
 }
 
 /// The next request: its head, and its body if that is chunked. A body of declared length is read and
-/// discarded. Manners that act before the body arrives leave it unread.
-async fn read_request(stream: &mut TcpStream, manner: Manner, counts: &Counts) -> Option<String> {
+/// discarded. Behaviours that act before the body arrives leave it unread.
+async fn read_request(
+    stream: &mut TcpStream,
+    behaviour: Behaviour,
+    counts: &Counts,
+) -> Option<String> {
     let probe = b"GET /readyz ";
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
@@ -179,11 +183,13 @@ async fn read_request(stream: &mut TcpStream, manner: Manner, counts: &Counts) -
         }
     }
     let head = String::from_utf8(bytes.clone()).ok()?.to_ascii_lowercase();
-    let reads_bodies = match manner {
-        Manner::Echo | Manner::Say(_) | Manner::BreakOff | Manner::BreakOffLate => true,
-        Manner::Silent | Manner::Deaf | Manner::Continue | Manner::Upgrade | Manner::Trickle => {
-            false
-        }
+    let reads_bodies = match behaviour {
+        Behaviour::Echo | Behaviour::Say(_) | Behaviour::BreakOff | Behaviour::BreakOffLate => true,
+        Behaviour::Silent
+        | Behaviour::Deaf
+        | Behaviour::Continue
+        | Behaviour::Upgrade
+        | Behaviour::Trickle => false,
     };
     if reads_bodies && head.contains("transfer-encoding: chunked") {
         let whole = |bytes: &[u8]| {

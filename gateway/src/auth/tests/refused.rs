@@ -21,7 +21,7 @@ async fn bad_tokens_are_refused_for_their_own_reason() {
     let end = broken.len() - 4;
     broken[end] = if broken[end] == b'A' { b'B' } else { b'A' };
     let token = String::from_utf8(signer.token(&claims())).unwrap();
-    // The classic: HMAC with the published key as the secret.
+    // A classic attack: HMAC with the published key as its secret.
     let x = signer.jwk["x"].as_str().unwrap();
     let confused = Signer::hmac("k1", x.as_bytes()).token(&claims());
     let raw = |claims: &str| signer.bearer(&header, claims);

@@ -19,15 +19,15 @@ fn draining() -> (Arc<Lifecycle>, impl Future<Output = (Duration, Duration)>) {
         grace: GRACE,
     };
     let times = async move {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut connections = drain.close_handle.connections();
         let closed = async {
             connections.wait_for(|closed| *closed).await.unwrap();
-            begun.elapsed()
+            started.elapsed()
         };
         let ended = async {
             drain.recv().await;
-            begun.elapsed()
+            started.elapsed()
         };
         tokio::join!(closed, ended)
     };

@@ -66,24 +66,24 @@ pub(super) async fn a_refusal_costs_nothing(subject: &dyn Subject) {
     allowed(take(&gateway, &login, "alice").await);
     let mut wait = MINUTE;
     for _ in 0..50 {
-        let told = limited(take(&gateway, &login, "alice").await)[0]
+        let retry_after = limited(take(&gateway, &login, "alice").await)[0]
             .retry_after
             .unwrap();
-        assert!(told <= wait, "{told:?} after {wait:?}");
-        wait = told;
+        assert!(retry_after <= wait, "{retry_after:?} after {wait:?}");
+        wait = retry_after;
     }
 }
 
 pub(super) async fn who_waits_as_told_passes(subject: &dyn Subject) {
     let (gateway, user) = (subject.gateway(), quota("user", 50, SECOND, 2));
     for _ in 0..5 {
-        let told = loop {
+        let retry_after = loop {
             if let Decision::Limited(refused) = take(&gateway, &user, "alice").await {
                 break refused[0].retry_after.unwrap();
             }
         };
-        assert!(told <= Duration::from_millis(20));
-        subject.pass(told).await;
+        assert!(retry_after <= Duration::from_millis(20));
+        subject.pass(retry_after).await;
         allowed(take(&gateway, &user, "alice").await);
     }
 }
@@ -130,9 +130,9 @@ pub(super) async fn gateways_share_one_bucket_exactly(subject: &dyn Subject) {
             break;
         }
     }
-    let begun = subject.now();
+    let emptied_at = subject.now();
     let mut from_empty = 0;
-    while subject.now() - begun < Duration::from_millis(400) {
+    while subject.now() - emptied_at < Duration::from_millis(400) {
         from_empty += sixteen_at_once().await;
     }
     // Until unused leases have been handed back.
@@ -150,7 +150,7 @@ pub(super) async fn gateways_share_one_bucket_exactly(subject: &dyn Subject) {
     let at_most = f64::from(BURST) + refill(after - before);
     assert!(passed <= at_most, "{passed} of at most {at_most}");
     let accounted = from_empty as f64 + left as f64 + 1.0;
-    let at_least = refill(ended - begun);
+    let at_least = refill(ended - emptied_at);
     assert!(accounted >= at_least, "{accounted} of at least {at_least}");
 }
 

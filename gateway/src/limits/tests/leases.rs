@@ -9,7 +9,7 @@ use super::{MINUTE, SECOND};
 use crate::config::Rate;
 use crate::limits::bucket::Shape;
 use crate::limits::client;
-use crate::limits::lease::{Grant, Renewal};
+use crate::limits::renewal::{Grant, Renewal};
 
 fn shape(tokens: u32, per: std::time::Duration, burst: u32) -> Shape {
     Shape::new(Rate { tokens, per }, burst).unwrap()
@@ -172,14 +172,11 @@ fn at_three_times_the_limit_hardly_a_token_is_lost() {
                 let mut simulation = Simulation::new(Checked::default(), shape, scenario, 7);
                 simulation.run();
                 let ideal = u64::from(burst) + u64::from(rate) * scenario.micros / 1_000_000;
-                let (passed, asked) = (simulation.admitted_tokens(), simulation.renewals() as u64);
+                let (passed, sent) = (simulation.admitted_tokens(), simulation.renewals() as u64);
                 let case = format!("{rate}/s, {burst}, {gateways} gateways, {skew} %");
                 assert_eq!(simulation.excess(), 0, "{case}");
                 assert!(passed * 100 >= ideal * 99, "{passed} of {ideal}: {case}");
-                assert!(
-                    asked * 20 <= passed,
-                    "{asked} renewals for {passed}: {case}"
-                );
+                assert!(sent * 20 <= passed, "{sent} renewals for {passed}: {case}");
             }
         }
     }
@@ -197,8 +194,8 @@ fn below_the_limit_nobody_is_refused() {
         Simulation::new(Checked::default(), shape(rate, SECOND, burst), scenario, 7);
     simulation.run();
     assert_eq!(simulation.refused, 0);
-    let (passed, asked) = (simulation.admitted_tokens(), simulation.renewals() as u64);
-    assert!(asked * 20 <= passed, "{asked} renewals for {passed}");
+    let (passed, sent) = (simulation.admitted_tokens(), simulation.renewals() as u64);
+    assert!(sent * 20 <= passed, "{sent} renewals for {passed}");
 }
 
 /// A pause costs no more tokens than flow in within two periods: a bucket cannot refill for tokens on
@@ -250,14 +247,14 @@ fn a_reset_grants_nothing_to_who_has_just_been_seen() {
 #[derive(Default)]
 struct ResetOften {
     model: Model,
-    asked: u64,
+    sent: u64,
     resets: u64,
 }
 
 impl Store for ResetOften {
     fn ask(&mut self, now: u64, shape: Shape, renewal: &Renewal) -> Grant {
-        self.asked += 1;
-        if self.asked.is_multiple_of(7) {
+        self.sent += 1;
+        if self.sent.is_multiple_of(7) {
             self.resets += 1;
             self.model.reset();
         }

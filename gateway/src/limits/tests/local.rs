@@ -131,8 +131,8 @@ async fn one_gateways_part_is_its_share_of_rate_and_burst() {
     let take = || local.take(&one);
     allowed(take().await);
     allowed(take().await);
-    let told = limited(take().await)[0].retry_after;
-    assert_eq!(told, Some(Duration::from_secs(2)));
+    let retry_after = limited(take().await)[0].retry_after;
+    assert_eq!(retry_after, Some(Duration::from_secs(2)));
     clock.advance(Duration::from_millis(1_999));
     limited(take().await);
     clock.advance(Duration::from_millis(1));

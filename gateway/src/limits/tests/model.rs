@@ -1,7 +1,7 @@
 //! `token_bucket.lua` in Rust.
 
 use crate::limits::bucket::Shape;
-use crate::limits::lease::{Grant, LIFETIME_MICROS, Renewal};
+use crate::limits::renewal::{Grant, LIFETIME_MICROS, Renewal};
 
 /// What renewals are sent to: the model, or the real script.
 pub(super) trait Store {

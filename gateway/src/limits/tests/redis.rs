@@ -96,9 +96,9 @@ async fn a_clock_that_steps_back_locks_nobody_out() {
         ))
         .await;
 
-    let told = limited(take(&limiter, &user).await)[0].retry_after.unwrap();
-    assert!(told <= Duration::from_millis(100));
-    sleep(told).await;
+    let retry_after = limited(take(&limiter, &user).await)[0].retry_after.unwrap();
+    assert!(retry_after <= Duration::from_millis(100));
+    sleep(retry_after).await;
     allowed(take(&limiter, &user).await);
 }
 

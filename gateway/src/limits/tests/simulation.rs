@@ -6,7 +6,8 @@ use std::collections::BinaryHeap;
 
 use super::model::Store;
 use crate::limits::bucket::{Bucket, Shape};
-use crate::limits::lease::{Account, Grant, Renewal, Reservation, ReserveResult};
+use crate::limits::lease::{Account, Reservation, ReserveResult};
+use crate::limits::renewal::{Grant, Renewal};
 use crate::limits::sizing::LeaseSizing;
 
 /// The load and the faults of a run.
@@ -256,15 +257,15 @@ impl<S: Store> Simulation<S> {
 
     fn granted(&mut self, gateway: usize, call: usize) {
         let local = self.clock(gateway);
-        let asked = &mut self.calls[call];
-        if asked.generation != self.gateways[asked.gateway].generation {
+        let call = &mut self.calls[call];
+        if call.generation != self.gateways[call.gateway].generation {
             return;
         }
         // The renewal was given up, so a late grant does not count.
-        let Some((grant, debited)) = asked.grant.take() else {
+        let Some((grant, debited)) = call.grant.take() else {
             return;
         };
-        asked.generation = u64::MAX;
+        call.generation = u64::MAX;
         let replies = self.gateways[gateway].account.apply_grant(grant, local);
         for (request, result) in replies {
             self.decide(gateway, request, result, debited);

@@ -65,13 +65,13 @@ fn token() -> HeaderValue {
     HeaderValue::try_from(format!("Bearer {token}")).unwrap()
 }
 
-struct Asked<'a> {
+struct TestRequest<'a> {
     target: &'a str,
     headers: HeaderMap,
     peer: &'a str,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> TestRequest<'a> {
     fn get(target: &'a str) -> Self {
         Self {
             target,
@@ -104,8 +104,8 @@ impl<'a> Asked<'a> {
 
 #[tokio::test]
 async fn a_verified_caller_is_admitted_as_its_subject() {
-    let asked = Asked::get("/api/things/1?x=1").with("authorization", token());
-    let admitted = asked.of(&admission()).await.ok().unwrap();
+    let request = TestRequest::get("/api/things/1?x=1").with("authorization", token());
+    let admitted = request.of(&admission()).await.ok().unwrap();
     assert_eq!(admitted.identity().unwrap().user_id_str(), "alice");
     assert_eq!(admitted.limits().len(), 1);
 }
@@ -113,30 +113,30 @@ async fn a_verified_caller_is_admitted_as_its_subject() {
 #[tokio::test]
 async fn nothing_dear_is_done_for_what_is_refused_cheaply() {
     let admission = admission();
-    let refused = |asked: Asked<'static>| async { asked.of(&admission).await.err() };
-    let malformed = Asked::get("/api//things").with("authorization", token());
+    let refused = |request: TestRequest<'static>| async { request.of(&admission).await.err() };
+    let malformed = TestRequest::get("/api//things").with("authorization", token());
     assert_eq!(refused(malformed).await, Some(Kind::MalformedRequest));
-    let unknown = Asked::get("/other").with("authorization", token());
+    let unknown = TestRequest::get("/other").with("authorization", token());
     assert_eq!(refused(unknown).await, Some(Kind::NotFound));
-    let large = Asked::get("/api/things/1").with("content-length", "1025");
+    let large = TestRequest::get("/api/things/1").with("content-length", "1025");
     assert_eq!(refused(large).await, Some(Kind::PayloadTooLarge));
-    let anonymous = Asked::get("/api/things/1");
+    let anonymous = TestRequest::get("/api/things/1");
     assert_eq!(refused(anonymous).await, Some(Kind::Unauthenticated));
-    // None of them spent a token: the whole burst is there.
+    // None of them spent a token, so the whole burst is left.
     for _ in 0..2 {
-        let good = Asked::get("/api/things/1").with("authorization", token());
+        let good = TestRequest::get("/api/things/1").with("authorization", token());
         assert!(good.of(&admission).await.is_ok());
     }
-    let third = Asked::get("/api/things/1").with("authorization", token());
+    let third = TestRequest::get("/api/things/1").with("authorization", token());
     assert_eq!(refused(third).await, Some(Kind::RateLimited));
 }
 
 #[tokio::test]
 async fn a_request_takes_what_its_route_costs() {
     let admission = admission();
-    let get = |target| Asked::get(target).with("authorization", token());
-    let dear = get("/api/things/dear").of(&admission).await.ok().unwrap();
-    assert_eq!(dear.limits()[0].remaining, 0);
+    let get = |target| TestRequest::get(target).with("authorization", token());
+    let costly = get("/api/things/dear").of(&admission).await.ok().unwrap();
+    assert_eq!(costly.limits()[0].remaining, 0);
     let refused = get("/api/things/1").of(&admission).await.err();
     assert_eq!(refused, Some(Kind::RateLimited));
 }
@@ -144,7 +144,7 @@ async fn a_request_takes_what_its_route_costs() {
 #[tokio::test]
 async fn so_many_requests_of_one_user_run_at_one_time_and_a_shadow_refuses_none() {
     let admission = admission();
-    let get = || Asked::get("/api/others/1").with("authorization", token());
+    let get = || TestRequest::get("/api/others/1").with("authorization", token());
     let first = get().of(&admission).await.ok().unwrap();
     let second = get().of(&admission).await.ok().unwrap();
     assert_eq!(first.limits().len(), 1, "a shadow policy is not reported");
@@ -157,8 +157,8 @@ async fn so_many_requests_of_one_user_run_at_one_time_and_a_shadow_refuses_none(
 
 #[tokio::test]
 async fn a_public_path_has_no_identity_even_with_a_token() {
-    let asked = Asked::get("/api/things/open").with("authorization", token());
-    let admitted = asked.of(&admission()).await.ok().unwrap();
+    let request = TestRequest::get("/api/things/open").with("authorization", token());
+    let admitted = request.of(&admission()).await.ok().unwrap();
     assert!(admitted.identity().is_none());
 }
 
@@ -166,7 +166,7 @@ async fn a_public_path_has_no_identity_even_with_a_token() {
 fn only_trusted_proxies_say_who_the_client_is() {
     let admission = admission();
     let client = |peer, chain: &'static str| {
-        let head = Asked::get("/api/things/open")
+        let head = TestRequest::get("/api/things/open")
             .with("x-forwarded-for", chain)
             .from(peer);
         admission.client(
@@ -194,7 +194,7 @@ fn only_trusted_proxies_say_who_the_client_is() {
 #[tokio::test]
 async fn ipv6_addresses_share_the_bucket_of_their_network() {
     let admission = admission();
-    let from = |peer| Asked::get("/api/things/open").from(peer);
+    let from = |peer| TestRequest::get("/api/things/open").from(peer);
     assert!(from("2001:db8::1").of(&admission).await.is_ok());
     assert_eq!(
         from("2001:db8::2").of(&admission).await.err(),

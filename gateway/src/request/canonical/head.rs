@@ -81,7 +81,7 @@ fn ascii(bytes: &[u8]) -> Result<&str, Malformed> {
 
 struct Line<'a> {
     name: &'a [u8],
-    /// Without the white space around it.
+    /// Without surrounding white space.
     value: &'a [u8],
 }
 
