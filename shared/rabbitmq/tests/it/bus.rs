@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use contract::event::{Envelope, EventType};
 use events::bus::conformance::{TASK_QUEUES, declared, event};
@@ -13,28 +12,26 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use http::Method;
 use jiff::Timestamp;
 use rabbitmq::RabbitBus;
-use runtime::error::chain;
 use runtime::secret::Secret;
 use serde_json::{Value, json};
 use stores::StoreError;
-use testkit::{ChaosProxy, RabbitMq, Vhost, eventually, shared_rabbitmq};
-use tokio::time::timeout;
+use testkit::{Vhost, shared_rabbitmq};
 
-fn bus(url: &str) -> RabbitBus {
+pub(crate) fn bus(url: &str) -> RabbitBus {
     RabbitBus::new(&Secret::new(url), events::bus::conformance::topology()).unwrap()
 }
 
-async fn fresh() -> RabbitBus {
+pub(crate) async fn fresh() -> RabbitBus {
     bus(&shared_rabbitmq().await.fresh_vhost().await.url())
 }
 
 events::bus_conformance!(fresh);
 
-fn created(version: u64) -> Envelope {
+pub(crate) fn created(version: u64) -> Envelope {
     event(EventType::TaskCreated, "t", version)
 }
 
-async fn delete_queue(vhost: &Vhost, name: &str) {
+pub(crate) async fn delete_queue(vhost: &Vhost, name: &str) {
     let path = format!("/api/queues/{}/{name}", vhost.name());
     shared_rabbitmq()
         .await
@@ -43,7 +40,7 @@ async fn delete_queue(vhost: &Vhost, name: &str) {
 }
 
 /// The messages of a queue, put back afterwards.
-async fn peek(vhost: &Vhost, name: &str) -> Vec<Value> {
+pub(crate) async fn peek(vhost: &Vhost, name: &str) -> Vec<Value> {
     let path = format!("/api/queues/{}/{name}/get", vhost.name());
     let all = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
     let messages = shared_rabbitmq()
@@ -151,7 +148,11 @@ async fn a_deleted_queue_ends_the_subscription_and_the_next_one_makes_it_anew() 
 }
 
 /// The names of that many queues that are told as lost.
-async fn lost(bus: &RabbitBus, exchange: &'static str, count: usize) -> BTreeSet<String> {
+pub(crate) async fn lost(
+    bus: &RabbitBus,
+    exchange: &'static str,
+    count: usize,
+) -> BTreeSet<String> {
     let mut losses = bus.losses(exchange).await.unwrap();
     let mut names = BTreeSet::new();
     while names.len() < count {
@@ -164,7 +165,7 @@ async fn lost(bus: &RabbitBus, exchange: &'static str, count: usize) -> BTreeSet
 }
 
 /// Where everything was declared: whether the loss of these queues is told once this is deleted.
-async fn is_told(deleted: &str, exchange: &'static str, queues: &[&str]) {
+pub(crate) async fn is_told(deleted: &str, exchange: &'static str, queues: &[&str]) {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
     let bus = bus(&vhost.url());
     declared(&bus, exchange).await;
@@ -264,193 +265,4 @@ async fn a_dead_letter_without_its_queue_is_not_acknowledged() {
         .await
         .unwrap();
     assert_eq!(peek(&vhost, "dead_letter").await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_broker_that_falls_silent_is_noticed_by_publisher_subscriber_and_ping() {
-    let rabbit = shared_rabbitmq().await;
-    let proxy = ChaosProxy::start(rabbit.address()).await;
-    let vhost = rabbit.fresh_vhost().await;
-    let bus = bus(&(vhost.url_at(proxy.address()) + "?heartbeat=1"));
-    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    let mut proxy = proxy;
-    proxy.blackhole().await;
-    assert!(bus.ping().await.is_err());
-    assert!(subscription.next_batch(1).await.is_err());
-    assert!(bus.publish(&[created(1)]).await.is_err());
-
-    proxy.restore().await;
-    eventually(Duration::from_secs(10), || {
-        bus.publish(std::slice::from_ref(&EVENT))
-    })
-    .await;
-}
-
-static EVENT: std::sync::LazyLock<Envelope> = std::sync::LazyLock::new(|| created(1));
-
-#[tokio::test]
-async fn a_broker_short_of_memory_says_so_to_who_publishes_and_goes_on_with_who_consumes() {
-    let mut rabbit = RabbitMq::start().await;
-    let both = [created(1), created(2)];
-    bus(&rabbit.url()).publish(&both).await.unwrap();
-    rabbit.settle().await;
-    rabbit.starve().await;
-
-    let bus = bus(&rabbit.url());
-    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    let mut received = Vec::new();
-    while received.len() < both.len() {
-        received.extend(subscription.next_batch(10).await.unwrap());
-    }
-    let is_told = |error: BusError| {
-        let why = chain(&error);
-        assert!(why.contains("short of memory"), "{why}");
-    };
-    is_told(bus.publish(&[created(3)]).await.unwrap_err());
-    // From now on it is known, and nobody waits.
-    let again = timeout(Duration::from_secs(1), async {
-        is_told(bus.publish(&[created(3)]).await.unwrap_err());
-        let put_aside = subscription.dead_letter(&received[0], "unreadable");
-        is_told(put_aside.await.unwrap_err());
-    });
-    again.await.unwrap();
-    // Nor for a hint, neither for the one that meets the alarm nor for those after it.
-    for _ in 0..2 {
-        bus.hint("look".into()).await.unwrap();
-    }
-
-    subscription.ack(&received[1..]).await.unwrap();
-    drop(subscription);
-    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    let left = subscription.next_batch(10).await.unwrap();
-    let bodies: Vec<_> = left.iter().map(|delivery| &delivery.body).collect();
-    assert_eq!(bodies, [&received[0].body]);
-}
-
-#[tokio::test]
-async fn a_broken_connection_is_rebuilt_by_the_next_call() {
-    let rabbit = shared_rabbitmq().await;
-    let mut proxy = ChaosProxy::start(rabbit.address()).await;
-    let bus = bus(&rabbit.fresh_vhost().await.url_at(proxy.address()));
-    bus.publish(&[created(1)]).await.unwrap();
-    proxy.refuse().await;
-    eventually(Duration::from_secs(5), || async {
-        bus.publish(&[created(2)]).await.is_err()
-    })
-    .await;
-    proxy.restore().await;
-    assert_eq!(
-        bus.publish(&[created(2)]).await.unwrap(),
-        [Outcome::Confirmed]
-    );
-}
-
-#[tokio::test]
-async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on() {
-    let mut rabbit = RabbitMq::start().await;
-    let bus = bus(&rabbit.url());
-    let batch: Vec<_> = (1..=100).map(created).collect();
-    assert_eq!(
-        bus.publish(&batch).await.unwrap(),
-        vec![Outcome::Confirmed; 100]
-    );
-    rabbit.settle().await;
-    rabbit.kill();
-    assert!(bus.publish(&[created(101)]).await.is_err());
-    rabbit.restart().await;
-    eventually(Duration::from_secs(30), || async {
-        bus.publish(&[created(101)])
-            .await
-            .map(|outcomes| outcomes == [Outcome::Confirmed])
-            .unwrap_or(false)
-    })
-    .await;
-
-    let mut subscription = bus.subscribe(&TASK_QUEUES, 300).await.unwrap();
-    let mut received = Vec::new();
-    while received.last().is_none_or(|id| id != "t:101") {
-        let batch = subscription.next_batch(50).await.unwrap();
-        subscription.ack(&batch).await.unwrap();
-        for delivery in batch {
-            received.push(
-                serde_json::from_slice::<Envelope>(&delivery.body)
-                    .unwrap()
-                    .id,
-            );
-        }
-    }
-    // An attempt without a confirm may have been written all the same.
-    received.dedup();
-    let all: Vec<String> = (1..=101).map(|version| format!("t:{version}")).collect();
-    assert_eq!(received, all);
-}
-
-#[tokio::test]
-async fn a_queue_without_a_leader_is_named_and_once_deleted_it_works_again_and_is_told_as_lost() {
-    let mut rabbit = RabbitMq::start().await;
-    let vhost = rabbit.fresh_vhost().await;
-    let bus = bus(&vhost.url());
-    declared(&bus, "tasks").await;
-    rabbit.settle().await;
-    assert_eq!(rabbit.lose_files("task_created").unwrap(), 1);
-    rabbit.restart().await;
-
-    let refused = eventually(Duration::from_secs(30), async || {
-        match bus.subscribe(&TASK_QUEUES, 1).await {
-            Err(error) if chain(&error).contains("task_created") => Ok(chain(&error)),
-            Err(error) => Err(chain(&error)),
-            Ok(_) => Err("subscribed".to_owned()),
-        }
-    })
-    .await;
-    assert!(refused.contains("has no leader"), "{refused}");
-    let created = bus.publish(&[created(1)]).await.unwrap();
-    assert!(matches!(created[..], [Outcome::Failed(_)]), "{created:?}");
-    let deleted = [event(EventType::TaskDeleted, "t", 2)];
-    assert_eq!(bus.publish(&deleted).await.unwrap(), [Outcome::Confirmed]);
-
-    let path = format!("/api/queues/{}/task_created", vhost.name());
-    rabbit.manage(Method::DELETE, &path, json!({})).await;
-    drop(bus.subscribe(&TASK_QUEUES, 1).await.unwrap());
-    let names = lost(&bus, "tasks", 1).await;
-    assert!(names.iter().eq(["task_created"]), "{names:?}");
-}
-
-#[tokio::test]
-async fn a_queue_that_was_deleted_and_made_anew_survives_kill_9_of_a_broker_that_has_settled() {
-    let mut rabbit = RabbitMq::start().await;
-    let vhost = rabbit.fresh_vhost().await;
-    let bus = bus(&vhost.url());
-    declared(&bus, "tasks").await;
-    rabbit.settle().await;
-    let path = format!("/api/queues/{}/task_created", vhost.name());
-    rabbit.manage(Method::DELETE, &path, json!({})).await;
-    bus.declare().await.unwrap();
-    let published = bus.publish(&[created(1)]).await.unwrap();
-    assert_eq!(published, [Outcome::Confirmed]);
-    rabbit.settle().await;
-    rabbit.kill();
-    rabbit.restart().await;
-    let mut subscription = eventually(Duration::from_secs(30), async || {
-        let subscribed = bus.subscribe(&TASK_QUEUES, 1).await;
-        subscribed.map_err(|error| chain(&error))
-    })
-    .await;
-    assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn connections_that_are_refused_leave_nothing_behind() {
-    let bus = bus(&format!("amqp://127.0.0.1:{}/%2f", testkit::free_port()));
-    let alive = || {
-        tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks()
-    };
-    bus.ping().await.unwrap_err();
-    let before = alive();
-    for _ in 0..30 {
-        bus.ping().await.unwrap_err();
-    }
-    eventually(Duration::from_secs(5), async || alive() <= before + 1).await;
 }
