@@ -34,6 +34,9 @@ pub(super) struct Generator<'a> {
     pub(super) wrong: Vec<String>,
 }
 
+/// Below this share of its pace, a run is reported as too slow.
+pub(super) const MIN_PACE_SHARE: f64 = 0.95;
+
 /// How many requests a second one process sends, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pace {

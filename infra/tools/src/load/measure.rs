@@ -16,9 +16,10 @@ use super::api::{Answer, Api};
 use super::delivery::Listeners;
 use super::generator::{Actor, Generator, Pace};
 use super::mix::{Group, Mix, Push, Who};
-use super::oha::{Latency, Oha, Report, Run};
-use super::record::{MixRecord, Row, RowSettings, milliseconds};
-use super::verify::{self, MAX_COMPLAINTS};
+use super::oha::{Oha, Report, Run};
+use super::record::MixRecord;
+use super::summary::Summary;
+use super::verify;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 /// A mix with listeners runs at half speed, so its warm-up must last until the backlogs behind the API
@@ -31,8 +32,6 @@ const LONGEST_REFILL: f64 = 30.0;
 /// The most that the warm-up, the refill and the calls around the load take. Access tokens must be
 /// valid for longer.
 pub(super) const OVERHEAD: Duration = Duration::from_secs(90);
-/// Below this share of its pace, a run is reported as too slow.
-pub(super) const MIN_PACE_SHARE: f64 = 0.95;
 
 pub(super) struct Measure<'a> {
     pub(super) api: &'a Api,
@@ -107,7 +106,15 @@ impl Measure<'_> {
         deliveries
             .wrong
             .extend(cleaned.err().map(|error| format!("{error:#}")));
-        let mut record = self.record(mix, &generators, &reports, failures);
+        let summary = Summary {
+            mix,
+            generators: &generators,
+            reports: &reports,
+            redis_failures: failures,
+            url: self.api.base(),
+            duration: self.duration,
+        };
+        let mut record = summary.record();
         listeners.record(deliveries, self.duration.as_secs_f64(), &mut record);
         Ok(Measured {
             correct: generators.iter().map(|generator| generator.correct).sum(),
@@ -273,122 +280,6 @@ impl Measure<'_> {
             failures += self.api.redis_failures(admin).await.unwrap_or(0);
         }
         failures
-    }
-
-    fn record(
-        &self,
-        mix: &Mix,
-        generators: &[Generator<'_>],
-        reports: &[Report],
-        failures: u64,
-    ) -> MixRecord {
-        let mut record = MixRecord::new(&mix.name);
-        for generator in generators {
-            let name = &generator.actor.name;
-            let wrong = generator.wrong.iter().take(MAX_COMPLAINTS);
-            record
-                .wrong
-                .extend(wrong.map(|wrong| format!("{name}: {wrong}")));
-            if let Some(more @ 1..) = generator.wrong.len().checked_sub(MAX_COMPLAINTS) {
-                record.wrong.push(format!("{name}: … and {more} more"));
-            }
-        }
-        record.verified = record.wrong.is_empty();
-        for report in reports {
-            for (status, count) in &report.statuses {
-                *record.statuses.entry(*status).or_default() += count;
-            }
-            for (error, count) in &report.errors {
-                *record.errors.entry(error.clone()).or_default() += count;
-            }
-        }
-        for group in &mix.groups {
-            let of_group =
-                |(generator, _): &(&Generator<'_>, &Report)| generator.group.name == group.name;
-            let group: Vec<_> = generators.iter().zip(reports).filter(of_group).collect();
-            self.rows(mix, &group, &mut record);
-            for (generator, report) in group
-                .iter()
-                .filter(|(generator, _)| generator.group.push == Push::Over)
-            {
-                record
-                    .facts
-                    .push(generator.limit_summary(report, failures > 0));
-            }
-        }
-        if failures > 0 {
-            record.facts.push(format!(
-                "{failures} calls of the gateways to Redis failed meanwhile: limits were local then, which may let one more burst through"
-            ));
-        }
-        let probes: u64 = generators.iter().map(|generator| generator.probes).sum();
-        if record.verified {
-            record.facts.push(format!(
-                "{probes} answers read whole beside the load were right"
-            ));
-        }
-        record
-    }
-
-    /// Adds one row for each expected status of a group, and a fact if the group fell behind its pace.
-    fn rows(&self, mix: &Mix, generators: &[(&Generator<'_>, &Report)], record: &mut MixRecord) {
-        let Some((first, _)) = generators.first() else {
-            return;
-        };
-        let group = first.group;
-        let seconds = generators
-            .iter()
-            .map(|(_, r)| r.seconds)
-            .fold(0.0, f64::max);
-        let settings = RowSettings {
-            url: self.api.base().to_owned(),
-            seconds: self.duration.as_secs_f64(),
-            connections: generators
-                .iter()
-                .map(|(generator, _)| generator.run.connections)
-                .sum(),
-            processes: generators.len(),
-            pace: first.pace.describe(generators.len()),
-            limits: first.latest.limits.to_string(),
-        };
-        let over_limit = group.push == Push::Over;
-        for status in [Some(group.status), over_limit.then_some(429)]
-            .into_iter()
-            .flatten()
-        {
-            let answers = generators.iter().map(|(_, report)| report.of(status)).sum();
-            if answers == 0 {
-                continue;
-            }
-            let slower = |all: Latency, (_, report): &(&Generator<'_>, &Report)| {
-                all.upper_bound(report.latency(status))
-            };
-            record.rows.push(Row {
-                mix: mix.name.clone(),
-                group: group.name.clone(),
-                status,
-                answers,
-                per_second: answers as f64 / seconds,
-                latency_ms: milliseconds(&generators.iter().fold(Latency::default(), slower)),
-                upper_bounds: generators.len() > 1,
-                settings: settings.clone(),
-            });
-        }
-        let sent: f64 = generators
-            .iter()
-            .map(|(_, r)| r.requests() as f64)
-            .sum::<f64>()
-            / seconds;
-        let paced: Option<f64> = generators
-            .iter()
-            .map(|(generator, _)| generator.run.pace)
-            .sum();
-        if let Some(paced) = paced.filter(|paced| sent < MIN_PACE_SHARE * paced) {
-            record.facts.push(format!(
-                "{}: only {sent:.0} of {paced:.0} requests a second could be sent; those that were not are in no percentile",
-                group.name
-            ));
-        }
     }
 }
 

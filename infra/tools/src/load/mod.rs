@@ -16,6 +16,7 @@ mod oha;
 pub mod outage;
 mod plot;
 mod record;
+mod summary;
 mod table;
 mod tasks;
 mod verify;

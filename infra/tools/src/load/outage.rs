@@ -23,7 +23,7 @@ use self::memory::resident_mib;
 use self::outcome::{Drain, Outcome, Phase, Sample};
 use super::accounts::Accounts;
 use super::api::{Api, Call};
-use super::measure::MIN_PACE_SHARE;
+use super::generator::MIN_PACE_SHARE;
 use super::oha::{Latency, Oha, Report, Run};
 use super::record::milliseconds;
 use super::{Settings, WRITER, lock, print_progress, table, tasks, verify};
