@@ -1,5 +1,5 @@
-//! What drives a running platform from outside, through its HTTP API alone: the demo and the load test.
-//! Nothing of the product depends on it.
+//! The demo and the load test. They use a running platform from outside, through its HTTP API only.
+//! No product code depends on this crate.
 
 pub mod demo;
 pub mod load;

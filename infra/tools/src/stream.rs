@@ -1,5 +1,5 @@
-//! A user's notifications as they arrive: the event stream is read beside everything else, so that each
-//! event carries the moment at which it came.
+//! A user's event stream of notifications. A task of its own reads it, so that each event carries the
+//! time of its arrival.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// One notification from the stream.
+/// A notification from the stream.
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
-    /// The user's own sequence.
+    /// Its number in the user's sequence.
     pub(crate) sequence: u64,
     pub(crate) notification: Value,
 }
@@ -36,7 +36,7 @@ impl Stream {
         }
     }
 
-    /// The next notification, or `None` when none comes in time.
+    /// The next notification, or `None` if none arrives within `wait`.
     pub(crate) async fn next_within(&mut self, wait: Duration) -> anyhow::Result<Option<Arrival>> {
         match tokio::time::timeout(wait, self.next()).await {
             Ok(arrival) => arrival.map(Some),
@@ -44,10 +44,10 @@ impl Stream {
         }
     }
 
-    /// The next notification. Nothing is lost when this is dropped.
+    /// The next notification. Cancel-safe: no notification is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Arrival> {
         let next = self.events.recv().await;
-        let (at, event) = next.context("the event stream ended before its time")?;
+        let (at, event) = next.context("the event stream ended early")?;
         let sequence = event.id.as_deref().and_then(|id| id.parse().ok());
         let Some(sequence) = sequence else {
             bail!("an event of the stream has no number as its id: {event:?}");
@@ -64,7 +64,7 @@ impl Stream {
 
 async fn read(mut body: Incoming, events: mpsc::Sender<(Instant, Event)>) {
     let mut parser = Parser::default();
-    // A stream that breaks off or holds nonsense ends here: the reader sees the channel close.
+    // If the stream breaks or is malformed, this ends, and the receiver sees the channel close.
     while let Some(Ok(frame)) = body.frame().await {
         let chunk = frame.into_data().unwrap_or_default();
         if parser.push(&chunk).is_err() {

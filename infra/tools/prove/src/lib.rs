@@ -1,2 +1,2 @@
-//! The proofs of events and limits: see `tests/`. They start the real binaries on real servers, inflict
-//! faults, and hold what every client was answered against what can be read in the end.
+//! The proofs of events and limits, in `tests/`. They start the real binaries on real servers, inject
+//! faults, and check the answers that clients got.

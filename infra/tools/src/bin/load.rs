@@ -1,4 +1,4 @@
-//! `make load`: the load test. Its words are in `docs/load-testing.md`.
+//! `make load`: the load test. `docs/load-testing.md` explains its terms.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -20,33 +20,33 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints a fresh access token of the first user's.
+    /// Prints a fresh access token of the first user.
     Token,
-    /// Takes RabbitMQ away while tasks are created, and measures what piles up and how it drains.
+    /// Stops RabbitMQ while tasks are created, and measures the backlog and how fast it drains.
     Outage(OutageOptions),
 }
 
 #[derive(Args)]
 struct OutageOptions {
-    /// A shell command that takes RabbitMQ away.
+    /// A shell command that stops RabbitMQ.
     #[arg(long)]
     away: String,
-    /// A shell command that brings it back.
+    /// A shell command that starts it again.
     #[arg(long)]
     back: String,
-    /// For how long it is away at least.
+    /// How long it is down at least.
     #[arg(long, default_value = "60s", value_parser = runtime::env::parse_duration)]
     length: Duration,
-    /// It stays away until so many tasks wait to be told.
+    /// It stays down until this many notifications are pending.
     #[arg(long, default_value_t = 0)]
     pending: u64,
-    /// Tasks a second; 0 is as fast as answers come while it is away, and none afterwards.
+    /// Tasks a second. 0: as fast as the answers arrive, and no tasks after the outage.
     #[arg(long, default_value = "800", value_parser = rate)]
     rate: f64,
-    /// The file NAME.pid of a process whose memory is measured; any number of times.
+    /// The file NAME.pid of a process whose memory is measured; may be given several times.
     #[arg(long)]
     process: Vec<PathBuf>,
-    /// Where the result is written.
+    /// The file for the result.
     #[arg(long)]
     json: PathBuf,
 }
@@ -56,36 +56,36 @@ fn rate(text: &str) -> Result<f64, String> {
         .parse()
         .ok()
         .filter(|rate: &f64| rate.is_finite() && *rate >= 0.0);
-    rate.ok_or_else(|| "it is tasks a second, 0 or more".to_owned())
+    rate.ok_or_else(|| "it must be tasks a second, 0 or more".to_owned())
 }
 
 #[derive(Args)]
 struct Options {
-    /// Where the platform listens.
+    /// The platform's address.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
     /// How long each mix is measured.
     #[arg(long, default_value = "10s", value_parser = runtime::env::parse_duration)]
     duration: Duration,
-    /// How many connections each mix has.
+    /// How many connections each mix uses.
     #[arg(long, default_value_t = 64)]
     connections: usize,
-    /// How many users make the crowd.
+    /// How many users the mixes with several users have.
     #[arg(long, default_value_t = 8)]
     users: usize,
-    /// Only these mixes, separated by spaces or commas.
+    /// Runs only these mixes, separated by spaces or commas.
     #[arg(long, default_value = "")]
     mix: String,
-    /// A JSON file with a mix of one's own.
+    /// A JSON file with a custom mix.
     #[arg(long)]
     scenario: Option<PathBuf>,
-    /// The oha to run.
+    /// The path of oha.
     #[arg(long, default_value = "oha")]
     oha: PathBuf,
     /// The gateways' admin listeners, separated by spaces: `http://HOST:PORT`, or `container:NAME`.
     #[arg(long, default_value = "")]
     admins: String,
-    /// Where results and users are kept.
+    /// Where results and accounts are stored.
     #[arg(long, default_value = ".run/load")]
     folder: PathBuf,
 }
@@ -133,7 +133,7 @@ async fn main() -> ExitCode {
             }
         }
     };
-    // Dropped, the work kills the processes that it has started.
+    // When `work` is dropped, it kills the processes that it has started.
     let ended = tokio::select! {
         result = work => result,
         signal = interrupted() => signal.and_then(|()| Err(anyhow::anyhow!("interrupted"))),

@@ -1,4 +1,4 @@
-//! What the contract says of every answer of a kind, as pure functions: `Err` is what is wrong.
+//! What the contract demands of all answers of a kind, as pure functions. `Err` says what is wrong.
 
 use http::{HeaderMap, header};
 use serde_json::Value;
@@ -41,7 +41,7 @@ pub(super) const TOKENS: &[&str] = &[
 ];
 pub(super) const LIST: &[&str] = &["items", "next_cursor"];
 
-/// Headers that only the gateway and its workers say to each other.
+/// Headers that only the gateway and the workers may exchange.
 const INTERNAL: &[&str] = &[
     "x-user-id",
     "x-session-id",
@@ -51,7 +51,7 @@ const INTERNAL: &[&str] = &[
     "x-gateway-signature",
 ];
 
-/// An object with exactly these members, whose times are RFC 3339 in UTC with milliseconds.
+/// `object` has exactly these members, and its times are RFC 3339 in UTC with milliseconds.
 pub(super) fn members(object: &Value, names: &[&str]) -> Verdict {
     let Some(map) = object.as_object() else {
         return Err(format!("it is no JSON object but {object}"));
@@ -77,17 +77,17 @@ pub(super) fn members(object: &Value, names: &[&str]) -> Verdict {
 
 fn is_time(value: &Value) -> bool {
     const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd.dddZ";
-    let digits_where_they_belong = |text: &str| {
+    let has_shape = |text: &str| {
         text.len() == SHAPE.len()
             && text.bytes().zip(SHAPE).all(|(byte, shape)| match shape {
                 b'd' => byte.is_ascii_digit(),
                 mark => byte == *mark,
             })
     };
-    value.is_null() || value.as_str().is_some_and(digits_where_they_belong)
+    value.is_null() || value.as_str().is_some_and(has_shape)
 }
 
-/// A refusal as RFC 9457 has it, with the path that was asked and the id that the header says.
+/// The body is a problem as in RFC 9457, with the path of the request and the id from its header.
 pub(super) fn problem(body: &Value, status: u16, path: &str, request_id: &str) -> Verdict {
     let kind = body["type"].as_str().unwrap_or_default();
     let is_text = |name: &str| body[name].as_str().is_some_and(|text| !text.is_empty());
@@ -112,7 +112,8 @@ pub(super) fn problem(body: &Value, status: u16, path: &str, request_id: &str) -
     }
 }
 
-/// `RateLimit-Policy: "user";q=200;w=2` and `RateLimit: "user";r=199;t=1`, of the same policies.
+/// The headers `RateLimit-Policy: "user";q=200;w=2` and `RateLimit: "user";r=199;t=1` name the same
+/// policies.
 pub(super) fn rate_limit(headers: &HeaderMap) -> Verdict {
     let items = |name: &str, parameter: &str| {
         let value = text(headers, name).ok_or(format!("it has no {name} header"))?;
@@ -141,15 +142,15 @@ pub(super) fn rate_limit(headers: &HeaderMap) -> Verdict {
     }
 }
 
-/// No header of the identity family leaves the platform.
-pub(super) fn nothing_internal(headers: &HeaderMap) -> Verdict {
+/// No internal header leaves the platform.
+pub(super) fn no_internal_header(headers: &HeaderMap) -> Verdict {
     match INTERNAL.iter().find(|name| headers.contains_key(**name)) {
         Some(name) => Err(format!("it carries the internal header {name}")),
         None => Ok(()),
     }
 }
 
-/// The media type fits the status; 204 has neither type nor body.
+/// The media type fits the status; 204 and 304 have neither type nor body.
 pub(super) fn content_type(headers: &HeaderMap, status: u16, body: &[u8]) -> Verdict {
     let kind = text(headers, header::CONTENT_TYPE.as_str());
     let wanted = match status {
@@ -170,7 +171,7 @@ pub(super) fn content_type(headers: &HeaderMap, status: u16, body: &[u8]) -> Ver
     }
 }
 
-/// The value of a header that is there once.
+/// The value of a header that occurs exactly once.
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

@@ -1,4 +1,4 @@
-//! One request and its answer, and what must hold for every answer whatever was asked.
+//! One request and its answer, and the checks that apply to every answer.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::screen::Screen;
 const DEADLINE: Duration = Duration::from_secs(15);
 const MAX_BODY: usize = 1 << 20;
 
-/// What is asked, and the status that the contract gives for it.
+/// A request, and the status that its answer must have.
 pub(super) struct Call {
     method: Method,
     path: String,
@@ -57,7 +57,7 @@ impl Call {
         Ok(self)
     }
 
-    /// The answer is given before any limit is looked at.
+    /// Marks a request that is answered before any rate limit applies.
     pub(super) fn unlimited(mut self) -> Self {
         self.limited = false;
         self
@@ -101,7 +101,7 @@ impl Http {
         &self.base
     }
 
-    /// One exchange, shown, with what holds for every answer checked.
+    /// Sends a request, shows it and its answer, and makes the checks that apply to every answer.
     pub(super) async fn exchange(
         &self,
         call: Call,
@@ -124,17 +124,17 @@ impl Http {
         let json = serde_json::from_slice(&answer.body).ok();
         screen.answer(answer.status, &answer.headers, json.as_ref(), took)?;
         let answer = Answer {
-            asked: format!("{} {}", call.method, call.path),
+            request: format!("{} {}", call.method, call.path),
             status: answer.status,
             headers: answer.headers,
             body: answer.body,
             json: json.unwrap_or_default(),
             facts: Vec::new(),
         };
-        answer.suits(&call)
+        answer.conforms_to(&call)
     }
 
-    /// Opens a stream: its head is shown and checked, its body is the caller's.
+    /// Opens an event stream. Its head is shown and checked; the caller reads the body.
     pub(super) async fn open(
         &self,
         call: Call,
@@ -148,7 +148,7 @@ impl Http {
             .into_parts();
         screen.answer(head.status, &head.headers, None, began.elapsed())?;
         let mut answer = Answer {
-            asked: format!("{} {}", call.method, call.path),
+            request: format!("{} {}", call.method, call.path),
             status: head.status,
             headers: head.headers,
             body: bytes::Bytes::new(),
@@ -170,16 +170,17 @@ impl Http {
                 self.base
             ),
             false => anyhow::Error::new(error).context(format!(
-                "{} {} gave no whole answer",
+                "{} {} gave no complete answer",
                 call.method, call.path
             )),
         }
     }
 }
 
-/// An answer, and what was found right about it so far.
+/// An answer, and the facts about it that were checked so far.
 pub(super) struct Answer {
-    asked: String,
+    /// Method and path, for messages.
+    request: String,
     status: StatusCode,
     headers: HeaderMap,
     body: bytes::Bytes,
@@ -188,11 +189,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn suits(mut self, call: &Call) -> anyhow::Result<Self> {
+    fn conforms_to(mut self, call: &Call) -> anyhow::Result<Self> {
         self.has_status(call.status)?;
         self.has_headers(call)?;
         let fits = conformance::content_type(&self.headers, call.status, &self.body);
-        self.holds(fits)?;
+        self.require(fits)?;
         if !self.body.is_empty() && self.json.is_null() {
             return Err(self.wrong("its body is not JSON"));
         }
@@ -200,7 +201,7 @@ impl Answer {
             let path = call.path.split('?').next().unwrap_or_default();
             let id = self.header("x-request-id").unwrap_or_default();
             let verdict = conformance::problem(&self.json, call.status, path, id);
-            self.holds(verdict)?;
+            self.require(verdict)?;
             self.facts.push(format!("problem {}", self.text("/type")?));
         }
         Ok(self)
@@ -222,14 +223,14 @@ impl Answer {
         if self.header("x-request-id").is_none_or(str::is_empty) {
             return Err(self.wrong("it has no x-request-id, or several"));
         }
-        self.holds(conformance::nothing_internal(&self.headers))?;
+        self.require(conformance::no_internal_header(&self.headers))?;
         if call.limited {
-            self.holds(conformance::rate_limit(&self.headers))?;
+            self.require(conformance::rate_limit(&self.headers))?;
         }
         Ok(())
     }
 
-    /// Notes that `fact` holds, or fails with it.
+    /// Notes `fact` if it `holds`; fails otherwise.
     pub(super) fn check(&mut self, holds: bool, fact: &str) -> anyhow::Result<()> {
         match holds {
             true => self.facts.push(fact.to_owned()),
@@ -238,11 +239,12 @@ impl Answer {
         Ok(())
     }
 
-    pub(super) fn holds(&self, verdict: Result<(), String>) -> anyhow::Result<()> {
+    /// Fails if `verdict` is an error.
+    pub(super) fn require(&self, verdict: Result<(), String>) -> anyhow::Result<()> {
         verdict.map_err(|why| self.wrong(&why))
     }
 
-    /// A member that is text, by its JSON pointer.
+    /// A member of the body that is a string, by its JSON pointer.
     pub(super) fn text(&self, pointer: &str) -> anyhow::Result<String> {
         match self.json.pointer(pointer).and_then(Value::as_str) {
             Some(text) => Ok(text.to_owned()),
@@ -250,14 +252,14 @@ impl Answer {
         }
     }
 
-    /// The items of a list of the contract's shape, each with exactly these members.
+    /// The items of a page as the contract defines it, each with exactly these members.
     pub(super) fn items(&self, names: &[&str]) -> anyhow::Result<&[Value]> {
-        self.holds(conformance::members(&self.json, conformance::LIST))?;
+        self.require(conformance::members(&self.json, conformance::LIST))?;
         let items = self.json["items"].as_array();
         let items = items.ok_or_else(|| self.wrong("`items` is not an array"))?;
         items
             .iter()
-            .try_for_each(|item| self.holds(conformance::members(item, names)))?;
+            .try_for_each(|item| self.require(conformance::members(item, names)))?;
         Ok(items)
     }
 
@@ -265,15 +267,15 @@ impl Answer {
         conformance::text(&self.headers, name)
     }
 
-    /// Shows what was right.
+    /// Shows what was checked.
     pub(super) fn pass(self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         Ok(screen.passed(&self.facts)?)
     }
 
     fn wrong(&self, why: &str) -> anyhow::Error {
         anyhow::anyhow!(
-            "{} answered {}, which is not as the contract says: {why}",
-            self.asked,
+            "{} answered {}, which violates the contract: {why}",
+            self.request,
             self.status
         )
     }

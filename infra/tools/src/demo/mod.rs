@@ -1,8 +1,8 @@
-//! The platform's story over HTTP, checked against the contract at every answer: an account, a
-//! login, tasks, and the notifications as they arrive over SSE.
+//! A tour of the platform over HTTP: an account, a login, tasks, and the notifications as they arrive
+//! over SSE. Every answer is checked against the contract.
 //!
-//! It knows nothing but a URL: what it shows works for any client. It stops at the first answer that
-//! is not as the contract says. Called by `make demo` and by the end-to-end tests.
+//! It knows only a URL, so any client can do what it shows. It stops at the first answer that violates
+//! the contract. Called by `make demo` and by the end-to-end tests.
 
 mod change;
 mod conformance;
@@ -16,7 +16,8 @@ use std::time::Instant;
 use self::screen::Screen;
 use self::story::Story;
 
-/// Tells the story against the platform at `base_url` (`http://127.0.0.1:8080`), in colour if asked.
+/// Runs the demo against the platform at `base_url` (such as `http://127.0.0.1:8080`), and writes it to
+/// `out`.
 pub async fn run(base_url: &str, colour: bool, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut story = Story::new(base_url, Screen::new(out, colour))?;
@@ -30,9 +31,9 @@ pub async fn run(base_url: &str, colour: bool, out: &mut (dyn Write + Send)) -> 
     let first = story.changes(&login, first).await?;
     story.deletes(&login, &first).await?;
 
-    story.hears_of_every_change(&mut stream).await?;
+    story.receives_every_notification(&mut stream).await?;
     story.reads_its_notifications(&login).await?;
     story.is_refused_without_a_token().await?;
     story.cannot_be_somebody_else(&login).await?;
-    story.ends(started.elapsed())
+    story.finish(started.elapsed())
 }

@@ -1,5 +1,5 @@
-//! What the reader sees: requests, answers and what was checked. Secrets are cut or masked here, so
-//! that a recording of the demo can be shown to anybody.
+//! The output: requests, answers and what was checked. Secrets are shortened or masked, so a recording
+//! of the demo can be shared.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 
-/// The headers worth a reader's time, in this order.
+/// The headers that are shown, in this order.
 const SHOWN: &[&str] = &[
     "authorization",
     "content-type",
@@ -78,13 +78,13 @@ impl<'a> Screen<'a> {
         self.message(headers, body)
     }
 
-    /// One event of a stream.
+    /// An event of a stream.
     pub(super) fn event(&mut self, head: &str, data: &Value) -> io::Result<()> {
         let head = self.paint(YELLOW, &format!("⇠ {head}"));
         writeln!(self.out, "  {head}\n      {}", compact(data))
     }
 
-    /// What was checked and found right.
+    /// What was checked and found correct.
     pub(super) fn passed(&mut self, facts: &[String]) -> io::Result<()> {
         let line = self.paint(GREEN, &format!("✓ {}", facts.join(", ")));
         writeln!(self.out, "  {line}")
@@ -128,7 +128,7 @@ fn header(name: &str, value: &HeaderValue) -> String {
     }
 }
 
-/// One member or item per line; what is inside of these in one line each.
+/// One member or item per line; nested values are compact.
 fn pretty(value: &Value) -> String {
     match value {
         Value::Object(members) if !members.is_empty() => {

@@ -1,4 +1,5 @@
-//! The chapters of the story, in order. Each asks, shows, and checks what only this answer promises.
+//! The steps of the demo, in order. Each sends requests, shows the answers, and makes the checks that
+//! apply to these answers only.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,10 @@ use super::exchange::{Answer, Call, Http};
 use super::screen::Screen;
 use crate::stream::Stream;
 
-/// How long a notification may take before the story gives it up.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How long the stream must stay silent after the last one: a duplicate would follow closely.
-const SILENCE: Duration = Duration::from_millis(300);
+/// How long to wait for a notification.
+const MAX_WAIT: Duration = Duration::from_secs(15);
+/// How long the stream must stay silent after the last notification: a duplicate would follow closely.
+const QUIET_TIME: Duration = Duration::from_millis(300);
 const PASSWORD: &str = "a river runs through it";
 
 pub(super) struct Account {
@@ -64,7 +65,7 @@ impl<'a> Story<'a> {
         let body = json!({"email": email, "password": PASSWORD, "name": "Ada"});
         let call = Call::new(Method::POST, "/api/users/register", 201).json(body);
         let mut answer = self.exchange(call).await?;
-        answer.holds(conformance::members(&answer.json, USER))?;
+        answer.require(conformance::members(&answer.json, USER))?;
         let id = answer.text("/id")?;
         let location = answer.header("location").map(str::to_owned);
         answer.check(
@@ -82,8 +83,8 @@ impl<'a> Story<'a> {
         let body = json!({"email": account.email, "password": PASSWORD});
         let call = Call::new(Method::POST, "/api/users/login", 200).json(body);
         let mut answer = self.exchange(call).await?;
-        answer.holds(conformance::members(&answer.json, TOKENS))?;
-        answer.holds(conformance::members(&answer.json["user"], USER))?;
+        answer.require(conformance::members(&answer.json, TOKENS))?;
+        answer.require(conformance::members(&answer.json["user"], USER))?;
         let bearer = answer.json["token_type"] == "Bearer" && answer.json["expires_in"] == 600;
         answer.check(bearer, "a bearer token for ten minutes")?;
         let token = answer.text("/access_token")?;
@@ -94,7 +95,7 @@ impl<'a> Story<'a> {
         let mut answer = self
             .exchange(Call::get("/api/users/me", 200).bearer(&token)?)
             .await?;
-        answer.holds(conformance::members(&answer.json, USER))?;
+        answer.require(conformance::members(&answer.json, USER))?;
         answer.check(
             answer.json["id"] == account.id,
             "the token speaks for this user",
@@ -119,22 +120,22 @@ impl<'a> Story<'a> {
     pub(super) async fn creates_a_task(&mut self, login: &Login) -> anyhow::Result<Task> {
         self.screen.step("It creates a task")?;
         let body = json!({"title": "Water the plants", "priority": "high", "tags": ["home"]});
-        self.adds(login, "/api/tasks", body).await
+        self.add(login, "/api/tasks", body).await
     }
 
     pub(super) async fn uploads_a_task(&mut self, login: &Login) -> anyhow::Result<Task> {
         self.screen.step("It uploads another")?;
         let body = json!({"title": "Read the meter", "description": "In the cellar",
             "due_at": "2030-01-31T09:00:00.000Z"});
-        self.adds(login, "/api/tasks/upload", body).await
+        self.add(login, "/api/tasks/upload", body).await
     }
 
-    async fn adds(&mut self, login: &Login, path: &str, sent: Value) -> anyhow::Result<Task> {
+    async fn add(&mut self, login: &Login, path: &str, sent: Value) -> anyhow::Result<Task> {
         let call = Call::new(Method::POST, path, 201)
             .json(sent.clone())
             .bearer(&login.token)?;
         let mut answer = self.exchange(call).await?;
-        answer.holds(conformance::members(&answer.json, TASK))?;
+        answer.require(conformance::members(&answer.json, TASK))?;
         let task = self.task_of(&mut answer)?;
         let location = answer.header("location").map(str::to_owned);
         answer.check(
@@ -145,7 +146,7 @@ impl<'a> Story<'a> {
         let own = answer.json["owner_id"] == login.user_id && answer.json["status"] == "todo";
         answer.check(own && task.version == 1, "its own, to do, version 1")?;
         answer.pass(&mut self.screen)?;
-        self.changed("task.created", &task);
+        self.expect_notification("task.created", &task);
         Ok(task)
     }
 
@@ -172,7 +173,7 @@ impl<'a> Story<'a> {
         let mut answer = self
             .exchange(Call::get(&first.path, 200).bearer(&login.token)?)
             .await?;
-        answer.holds(conformance::members(&answer.json, TASK))?;
+        answer.require(conformance::members(&answer.json, TASK))?;
         let etag = answer.header("etag") == Some(&first.etag);
         answer.check(etag, "the same ETag as when it was created")?;
         answer.pass(&mut self.screen)?;
@@ -195,7 +196,7 @@ impl<'a> Story<'a> {
                 .bearer(&login.token)
         };
         let mut answer = self.exchange(call(200)?).await?;
-        answer.holds(conformance::members(&answer.json, TASK))?;
+        answer.require(conformance::members(&answer.json, TASK))?;
         let changed = self.task_of(&mut answer)?;
         answer.check(is_within(&patch, &answer.json), "the change")?;
         let kept = answer.json["title"] == "Water the plants";
@@ -203,7 +204,7 @@ impl<'a> Story<'a> {
         let next = changed.version == task.version + 1 && changed.etag != task.etag;
         answer.check(next, "version 2 under a new ETag")?;
         answer.pass(&mut self.screen)?;
-        self.changed("task.updated", &changed);
+        self.expect_notification("task.updated", &changed);
 
         let mut answer = self.exchange(call(412)?).await?;
         answer.check(true, "a change to what is no longer there is refused")?;
@@ -220,7 +221,7 @@ impl<'a> Story<'a> {
             version: task.version + 1,
             ..task.clone()
         };
-        self.changed("task.deleted", &deleted);
+        self.expect_notification("task.deleted", &deleted);
 
         let mut answer = self
             .exchange(Call::get(&task.path, 404).bearer(&login.token)?)
@@ -229,8 +230,8 @@ impl<'a> Story<'a> {
         answer.pass(&mut self.screen)
     }
 
-    /// Each change's notification has come once, in the order of the user's sequence, and no other.
-    pub(super) async fn hears_of_every_change(
+    /// Each change's notification arrives once, with rising sequence numbers, and no others arrive.
+    pub(super) async fn receives_every_notification(
         &mut self,
         stream: &mut Stream,
     ) -> anyhow::Result<()> {
@@ -238,23 +239,21 @@ impl<'a> Story<'a> {
         let mut missing: Vec<_> = self.changes.iter().collect();
         let mut last = None;
         while !missing.is_empty() {
-            let Some(arrival) = stream.next_within(PATIENCE).await? else {
+            let Some(arrival) = stream.next_within(MAX_WAIT).await? else {
                 let (kind, version) = (missing[0].kind, missing[0].version);
                 bail!(
-                    "the notification of {kind} (version {version}) did not come within {PATIENCE:?}"
+                    "the notification of {kind} (version {version}) did not come within {MAX_WAIT:?}"
                 );
             };
             let notification = &arrival.notification;
             conformance::members(notification, NOTIFICATION)
                 .map_err(anyhow::Error::msg)
-                .with_context(|| {
-                    format!("a notification is not as the contract says: {notification}")
-                })?;
+                .with_context(|| format!("a notification violates the contract: {notification}"))?;
             let place = missing
                 .iter()
-                .position(|change| change.is_told_by(notification));
+                .position(|change| change.matches(notification));
             let Some(place) = place else {
-                bail!("a notification came twice, or of nothing that was done: {notification}");
+                bail!("a notification came twice, or belongs to no change: {notification}");
             };
             if last
                 .replace(arrival.sequence)
@@ -274,8 +273,8 @@ impl<'a> Story<'a> {
             );
             self.screen.event(&head, notification)?;
         }
-        if let Some(arrival) = stream.next_within(SILENCE).await? {
-            bail!("a notification too many came: {}", arrival.notification);
+        if let Some(arrival) = stream.next_within(QUIET_TIME).await? {
+            bail!("one notification too many came: {}", arrival.notification);
         }
         let facts = [
             format!("all {}", self.changes.len()),
@@ -294,7 +293,7 @@ impl<'a> Story<'a> {
             && self
                 .changes
                 .iter()
-                .all(|change| items.iter().any(|item| change.is_told_by(item)));
+                .all(|change| items.iter().any(|item| change.matches(item)));
         let ordered = items.windows(2).all(|pair| {
             let of_one_task = pair[0]["task_id"] == pair[1]["task_id"];
             !of_one_task || pair[0]["task_version"].as_u64() > pair[1]["task_version"].as_u64()
@@ -311,7 +310,7 @@ impl<'a> Story<'a> {
             .json(json!({"read": true}))
             .bearer(&login.token)?;
         let mut answer = self.exchange(call).await?;
-        answer.holds(conformance::members(&answer.json, NOTIFICATION))?;
+        answer.require(conformance::members(&answer.json, NOTIFICATION))?;
         answer.check(answer.json["read"] == true, "marked as read")?;
         answer.pass(&mut self.screen)?;
         self.unread(login, count - 1).await
@@ -353,7 +352,7 @@ impl<'a> Story<'a> {
         answer.pass(&mut self.screen)
     }
 
-    pub(super) fn ends(mut self, took: Duration) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self, took: Duration) -> anyhow::Result<()> {
         let text = format!(
             "\nAll as the contract says, in {:.2} s.",
             took.as_secs_f64()
@@ -361,7 +360,7 @@ impl<'a> Story<'a> {
         Ok(self.screen.line(&text)?)
     }
 
-    fn changed(&mut self, kind: &'static str, task: &Task) {
+    fn expect_notification(&mut self, kind: &'static str, task: &Task) {
         self.changes.push(Change {
             kind,
             task_id: task.id.clone(),

@@ -1,5 +1,5 @@
-//! The users who make the load. Logins are limited, so accounts and their refresh tokens are kept
-//! between runs, in a file that only its owner can read.
+//! The accounts of the load's users. Logins are rate-limited, so accounts and their refresh tokens are
+//! saved between runs, in a file that only its owner can read.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
@@ -12,7 +12,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::api::{Answer, Api, Ask};
+use super::api::{Answer, Api, Call};
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Account {
@@ -26,13 +26,13 @@ struct Session {
     until: Instant,
 }
 
-/// By the platform's address, then by name.
-type Kept = BTreeMap<String, BTreeMap<String, Account>>;
+/// Accounts by the platform's address, then by name.
+type Saved = BTreeMap<String, BTreeMap<String, Account>>;
 
 pub(super) struct Accounts<'a> {
     api: &'a Api,
     file: PathBuf,
-    kept: Kept,
+    saved: Saved,
     sessions: BTreeMap<String, Session>,
 }
 
@@ -46,71 +46,72 @@ struct Tokens {
 impl<'a> Accounts<'a> {
     pub(super) fn open(api: &'a Api, folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("users.json");
-        let kept = match std::fs::read(&file) {
+        let saved = match std::fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text)
                 .with_context(|| format!("{} is damaged; delete it", file.display()))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => Kept::new(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Saved::new(),
             Err(error) => return Err(error).context(format!("{}", file.display())),
         };
         Ok(Self {
             api,
             file,
-            kept,
+            saved,
             sessions: BTreeMap::new(),
         })
     }
 
-    /// An access token of `name`'s that lives for `needed` at least: one at hand, or by refresh, by
-    /// login, or by a new account, whichever is the least that works.
+    /// An access token of `name` that is valid for `needed` at least. Tries, in this order: a token
+    /// that this run already has, a refresh, a login, a new account.
     pub(super) async fn token(
         &mut self,
         name: &str,
         needed: Duration,
-        tell: &mut (dyn FnMut(&str) + Send),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<String> {
         let enough = |session: &Session| session.until > Instant::now() + needed;
-        if !self.sessions.get(name).is_some_and(enough) && !self.revive(name, tell).await? {
-            self.register(name, tell).await?;
+        if !self.sessions.get(name).is_some_and(enough) && !self.resume(name, progress).await? {
+            self.register(name, progress).await?;
         }
         match self.sessions.get(name) {
             Some(session) if enough(session) => Ok(session.token.clone()),
-            Some(_) | None => bail!("an access token does not live for {needed:?}"),
+            Some(_) | None => bail!("an access token is not valid for {needed:?}"),
         }
     }
 
-    /// Deletes the account and all it has made. One that the platform does not know is forgotten.
+    /// Deletes the account and everything that it created. An account that the platform does not know
+    /// is only removed from the file.
     pub(super) async fn delete(&mut self, name: &str) -> anyhow::Result<()> {
-        let Some(account) = self.of_this_platform().get(name).cloned() else {
+        let Some(account) = self.accounts_here().get(name).cloned() else {
             return Ok(());
         };
-        if self.revive(name, &mut |_| ()).await? {
+        if self.resume(name, &mut |_| ()).await? {
             let token = self.sessions.get(name).map(|s| s.token.as_str());
             let password = json!({"password": account.password});
-            let ask = Ask::json(Method::DELETE, "/api/users/me", &password);
-            self.api.must(&ask, token, 204).await?;
+            let call = Call::json(Method::DELETE, "/api/users/me", &password);
+            self.api.expect_status(&call, token, 204).await?;
         }
         self.sessions.remove(name);
-        self.of_this_platform().remove(name);
+        self.accounts_here().remove(name);
         self.save()
     }
 
-    /// A session for an account of an earlier run; `false` when there is none that still works.
-    async fn revive(
+    /// Opens a session for an account of an earlier run; `false` when there is none that still works.
+    async fn resume(
         &mut self,
         name: &str,
-        tell: &mut (dyn FnMut(&str) + Send),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<bool> {
-        let Some(account) = self.of_this_platform().get(name).cloned() else {
+        let Some(account) = self.accounts_here().get(name).cloned() else {
             return Ok(false);
         };
         let refresh = json!({"refresh_token": account.refresh_token});
-        let refresh = Ask::json(Method::POST, "/api/users/refresh", &refresh);
-        for ask in [refresh, login(&account)] {
-            let answer = self.api.patiently(&ask, None, tell).await?;
+        let refresh = Call::json(Method::POST, "/api/users/refresh", &refresh);
+        for call in [refresh, login(&account)] {
+            let answer = self.api.call_with_retry(&call, None, progress).await?;
             match answer.status {
-                200 => return self.adopt(name, account, &answer).map(|()| true),
+                200 => return self.store_tokens(name, account, &answer).map(|()| true),
                 401 => {}
-                _ => bail!("{ask} answered {}", answer.told()),
+                _ => bail!("{call} answered {}", answer.summary()),
             }
         }
         Ok(false)
@@ -119,7 +120,7 @@ impl<'a> Accounts<'a> {
     async fn register(
         &mut self,
         name: &str,
-        tell: &mut (dyn FnMut(&str) + Send),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<()> {
         let account = Account {
             email: format!("load-{}@example.com", contract::id::UserId::new()),
@@ -128,28 +129,33 @@ impl<'a> Accounts<'a> {
         };
         let body = json!({"email": account.email, "password": account.password,
             "name": display_name(name)});
-        let register = Ask::json(Method::POST, "/api/users/register", &body);
-        let answer = self.api.patiently(&register, None, tell).await?;
+        let register = Call::json(Method::POST, "/api/users/register", &body);
+        let answer = self.api.call_with_retry(&register, None, progress).await?;
         if answer.status != 201 {
-            bail!("{register} answered {}", answer.told());
+            bail!("{register} answered {}", answer.summary());
         }
         let login = login(&account);
-        let answer = self.api.patiently(&login, None, tell).await?;
+        let answer = self.api.call_with_retry(&login, None, progress).await?;
         if answer.status != 200 {
-            bail!("{login} answered {}", answer.told());
+            bail!("{login} answered {}", answer.summary());
         }
-        self.adopt(name, account, &answer)
+        self.store_tokens(name, account, &answer)
     }
 
-    /// Takes the tokens of an answer; the refresh token is kept before anything else happens.
-    fn adopt(&mut self, name: &str, account: Account, answer: &Answer) -> anyhow::Result<()> {
+    /// Takes the tokens of an answer. The refresh token is saved before anything else happens.
+    fn store_tokens(
+        &mut self,
+        name: &str,
+        account: Account,
+        answer: &Answer,
+    ) -> anyhow::Result<()> {
         let tokens: Tokens = serde_json::from_slice(&answer.body)
             .with_context(|| format!("the login of `{name}` gave no tokens"))?;
         let account = Account {
             refresh_token: tokens.refresh_token,
             ..account
         };
-        self.of_this_platform().insert(name.to_owned(), account);
+        self.accounts_here().insert(name.to_owned(), account);
         self.save()?;
         let session = Session {
             token: tokens.access_token,
@@ -159,12 +165,12 @@ impl<'a> Accounts<'a> {
         Ok(())
     }
 
-    fn of_this_platform(&mut self) -> &mut BTreeMap<String, Account> {
+    fn accounts_here(&mut self) -> &mut BTreeMap<String, Account> {
         let base = self.api.base().to_owned();
-        self.kept.entry(base).or_default()
+        self.saved.entry(base).or_default()
     }
 
-    /// Whole or not at all: a refresh token that is lost is a session that is lost.
+    /// Replaces the file atomically: a lost refresh token is a lost session.
     fn save(&self) -> anyhow::Result<()> {
         let new = self.file.with_extension("new");
         let mut options = std::fs::OpenOptions::new();
@@ -174,19 +180,19 @@ impl<'a> Accounts<'a> {
             .truncate(true)
             .mode(0o600)
             .open(&new)?;
-        file.write_all(&serde_json::to_vec_pretty(&self.kept)?)?;
+        file.write_all(&serde_json::to_vec_pretty(&self.saved)?)?;
         std::fs::rename(&new, &self.file)?;
         Ok(())
     }
 }
 
-fn login(account: &Account) -> Ask {
+fn login(account: &Account) -> Call {
     let body = json!({"email": account.email, "password": account.password});
-    Ask::json(Method::POST, "/api/users/login", &body)
+    Call::json(Method::POST, "/api/users/login", &body)
 }
 
-/// `user-3` → "Load xxx": each user's answers have a length of their own, so that an answer that was
-/// meant for another shows in the sum of the lengths.
+/// `user-3` → "Load xxx": the answers of each user have a different length, so an answer that went to
+/// the wrong user shows in the sum of the lengths.
 fn display_name(name: &str) -> String {
     let number = name.rsplit('-').next().and_then(|n| n.parse().ok());
     format!("Load {}", "x".repeat(number.unwrap_or(0_usize).min(64) + 1))
@@ -215,9 +221,7 @@ mod tests {
             password: "p".to_owned(),
             refresh_token: "r".to_owned(),
         };
-        accounts
-            .of_this_platform()
-            .insert("hot".to_owned(), account);
+        accounts.accounts_here().insert("hot".to_owned(), account);
         accounts.save().unwrap();
         let mode = std::fs::metadata(folder.path().join("users.json"))
             .unwrap()
@@ -225,6 +229,6 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         let mut again = Accounts::open(&api, folder.path()).unwrap();
-        assert_eq!(again.of_this_platform()["hot"].refresh_token, "r");
+        assert_eq!(again.accounts_here()["hot"].refresh_token, "r");
     }
 }

@@ -1,4 +1,5 @@
-//! Single calls beside the load: logging in, counting, and whole answers to hold the mass against.
+//! Single calls to the platform: logins, counts, and complete answers that the load's answers are
+//! compared with.
 
 use std::time::{Duration, Instant};
 
@@ -15,20 +16,20 @@ use crate::stream::Stream;
 
 const DEADLINE: Duration = Duration::from_secs(15);
 const MAX_BODY: usize = 4 << 20;
-/// How long refusals that ask for patience are waited out, all waits of one call together.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long one call may wait in total for refusals that carry Retry-After.
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
 const REDIS_FAILURES: &str = r#"gateway_limiter_redis_calls_total{outcome="failed"}"#;
 
-/// What is asked.
+/// A request to the platform.
 #[derive(Debug, Clone)]
-pub(super) struct Ask {
+pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) body: Option<String>,
 }
 
-impl Ask {
+impl Call {
     pub(super) fn get(path: &str) -> Self {
         Self::new(Method::GET, path, None)
     }
@@ -46,7 +47,7 @@ impl Ask {
     }
 }
 
-impl std::fmt::Display for Ask {
+impl std::fmt::Display for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.method, self.path)
     }
@@ -65,14 +66,14 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// What to tell of an answer that was not expected.
-    pub(super) fn told(&self) -> String {
+    /// Status and beginning of the body, for messages about an unexpected answer.
+    pub(super) fn summary(&self) -> String {
         let body = String::from_utf8_lossy(&self.body);
         let short: String = body.chars().take(200).collect();
         format!("{} {short}", self.status)
     }
 
-    /// How long the answer asks to wait before another attempt.
+    /// How long to wait before another attempt, as the answer's Retry-After says.
     fn retry_after(&self) -> Option<Duration> {
         let seconds = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
         matches!(self.status, 429 | 503)
@@ -90,7 +91,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// `http://HOST:PORT`, and nothing behind it.
+    /// `base` is `http://HOST:PORT`, without path or query.
     pub(super) fn new(base: &str) -> anyhow::Result<Self> {
         let base = base.trim_end_matches('/');
         let uri: http::Uri = base
@@ -110,16 +111,16 @@ impl Api {
         &self.base
     }
 
-    pub(super) fn url(&self, ask: &Ask) -> String {
-        format!("{}{}", self.base, ask.path)
+    pub(super) fn url(&self, call: &Call) -> String {
+        format!("{}{}", self.base, call.path)
     }
 
-    fn request(&self, ask: &Ask, token: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {
+    fn request(&self, call: &Call, token: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder()
-            .method(&ask.method)
-            .uri(self.url(ask))
-            .body(Full::from(ask.body.clone().unwrap_or_default()))?;
-        if ask.body.is_some() {
+            .method(&call.method)
+            .uri(self.url(call))
+            .body(Full::from(call.body.clone().unwrap_or_default()))?;
+        if call.body.is_some() {
             let json = HeaderValue::from_static("application/json");
             request.headers_mut().insert(header::CONTENT_TYPE, json);
         }
@@ -130,72 +131,72 @@ impl Api {
         Ok(request)
     }
 
-    fn explain(&self, ask: &Ask, error: ClientError) -> anyhow::Error {
+    fn explain(&self, call: &Call, error: ClientError) -> anyhow::Error {
         match error.is_connect() {
             true => anyhow::anyhow!(
                 "nothing listens at {}; start it with `make run` or `make up`",
                 self.base
             ),
-            false => anyhow::Error::new(error).context(format!("{ask} gave no whole answer")),
+            false => anyhow::Error::new(error).context(format!("{call} gave no complete answer")),
         }
     }
 
-    /// The user's event stream, open.
+    /// Opens the user's event stream.
     pub(super) async fn listen(&self, token: Option<&str>) -> anyhow::Result<Stream> {
-        let ask = Ask::get("/api/notifications/stream");
-        let request = self.request(&ask, token)?;
+        let call = Call::get("/api/notifications/stream");
+        let request = self.request(&call, token)?;
         let answer = self.client.send(request, DEADLINE).await;
-        let answer = answer.map_err(|error| self.explain(&ask, error))?;
+        let answer = answer.map_err(|error| self.explain(&call, error))?;
         match answer.status() {
             StatusCode::OK => Ok(Stream::read(answer.into_body())),
-            status => bail!("{ask} answered {status}"),
+            status => bail!("{call} answered {status}"),
         }
     }
 
-    /// One call, whatever it answers.
-    pub(super) async fn call(&self, ask: &Ask, token: Option<&str>) -> anyhow::Result<Answer> {
-        let request = self.request(ask, token)?;
+    /// Sends one request and returns its answer, whatever the status.
+    pub(super) async fn call(&self, call: &Call, token: Option<&str>) -> anyhow::Result<Answer> {
+        let request = self.request(call, token)?;
         let answer = self.client.call(request, DEADLINE, MAX_BODY).await;
-        let answer = answer.map_err(|error| self.explain(ask, error))?;
+        let answer = answer.map_err(|error| self.explain(call, error))?;
         let limits = Limits::read(&answer.headers);
         Ok(Answer {
             status: answer.status.as_u16(),
-            limits: limits.map_err(|why| anyhow::anyhow!("{ask}: {why}"))?,
+            limits: limits.map_err(|why| anyhow::anyhow!("{call}: {why}"))?,
             headers: answer.headers,
             body: answer.body,
         })
     }
 
-    /// The same, waiting as long as refusals ask to, up to a bound. The first wait of more than a
-    /// second is told.
-    pub(super) async fn patiently(
+    /// Sends a request, again after the time that a refusal's Retry-After names. Fails when the waits
+    /// exceed [`MAX_WAIT`] in total. Reports the first wait of more than a second to `progress`.
+    pub(super) async fn call_with_retry(
         &self,
-        ask: &Ask,
+        call: &Call,
         token: Option<&str>,
-        tell: &mut (dyn FnMut(&str) + Send),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<Answer> {
         let began = Instant::now();
-        let mut told = false;
+        let mut reported = false;
         loop {
-            let answer = self.call(ask, token).await?;
+            let answer = self.call(call, token).await?;
             let Some(wait) = answer.retry_after() else {
                 return Ok(answer);
             };
-            if began.elapsed() + wait > PATIENCE {
+            if began.elapsed() + wait > MAX_WAIT {
                 bail!(
-                    "{ask} was still refused after {PATIENCE:?}: {}",
-                    answer.told()
+                    "{call} was still refused after {MAX_WAIT:?}: {}",
+                    answer.summary()
                 );
             }
-            if !told && wait > Duration::from_secs(1) {
-                told = true;
-                tell(&format!("waiting {wait:?} for the limit of {ask}"));
+            if !reported && wait > Duration::from_secs(1) {
+                reported = true;
+                progress(&format!("waiting {wait:?} for the limit of {call}"));
             }
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// How many calls to Redis have failed at the gateway whose admin listener this is.
+    /// How many calls to Redis have failed at the gateway with this admin listener.
     pub(super) async fn redis_failures(&self, admin: &str) -> anyhow::Result<u64> {
         let metrics = match admin.strip_prefix("container:") {
             Some(container) => metrics_inside(container).await?,
@@ -215,28 +216,28 @@ impl Api {
             .context("no number")
     }
 
-    /// Patiently, and the answer must have `status`.
-    pub(super) async fn must(
+    /// Like [`Self::call_with_retry`]; fails unless the answer has `status`.
+    pub(super) async fn expect_status(
         &self,
-        ask: &Ask,
+        call: &Call,
         token: Option<&str>,
         status: u16,
     ) -> anyhow::Result<Answer> {
-        let answer = self.patiently(ask, token, &mut |_| ()).await?;
+        let answer = self.call_with_retry(call, token, &mut |_| ()).await?;
         match answer.status == status {
             true => Ok(answer),
-            false => bail!("{ask} answered {}", answer.told()),
+            false => bail!("{call} answered {}", answer.summary()),
         }
     }
 }
 
-/// What the gateway in a container says of itself: its admin listener is reachable from inside only.
+/// The metrics of a gateway in a container, whose admin listener is reachable from inside only.
 async fn metrics_inside(container: &str) -> anyhow::Result<Bytes> {
-    let ask = ["/gateway", "healthcheck", "http://127.0.0.1:9001/metrics"];
+    let command = ["/gateway", "healthcheck", "http://127.0.0.1:9001/metrics"];
     let mut docker = Command::new("docker");
     docker
         .args(["exec", container])
-        .args(ask)
+        .args(command)
         .kill_on_drop(true);
     let output = tokio::time::timeout(DEADLINE, docker.output()).await??;
     match output.status.success() {

@@ -1,12 +1,12 @@
-//! What an answer says of the limits that it fell under, and how much these let through in a time.
+//! The limits that an answer's headers name, and how many requests they let through in a given time.
 //!
 //! `RateLimit-Policy: "user";q=200;w=2` is a bucket of 200 tokens that fills in two seconds. The
-//! window is told in whole seconds, so only a burst that is a multiple of its rate is told exactly.
+//! window is in whole seconds, so the header is exact only if the burst is a multiple of the rate.
 
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-/// The share of what a limit owes that must have been admitted when much more was asked for.
+/// The share of the allowed requests that must have been admitted when many more were sent.
 const TIGHT: f64 = 0.99;
 
 /// One policy.
@@ -25,7 +25,7 @@ impl Policy {
     }
 }
 
-/// All policies of one answer. None: it fell under no limit.
+/// All policies of one answer. Empty: no limit applied to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Limits(Vec<Policy>);
 
@@ -64,21 +64,21 @@ impl Limits {
         }
     }
 
-    /// Requests a second that the strictest policy lets through for long; `None` without any.
+    /// Requests a second that the strictest policy admits in the long run; `None` without a policy.
     pub(super) fn rate(&self) -> Option<f64> {
         self.0.iter().map(Policy::rate).reduce(f64::min)
     }
 
-    /// The most that may have been admitted within `seconds`, whatever was asked; `bursts` more are
-    /// owed to outages of Redis.
+    /// The most requests that may have been admitted within `seconds`. Outages of Redis may add up to
+    /// `bursts` full buckets.
     pub(super) fn most(&self, seconds: f64, bursts: u64) -> Option<u64> {
         let most =
             |policy: &Policy| policy.quota as f64 * (1 + bursts) as f64 + policy.rate() * seconds;
         self.0.iter().map(most).reduce(f64::min).map(|n| n as u64)
     }
 
-    /// The least that must have been admitted within `seconds` after this answer, when far more was
-    /// asked for all the time.
+    /// The fewest requests that must have been admitted within `seconds` after this answer, if far more
+    /// were sent all the time.
     pub(super) fn least(&self, seconds: f64) -> Option<u64> {
         let owed = |policy: &Policy| {
             let full = policy.quota as f64 + policy.rate() * seconds;

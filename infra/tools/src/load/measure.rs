@@ -1,7 +1,8 @@
 //! One mix, from its warm-up to its verdict.
 //!
-//! Before the load one answer of each kind is read whole; beside it more are read and compared with
-//! that one; after it a last one. What oha counts is held against all of this in [`super::ledger`].
+//! Before the load, one answer to each request is read completely. During the load, single calls
+//! (probes) read more of them, and after it a last one, and all are compared with the first.
+//! [`super::verify`] checks oha's counts against these answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,186 +13,219 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Answer, Api};
-use super::lane::{Actor, Lane, Pace};
-use super::ledger::{self, MOST_WRONG};
+use super::delivery::Listeners;
+use super::generator::{Actor, Generator, Pace};
 use super::mix::{Group, Mix, Push, Who};
-use super::oha::{Latency, Oha, Report, Run};
-use super::record::{MixRecord, Row, RowSettings, milliseconds};
-use super::told::Listeners;
+use super::oha::{Oha, Report, Run};
+use super::record::MixRecord;
+use super::summary::Summary;
+use super::verify;
 
 const WARM_UP: Duration = Duration::from_secs(2);
-/// What is half as fast as it could be has to know how fast that is, once the backlogs behind it are in step.
-const SATURATION: Duration = Duration::from_secs(10);
-/// Between two single calls beside the load: they take tokens too.
-const PAUSE: Duration = Duration::from_millis(250);
-/// Buckets that fill slower than this are not waited for.
+/// A mix with listeners runs at half speed, so its warm-up must last until the backlogs behind the API
+/// no longer grow: only then it shows the full speed.
+const LONG_WARM_UP: Duration = Duration::from_secs(10);
+/// Between two probes. They take tokens too, so they are rare.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// At most so many seconds are waited for buckets to fill.
 const LONGEST_REFILL: f64 = 30.0;
-/// What the warm-up, the refill and the calls around the load take at most: tokens must outlive it.
+/// The most that the warm-up, the refill and the calls around the load take. Access tokens must be
+/// valid for longer.
 pub(super) const OVERHEAD: Duration = Duration::from_secs(90);
-/// A pace that is not held to this share is told.
-pub(super) const HELD: f64 = 0.95;
 
 pub(super) struct Measure<'a> {
     pub(super) api: &'a Api,
     pub(super) oha: Arc<Oha>,
     pub(super) duration: Duration,
     pub(super) connections: usize,
-    /// The gateways' admin listeners, where they can be reached.
+    /// The gateways' admin listeners, as far as they are known.
     pub(super) admins: Vec<String>,
 }
 
 pub(super) struct Measured {
     pub(super) record: MixRecord,
-    /// Right answers from first to last, those of the warm-up and of single calls included.
-    pub(super) right: u64,
+    /// All correct answers, those of the warm-up and of single calls included.
+    pub(super) correct: u64,
 }
 
 impl Measure<'_> {
-    /// Runs `mix`; `actors` are the groups', in their order, `listeners` wait beside it for what they are told.
+    /// Runs `mix`. `actors` holds the users of each group, in the order of the groups; `listeners`
+    /// create tasks and wait for the notifications during the load.
     pub(super) async fn run(
         &self,
         mix: &Mix,
         actors: Vec<Vec<Actor>>,
         listeners: Vec<Actor>,
-        tell: &mut (dyn FnMut(&str) + Send),
+        progress: &mut (dyn FnMut(&str) + Send),
     ) -> anyhow::Result<Measured> {
-        let mut lanes = self.lanes(mix, actors).await?;
+        let mut generators = self.prepare(mix, actors).await?;
         let mut listeners = Listeners::open(self.api, listeners).await?;
-        let warm_up = match mix.told {
-            true => SATURATION,
+        let warm_up = match mix.has_listeners {
+            true => LONG_WARM_UP,
             false => WARM_UP,
         };
-        self.warm_up(&mut lanes, warm_up.min(self.duration)).await?;
-        self.refill(&mut lanes).await?;
+        self.warm_up(&mut generators, warm_up.min(self.duration))
+            .await?;
+        self.refill(&mut generators).await?;
         let unsettled = listeners.settle().await;
-        tell(&format!(
+        progress(&format!(
             "measuring for {:?}: {}",
             self.duration,
-            describe(mix, &lanes)
+            describe(mix, &generators)
         ));
 
         let failures = self.redis_failures().await;
         let ended = CancellationToken::new();
         let load = async {
-            let reports = self.oha(lanes_to_runs(&lanes, self.duration)).await;
+            let reports = self.oha(runs_of(&generators, self.duration)).await;
             ended.cancel();
             reports
         };
-        let beside = self.beside(&lanes, &ended);
-        let (reports, calls, mut told) = tokio::join!(load, beside, listeners.watch(&ended));
+        let probing = self.probe(&generators, &ended);
+        let (reports, probes, mut deliveries) =
+            tokio::join!(load, probing, listeners.watch(&ended));
         let cleaned = listeners.clean().await;
         let reports = reports?;
         let failures = self.redis_failures().await.saturating_sub(failures);
-        for (place, answer) in calls {
-            lanes[place].judge(answer);
+        for (place, answer) in probes {
+            generators[place].check(answer);
         }
-        for (lane, report) in lanes.iter_mut().zip(&reports) {
-            lane.right += report.of(lane.group.status);
-            let expected = lane.expected(failures > 0);
-            let wrong = ledger::audit(&expected, report);
-            lane.wrong.extend(wrong);
-            let ask = &lane.group.ask;
-            let last = self.api.patiently(ask, lane.token(), &mut |_| ()).await;
-            lane.judge(last);
+        for (generator, report) in generators.iter_mut().zip(&reports) {
+            generator.correct += report.of(generator.group.status);
+            let expected = generator.expected(failures > 0);
+            let wrong = verify::audit(&expected, report);
+            generator.wrong.extend(wrong);
+            let call = &generator.group.call;
+            let last = self
+                .api
+                .call_with_retry(call, generator.token(), &mut |_| ())
+                .await;
+            generator.check(last);
         }
-        told.wrong.extend(unsettled);
-        told.wrong
+        deliveries.wrong.extend(unsettled);
+        deliveries
+            .wrong
             .extend(cleaned.err().map(|error| format!("{error:#}")));
-        let mut record = self.record(mix, &lanes, &reports, failures);
-        listeners.record(told, self.duration.as_secs_f64(), &mut record);
+        let summary = Summary {
+            mix,
+            generators: &generators,
+            reports: &reports,
+            redis_failures: failures,
+            url: self.api.base(),
+            duration: self.duration,
+        };
+        let mut record = summary.record();
+        listeners.record(deliveries, self.duration.as_secs_f64(), &mut record);
         Ok(Measured {
-            right: lanes.iter().map(|lane| lane.right).sum(),
+            correct: generators.iter().map(|generator| generator.correct).sum(),
             record,
         })
     }
 
-    async fn lanes<'m>(
+    /// One generator for each actor, each with a reference answer.
+    async fn prepare<'m>(
         &self,
         mix: &'m Mix,
         actors: Vec<Vec<Actor>>,
-    ) -> anyhow::Result<Vec<Lane<'m>>> {
-        let processes: usize = actors.iter().map(Vec::len).sum();
-        let mut lanes = Vec::new();
+    ) -> anyhow::Result<Vec<Generator<'m>>> {
+        let count: usize = actors.iter().map(Vec::len).sum();
+        let mut generators = Vec::new();
         for (group, actors) in mix.groups.iter().zip(actors) {
-            // The groups share the connections, and each group's processes its share.
+            // The connections are divided equally among the groups, and within a group among its processes.
             let connections = self.connections / mix.groups.len() / actors.len();
             for actor in actors {
-                let ask = &group.ask;
+                let call = &group.call;
                 let token = actor.token.as_deref();
-                let model = self.api.must(ask, token, group.status).await?;
+                let reference = self.api.expect_status(call, token, group.status).await?;
                 let run = Run {
-                    method: ask.method.clone(),
-                    url: self.api.url(ask),
+                    method: call.method.clone(),
+                    url: self.api.url(call),
                     token: actor.token.clone(),
-                    body: ask.body.clone(),
+                    body: call.body.clone(),
                     connections: connections.max(1),
                     pace: None,
                     duration: self.duration,
-                    threads: (processes > 1).then_some(1),
+                    threads: (count > 1).then_some(1),
                 };
-                lanes.push(Lane {
+                generators.push(Generator {
                     group,
                     actor,
                     run,
                     pace: Pace::Full,
-                    latest: model.clone(),
-                    model,
-                    refusal: None,
-                    beside: 0,
-                    right: 1,
+                    latest: reference.clone(),
+                    reference,
+                    refusal_length: None,
+                    probes: 0,
+                    correct: 1,
                     wrong: Vec::new(),
                 });
             }
         }
-        Ok(lanes)
+        Ok(generators)
     }
 
-    /// Fills caches and pools, and finds out how fast the answers come. What is to be driven over
-    /// its limit is left out where there is anything else.
-    async fn warm_up(&self, lanes: &mut [Lane<'_>], duration: Duration) -> anyhow::Result<()> {
-        let only_over = lanes.iter().all(|lane| lane.group.push == Push::Over);
-        let mut warm: Vec<_> = lanes
+    /// Fills caches and connection pools, and measures how fast the platform answers. Groups that go
+    /// over their limit take part only if the mix has no others.
+    async fn warm_up(
+        &self,
+        generators: &mut [Generator<'_>],
+        duration: Duration,
+    ) -> anyhow::Result<()> {
+        let all_over = generators
+            .iter()
+            .all(|generator| generator.group.push == Push::Over);
+        let mut warm: Vec<_> = generators
             .iter_mut()
-            .filter(|lane| only_over || lane.group.push != Push::Over)
+            .filter(|generator| all_over || generator.group.push != Push::Over)
             .collect();
-        let runs = warm.iter().map(|lane| lane.run_for(duration)).collect();
-        for (lane, report) in warm.iter_mut().zip(self.oha(runs).await?) {
-            lane.right += report.of(lane.group.status);
-            let wrong = ledger::unexpected(lane.group.status, true, &report);
+        let runs = warm
+            .iter()
+            .map(|generator| generator.run_for(duration))
+            .collect();
+        for (generator, report) in warm.iter_mut().zip(self.oha(runs).await?) {
+            generator.correct += report.of(generator.group.status);
+            let wrong = verify::unexpected(generator.group.status, true, &report);
             let wrong = wrong.map(|wrong| format!("{wrong} while warming up"));
-            lane.wrong.extend(wrong);
+            generator.wrong.extend(wrong);
             let reached = report.requests() as f64 / report.seconds;
-            lane.pace = Pace::choose(lane.group.push, lane.latest.limits.rate(), reached);
-            lane.run.pace = lane.pace.per_second();
+            generator.pace = Pace::choose(
+                generator.group.push,
+                generator.latest.limits.rate(),
+                reached,
+            );
+            generator.run.pace = generator.pace.per_second();
         }
         Ok(())
     }
 
-    /// Waits until the buckets that the warm-up has emptied are full.
-    async fn refill(&self, lanes: &mut [Lane<'_>]) -> anyhow::Result<()> {
+    /// Waits until the buckets that the warm-up emptied are full again.
+    async fn refill(&self, generators: &mut [Generator<'_>]) -> anyhow::Result<()> {
         let mut wait: f64 = 0.0;
-        for lane in lanes.iter_mut() {
-            self.look(lane).await?;
-            wait = wait.max(lane.latest.limits.full_in());
+        for generator in generators.iter_mut() {
+            self.refresh_latest(generator).await?;
+            wait = wait.max(generator.latest.limits.full_in());
         }
         if wait > 0.0 {
             sleep(Duration::from_secs_f64(wait.min(LONGEST_REFILL))).await;
-            for lane in lanes.iter_mut() {
-                self.look(lane).await?;
+            for generator in generators.iter_mut() {
+                self.refresh_latest(generator).await?;
             }
         }
         Ok(())
     }
 
-    async fn look(&self, lane: &mut Lane<'_>) -> anyhow::Result<()> {
-        let ask = &lane.group.ask;
-        let answer = self.api.must(ask, lane.token(), lane.group.status).await?;
-        lane.right += 1;
-        lane.latest = answer;
+    async fn refresh_latest(&self, generator: &mut Generator<'_>) -> anyhow::Result<()> {
+        let call = &generator.group.call;
+        let answer = self
+            .api
+            .expect_status(call, generator.token(), generator.group.status)
+            .await?;
+        generator.correct += 1;
+        generator.latest = answer;
         Ok(())
     }
 
-    /// All processes at once. The first failure ends the others.
+    /// Runs all processes at the same time. The first failure ends the others.
     async fn oha(&self, runs: Vec<Run>) -> anyhow::Result<Vec<Report>> {
         let mut running = JoinSet::new();
         for (place, run) in runs.into_iter().enumerate() {
@@ -200,24 +234,24 @@ impl Measure<'_> {
         }
         let mut reports = Vec::new();
         while let Some(ended) = running.join_next().await {
-            reports.push(ended.context("a run was lost")??);
+            reports.push(ended.context("a run of oha panicked")??);
         }
         reports.sort_by_key(|(place, _)| *place);
         Ok(reports.into_iter().map(|(_, report)| report).collect())
     }
 
-    /// Single calls while the load runs, by turns for each process, until it has `ended`.
-    async fn beside(
+    /// Sends single calls until the load has `ended`, in turn as each of the generators.
+    async fn probe(
         &self,
-        lanes: &[Lane<'_>],
+        generators: &[Generator<'_>],
         ended: &CancellationToken,
     ) -> Vec<(usize, anyhow::Result<Answer>)> {
-        let mut ticks = interval(PAUSE);
+        let mut ticks = interval(PROBE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut calls = Vec::new();
-        // Those over their limit every other time: what a refusal looks like must be known.
-        let over = |place: &usize| lanes[*place].group.push == Push::Over;
-        let (hot, others): (Vec<_>, Vec<_>) = (0..lanes.len()).partition(over);
+        let mut probes = Vec::new();
+        // Every other probe is one over the limit, because a refusal must be read completely too.
+        let over = |place: &usize| generators[*place].group.push == Push::Over;
+        let (hot, others): (Vec<_>, Vec<_>) = (0..generators.len()).partition(over);
         for turn in 0.. {
             tokio::select! {
                 () = ended.cancelled() => break,
@@ -228,13 +262,18 @@ impl Measure<'_> {
                 (true, false, _) | (false, false, true) => &hot,
             };
             let place = from[turn / 2 % from.len()];
-            let lane = &lanes[place];
-            calls.push((place, self.api.call(&lane.group.ask, lane.token()).await));
+            let generator = &generators[place];
+            probes.push((
+                place,
+                self.api
+                    .call(&generator.group.call, generator.token())
+                    .await,
+            ));
         }
-        calls
+        probes
     }
 
-    /// How many calls to Redis have failed at the gateways so far, as far as these can be asked.
+    /// How many calls to Redis have failed so far at the gateways whose metrics can be read.
     async fn redis_failures(&self) -> u64 {
         let mut failures = 0;
         for admin in &self.admins {
@@ -242,117 +281,24 @@ impl Measure<'_> {
         }
         failures
     }
-
-    fn record(
-        &self,
-        mix: &Mix,
-        lanes: &[Lane<'_>],
-        reports: &[Report],
-        failures: u64,
-    ) -> MixRecord {
-        let mut record = MixRecord::new(&mix.name);
-        for lane in lanes {
-            let name = &lane.actor.name;
-            let wrong = lane.wrong.iter().take(MOST_WRONG);
-            record
-                .wrong
-                .extend(wrong.map(|wrong| format!("{name}: {wrong}")));
-            if let Some(more @ 1..) = lane.wrong.len().checked_sub(MOST_WRONG) {
-                record.wrong.push(format!("{name}: … and {more} more"));
-            }
-        }
-        record.verified = record.wrong.is_empty();
-        for report in reports {
-            for (status, count) in &report.statuses {
-                *record.statuses.entry(*status).or_default() += count;
-            }
-            for (error, count) in &report.errors {
-                *record.errors.entry(error.clone()).or_default() += count;
-            }
-        }
-        for group in &mix.groups {
-            let of_group = |(lane, _): &(&Lane<'_>, &Report)| lane.group.name == group.name;
-            let group: Vec<_> = lanes.iter().zip(reports).filter(of_group).collect();
-            self.rows(mix, &group, &mut record);
-            for (lane, report) in group
-                .iter()
-                .filter(|(lane, _)| lane.group.push == Push::Over)
-            {
-                record.facts.push(lane.through(report, failures > 0));
-            }
-        }
-        if failures > 0 {
-            record.facts.push(format!(
-                "Redis failed the gateways meanwhile ({failures} ×): limits were local then, which may let one burst more through"
-            ));
-        }
-        let beside: u64 = lanes.iter().map(|lane| lane.beside).sum();
-        if record.verified {
-            record.facts.push(format!(
-                "{beside} answers read whole beside the load were right"
-            ));
-        }
-        record
-    }
-
-    /// One row for each status that was due, and what is to be told of the group.
-    fn rows(&self, mix: &Mix, lanes: &[(&Lane<'_>, &Report)], record: &mut MixRecord) {
-        let Some((first, _)) = lanes.first() else {
-            return;
-        };
-        let group = first.group;
-        let seconds = lanes.iter().map(|(_, r)| r.seconds).fold(0.0, f64::max);
-        let settings = RowSettings {
-            url: self.api.base().to_owned(),
-            seconds: self.duration.as_secs_f64(),
-            connections: lanes.iter().map(|(lane, _)| lane.run.connections).sum(),
-            processes: lanes.len(),
-            pace: first.pace.words(lanes.len()),
-            limits: first.latest.limits.to_string(),
-        };
-        let over = group.push == Push::Over;
-        for status in [Some(group.status), over.then_some(429)]
-            .into_iter()
-            .flatten()
-        {
-            let answers = lanes.iter().map(|(_, report)| report.of(status)).sum();
-            if answers == 0 {
-                continue;
-            }
-            let slower = |all: Latency, (_, report): &(&Lane<'_>, &Report)| {
-                all.at_most(report.latency(status))
-            };
-            record.rows.push(Row {
-                mix: mix.name.clone(),
-                group: group.name.clone(),
-                status,
-                answers,
-                per_second: answers as f64 / seconds,
-                latency_ms: milliseconds(&lanes.iter().fold(Latency::default(), slower)),
-                upper_bounds: lanes.len() > 1,
-                settings: settings.clone(),
-            });
-        }
-        let asked: f64 = lanes.iter().map(|(_, r)| r.requests() as f64).sum::<f64>() / seconds;
-        let paced: Option<f64> = lanes.iter().map(|(lane, _)| lane.run.pace).sum();
-        if let Some(paced) = paced.filter(|paced| asked < HELD * paced) {
-            record.facts.push(format!(
-                "{}: only {asked:.0} of {paced:.0} requests a second could be made; what was not asked is in no percentile",
-                group.name
-            ));
-        }
-    }
 }
 
-fn lanes_to_runs(lanes: &[Lane<'_>], duration: Duration) -> Vec<Run> {
-    lanes.iter().map(|lane| lane.run_for(duration)).collect()
+fn runs_of(generators: &[Generator<'_>], duration: Duration) -> Vec<Run> {
+    generators
+        .iter()
+        .map(|generator| generator.run_for(duration))
+        .collect()
 }
 
-fn describe(mix: &Mix, lanes: &[Lane<'_>]) -> String {
+fn describe(mix: &Mix, generators: &[Generator<'_>]) -> String {
     let of = |group: &Group| {
-        let own = || lanes.iter().filter(|lane| lane.group.name == group.name);
-        let pace = own().next().map_or(Pace::Full, |lane| lane.pace);
-        let connections: usize = own().map(|lane| lane.run.connections).sum();
+        let own = || {
+            generators
+                .iter()
+                .filter(|generator| generator.group.name == group.name)
+        };
+        let pace = own().next().map_or(Pace::Full, |generator| generator.pace);
+        let connections: usize = own().map(|generator| generator.run.connections).sum();
         let who = match group.who {
             Who::Nobody => "nobody".to_owned(),
             Who::User | Who::Writer | Who::Hot => "one user".to_owned(),
@@ -360,8 +306,8 @@ fn describe(mix: &Mix, lanes: &[Lane<'_>]) -> String {
         };
         format!(
             "{} as {who}, {}, {connections} connections",
-            group.ask,
-            pace.words(own().count())
+            group.call,
+            pace.describe(own().count())
         )
     };
     let groups: Vec<_> = mix.groups.iter().map(of).collect();

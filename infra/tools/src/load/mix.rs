@@ -1,4 +1,4 @@
-//! The mixes as data: who asks what, how hard, and what the answer must be.
+//! The mixes as data: who sends which request at what rate, and what the answer must be.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::Ask;
+use super::api::Call;
 
 /// Whose token the requests carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -16,9 +16,9 @@ pub(super) enum Who {
     Nobody,
     /// The first of the users.
     User,
-    /// Each of the users, at once.
+    /// All users at the same time.
     Everybody,
-    /// An account of this run alone, deleted after it: what it has made can be counted.
+    /// An account that exists only during this mix, so that the tasks it creates can be counted.
     #[serde(skip)]
     Writer,
     /// An account that is driven beyond its limit.
@@ -26,27 +26,28 @@ pub(super) enum Who {
     Hot,
 }
 
-/// How hard.
+/// At what rate the requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Push {
-    /// As fast as the answers come, or 80 % of the limit where that is less: nothing may be refused.
+    /// As fast as the answers arrive, or 80 % of the limit if that is less. Nothing may be refused.
     Within,
-    /// Well below what is possible: 40 % of the limit, or half of what the warm-up reached.
+    /// Well below what is possible: 40 % of the limit, or half of what the warm-up reached if that is
+    /// less.
     Gently,
-    /// As fast as the answers come: 429 is expected.
+    /// As fast as the answers arrive, over the limit: 429 is expected.
     Over,
-    /// So many requests a second.
+    /// This many requests a second.
     Paced(f64),
 }
 
-/// What may differ between right answers to the same request.
+/// What may differ between correct answers to the same request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Alike {
-    /// Nothing but ids and times, so neither their length.
+    /// Only ids and times; the lengths are the same.
     #[default]
     Same,
-    /// Anything: only the status is checked.
+    /// Anything; only the status is checked.
     Any,
 }
 
@@ -54,7 +55,7 @@ pub(super) enum Alike {
 #[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) name: String,
-    pub(super) ask: Ask,
+    pub(super) call: Call,
     pub(super) status: u16,
     pub(super) alike: Alike,
     pub(super) who: Who,
@@ -66,8 +67,8 @@ pub(super) struct Group {
 pub(super) struct Mix {
     pub(super) name: String,
     pub(super) groups: Vec<Group>,
-    /// Whether the users listen beside it for what they are told of tasks of their own.
-    pub(super) told: bool,
+    /// Whether the users also listen for notifications of tasks that they create themselves.
+    pub(super) has_listeners: bool,
 }
 
 impl Mix {
@@ -82,45 +83,45 @@ const ME: &str = "/api/users/me";
 
 /// The mixes that ship, in the order in which they run.
 pub(super) fn shipped() -> Vec<Mix> {
-    let group = |name: &str, ask, status, who, push| Group {
+    let group = |name: &str, call, status, who, push| Group {
         name: name.to_owned(),
-        ask,
+        call,
         status,
         alike: Alike::Same,
         who,
         push,
     };
-    let alone = |name: &str, ask, status, who, push| Mix {
+    let alone = |name: &str, call, status, who, push| Mix {
         name: name.to_owned(),
-        groups: vec![group(name, ask, status, who, push)],
-        told: false,
+        groups: vec![group(name, call, status, who, push)],
+        has_listeners: false,
     };
     let task = json!({"title": "Carry water", "priority": "high", "tags": ["load"]});
-    let write = Ask::json(Method::POST, TASKS, &task);
+    let write = Call::json(Method::POST, TASKS, &task);
     let crowd = vec![
-        group("users", Ask::get(ME), 200, Who::Everybody, Push::Gently),
-        group("hot", Ask::get(ME), 200, Who::Hot, Push::Over),
+        group("users", Call::get(ME), 200, Who::Everybody, Push::Gently),
+        group("hot", Call::get(ME), 200, Who::Hot, Push::Over),
     ];
     vec![
-        alone("anonymous", Ask::get(JWKS), 200, Who::Nobody, Push::Within),
-        alone("refused", Ask::get(TASKS), 401, Who::Nobody, Push::Within),
-        alone("read", Ask::get(TASKS), 200, Who::User, Push::Within),
+        alone("anonymous", Call::get(JWKS), 200, Who::Nobody, Push::Within),
+        alone("refused", Call::get(TASKS), 401, Who::Nobody, Push::Within),
+        alone("read", Call::get(TASKS), 200, Who::User, Push::Within),
         alone("write", write.clone(), 201, Who::Writer, Push::Within),
         Mix {
             name: "told".to_owned(),
             groups: vec![group("write", write, 201, Who::Writer, Push::Gently)],
-            told: true,
+            has_listeners: true,
         },
-        alone("limit", Ask::get(TASKS), 200, Who::Hot, Push::Over),
+        alone("limit", Call::get(TASKS), 200, Who::Hot, Push::Over),
         Mix {
             name: "crowd".to_owned(),
             groups: crowd,
-            told: false,
+            has_listeners: false,
         },
     ]
 }
 
-/// Those of `mixes` that are named; all when none is.
+/// The mixes with these names; all of them when `names` is empty.
 pub(super) fn chosen(mixes: Vec<Mix>, names: &[String]) -> anyhow::Result<Vec<Mix>> {
     let known: Vec<_> = mixes.iter().map(|mix| mix.name.clone()).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -133,7 +134,7 @@ pub(super) fn chosen(mixes: Vec<Mix>, names: &[String]) -> anyhow::Result<Vec<Mi
     Ok(mixes.into_iter().filter(wanted).collect())
 }
 
-/// A mix of one's own, from a JSON file.
+/// A custom mix, from a JSON file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {
@@ -149,7 +150,7 @@ struct Scenario {
     status: u16,
     #[serde(default)]
     answers: Alike,
-    /// Requests a second and user.
+    /// Requests a second, for each user.
     #[serde(default)]
     pace: Option<f64>,
     #[serde(default)]
@@ -188,7 +189,7 @@ fn parse(text: &str) -> anyhow::Result<Mix> {
     let method = scenario.method.as_deref().unwrap_or("GET");
     let group = Group {
         name: scenario.name.clone(),
-        ask: Ask {
+        call: Call {
             method: Method::from_bytes(method.as_bytes())?,
             path: scenario.path,
             body: scenario.body.map(|body| body.to_string()),
@@ -201,7 +202,7 @@ fn parse(text: &str) -> anyhow::Result<Mix> {
     Ok(Mix {
         name: scenario.name,
         groups: vec![group],
-        told: false,
+        has_listeners: false,
     })
 }
 
@@ -227,7 +228,7 @@ mod tests {
         let mix = parse(r#"{"name": "tags", "path": "/api/tasks?tag=load"}"#).unwrap();
         let group = &mix.groups[0];
         assert_eq!(
-            (group.ask.to_string(), group.status, group.who, group.push),
+            (group.call.to_string(), group.status, group.who, group.push),
             (
                 "GET /api/tasks?tag=load".to_owned(),
                 200,
@@ -240,7 +241,7 @@ mod tests {
                 "status": 201, "as": "everybody", "pace": 5, "answers": "any"}"#,
         );
         let group = mix.unwrap().groups.remove(0);
-        assert_eq!(group.ask.body.as_deref(), Some(r#"{"title":"x"}"#));
+        assert_eq!(group.call.body.as_deref(), Some(r#"{"title":"x"}"#));
         assert_eq!(
             (group.who, group.push, group.alike),
             (Who::Everybody, Push::Paced(5.0), Alike::Any)

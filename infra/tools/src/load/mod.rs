@@ -1,13 +1,14 @@
 //! `make load`: how fast the platform answers, and whether each answer was right.
 //!
-//! oha makes the load, one process for each user of a mix. This module decides who asks for what and
-//! how hard, reads what oha counted, and holds it against limits, lengths, whole answers and the
-//! platform's own counts. Nothing that is not accounted for becomes a figure without a mark.
+//! oha generates the load, with one process for each user of a mix. This module decides who sends
+//! which request at what rate, reads oha's counts, and checks them against the limits, the lengths
+//! of the bodies, complete answers and the platform's own counts. A figure that could not be verified
+//! is marked as such.
 
 mod accounts;
 mod api;
-mod lane;
-mod ledger;
+mod delivery;
+mod generator;
 mod limits;
 mod measure;
 mod mix;
@@ -15,9 +16,10 @@ mod oha;
 pub mod outage;
 mod plot;
 mod record;
+mod summary;
 mod table;
 mod tasks;
-mod told;
+mod verify;
 
 use std::fs::File;
 use std::io::Write;
@@ -31,12 +33,12 @@ use runtime::time::{Clock, SystemClock};
 
 use self::accounts::Accounts;
 use self::api::Api;
-use self::lane::Actor;
+use self::generator::Actor;
 use self::measure::{Measure, Measured, OVERHEAD};
 use self::mix::{Mix, Who};
 use self::oha::Oha;
 use self::record::{MixRecord, Record, Row};
-use self::tasks::{LONGEST_PATIENCE, Witnessed};
+use self::tasks::{MAX_WAIT, SharedTask};
 
 const MIN_DURATION: Duration = Duration::from_secs(1);
 /// An access token lives for ten minutes.
@@ -45,30 +47,30 @@ const MAX_USERS: usize = 64;
 const WRITER: &str = "writer";
 const HOT: &str = "hot";
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `http://HOST:PORT`.
     pub url: String,
-    /// Of each mix, without its warm-up.
+    /// How long each mix is measured, without its warm-up.
     pub duration: Duration,
-    /// Of each mix, all processes together.
+    /// Connections of each mix, over all its processes.
     pub connections: usize,
-    /// How many make a crowd.
+    /// How many users the mixes with several users have.
     pub users: usize,
-    /// All when empty.
+    /// The mixes to run; all of them when empty.
     pub mixes: Vec<String>,
-    /// A mix of one's own, run instead of the shipped ones unless these are named.
+    /// A custom mix from a JSON file. It replaces the shipped mixes, except those that `mixes` names.
     pub scenario: Option<PathBuf>,
     pub oha: PathBuf,
-    /// The gateways' admin listeners, `http://HOST:PORT` or `container:NAME`: they tell whether Redis
-    /// was there all the time.
+    /// The gateways' admin listeners, `http://HOST:PORT` or `container:NAME`. Their metrics show
+    /// whether Redis was reachable all the time.
     pub admins: Vec<String>,
-    /// Where records and users are kept.
+    /// Where results and accounts are stored.
     pub folder: PathBuf,
 }
 
-/// Measures all mixes and shows and keeps the result. An error when anything was not right.
+/// Measures all mixes, prints the results and saves them. Fails when any answer was wrong.
 pub async fn run(settings: &Settings, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
     check(settings)?;
     let mixes = mixes(settings)?;
@@ -101,10 +103,10 @@ pub async fn run(settings: &Settings, out: &mut (dyn Write + Send)) -> anyhow::R
     ))?;
     load.prepare(&mixes).await?;
     for mix in &mixes {
-        // What was measured before is not lost because of this one.
+        // A mix that fails does not lose the results of the mixes before it.
         let measured = load.mix(mix).await;
         if measured.is_err() {
-            // The next writer is to begin with nothing.
+            // The next mix that writes needs an account without tasks.
             load.accounts.delete(WRITER).await?;
         }
         let failed = |error| MixRecord::failed(&mix.name, format!("{error:#}"));
@@ -123,7 +125,7 @@ pub async fn run(settings: &Settings, out: &mut (dyn Write + Send)) -> anyhow::R
     }
 }
 
-/// An access token of the first user's, for requests of one's own.
+/// An access token of the first user, for requests by hand.
 pub async fn token(settings: &Settings) -> anyhow::Result<String> {
     let api = Api::new(&settings.url)?;
     let _lock = lock(settings)?;
@@ -158,7 +160,7 @@ fn mixes(settings: &Settings) -> anyhow::Result<Vec<Mix>> {
     Ok(mixes)
 }
 
-/// Two runs at once would measure each other and spend each other's refresh tokens.
+/// Two runs at once would disturb each other's figures and use up each other's refresh tokens.
 fn lock(settings: &Settings) -> anyhow::Result<File> {
     let folder = &settings.folder;
     std::fs::create_dir_all(folder)
@@ -166,7 +168,7 @@ fn lock(settings: &Settings) -> anyhow::Result<File> {
     let file = File::create(folder.join("lock"))?;
     file.try_lock().with_context(|| {
         format!(
-            "another load test runs (it holds {}/lock)",
+            "another load test is running (it holds {}/lock)",
             folder.display()
         )
     })?;
@@ -177,8 +179,8 @@ fn user(number: usize) -> String {
     format!("user-{number}")
 }
 
-/// A line that cannot be written is no reason to stop.
-fn progress(out: &mut (dyn Write + Send), line: &str) {
+/// A run does not stop because its output cannot be written.
+fn print_progress(out: &mut (dyn Write + Send), line: &str) {
     drop(writeln!(out, "  {line}").and_then(|()| out.flush()));
 }
 
@@ -195,16 +197,17 @@ impl Load<'_> {
         Ok(self.out.flush()?)
     }
 
-    /// All logins first: they are limited, and their waits are no part of any mix.
+    /// Logs all users in before the first mix: logins are rate-limited, and waiting for them must not
+    /// count in any mix.
     async fn prepare(&mut self, mixes: &[Mix]) -> anyhow::Result<()> {
-        // What an interrupted run has left.
+        // An interrupted run may have left this account behind.
         self.accounts.delete(WRITER).await?;
         let groups = || mixes.iter().flat_map(|mix| &mix.groups);
         let mut names: Vec<String> = groups().flat_map(|group| self.names(group.who)).collect();
         if mixes.iter().any(Mix::writes) {
             names.push(user(1));
         }
-        if mixes.iter().any(|mix| mix.told) {
+        if mixes.iter().any(|mix| mix.has_listeners) {
             names.extend(self.names(Who::Everybody));
         }
         names.sort_unstable();
@@ -214,12 +217,12 @@ impl Load<'_> {
         }
         if groups().any(|group| group.who == Who::User) {
             let token = self.token(&user(1)).await?;
-            tasks::stock(self.measure.api, &token).await?;
+            tasks::fill_first_page(self.measure.api, &token).await?;
         }
         self.line(&format!("  users logged in: {}", names.len()))
     }
 
-    /// Who acts, by name; nobody has none.
+    /// The names of the users; none for requests without a token.
     fn names(&self, who: Who) -> Vec<String> {
         match who {
             Who::Nobody => Vec::new(),
@@ -231,9 +234,9 @@ impl Load<'_> {
     }
 
     async fn token(&mut self, name: &str) -> anyhow::Result<String> {
-        let needed = self.measure.duration.max(LONGEST_PATIENCE) + OVERHEAD;
-        let mut tell = |text: &str| progress(self.out, text);
-        self.accounts.token(name, needed, &mut tell).await
+        let needed = self.measure.duration.max(MAX_WAIT) + OVERHEAD;
+        let mut progress = |text: &str| print_progress(self.out, text);
+        self.accounts.token(name, needed, &mut progress).await
     }
 
     async fn actors(&mut self, who: Who) -> anyhow::Result<Vec<Actor>> {
@@ -246,7 +249,7 @@ impl Load<'_> {
     }
 
     async fn mix(&mut self, mix: &Mix) -> anyhow::Result<MixRecord> {
-        let listeners = match mix.told {
+        let listeners = match mix.has_listeners {
             true => self.actors(Who::Everybody).await?,
             false => Vec::new(),
         };
@@ -260,14 +263,19 @@ impl Load<'_> {
             actors.push(own);
         }
         let first = match mix.writes() {
-            true => Some(self.first_task().await?),
+            true => Some(self.create_first_task().await?),
             false => None,
         };
-        let mut tell = |text: &str| progress(self.out, &format!("{}: {text}", mix.name));
-        let Measured { mut record, right } =
-            self.measure.run(mix, actors, listeners, &mut tell).await?;
+        let mut progress = |text: &str| print_progress(self.out, &format!("{}: {text}", mix.name));
+        let Measured {
+            mut record,
+            correct,
+        } = self
+            .measure
+            .run(mix, actors, listeners, &mut progress)
+            .await?;
         if let Some(first) = first {
-            self.count(&mut record, right, &first).await?;
+            self.count(&mut record, correct, &first).await?;
         }
         let verdict = match record.verified {
             true => "every answer was right",
@@ -286,18 +294,19 @@ impl Load<'_> {
         Ok(record)
     }
 
-    async fn first_task(&mut self) -> anyhow::Result<Witnessed> {
+    async fn create_first_task(&mut self) -> anyhow::Result<SharedTask> {
         let writer = self.token(WRITER).await?;
-        let witness = self.token(&user(1)).await?;
-        Witnessed::create(self.measure.api, &writer, &witness).await
+        let reader = self.token(&user(1)).await?;
+        SharedTask::create(self.measure.api, &writer, &reader).await
     }
 
-    /// Holds the writes against what the platform has of them, then deletes it all.
+    /// Compares the writes that were answered 201 with the tasks and notifications that the platform
+    /// has, then deletes the writer and waits until its tasks are gone.
     async fn count(
         &mut self,
         record: &mut MixRecord,
         created: u64,
-        first: &Witnessed,
+        first: &SharedTask,
     ) -> anyhow::Result<()> {
         self.line(&format!(
             "  {}: counting {created} tasks, then deleting them",
@@ -307,12 +316,12 @@ impl Load<'_> {
         let token = self.token(WRITER).await?;
         match tasks::count(api, &token, created, 1).await? {
             Ok(fact) => record.facts.push(fact),
-            Err(wrong) => record.is_wrong(wrong),
+            Err(wrong) => record.add_wrong(wrong),
         }
         self.accounts.delete(WRITER).await?;
-        let witness = self.token(&user(1)).await?;
-        if let Err(wrong) = first.gone(api, &witness, created).await? {
-            record.is_wrong(wrong);
+        let reader = self.token(&user(1)).await?;
+        if let Err(wrong) = first.wait_until_deleted(api, &reader, created).await? {
+            record.add_wrong(wrong);
         }
         Ok(())
     }

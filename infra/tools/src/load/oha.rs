@@ -1,7 +1,7 @@
-//! oha as a subprocess: which flags it is given, and what its JSON says.
+//! oha as a subprocess: its flags and its JSON output.
 //!
-//! oha drops the bodies it reads and says only how many bytes they were in sum; whether an answer is
-//! right is decided in [`super::ledger`], from that and from whole answers read beside it.
+//! oha discards the bodies that it reads and reports only their total length. [`super::verify`] decides
+//! whether the answers were correct, from that length and from answers that were read completely.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,18 +13,18 @@ use http::Method;
 use serde::Deserialize;
 use tokio::process::Command;
 
-/// After this, a request counts as failed; oha itself would wait for ever.
+/// After this time, a request counts as failed; without it, oha would wait for ever.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// What oha may take beyond its duration and the last answer: starting, sorting, writing.
+/// How long oha may take beyond its duration and the last answer, to start, sort and write.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// The program that makes the load.
+/// The load generator.
 pub(super) struct Oha {
     pub(super) program: PathBuf,
     pub(super) version: String,
 }
 
-/// One process: one request, repeated.
+/// One run of oha: one request, repeated.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     pub(super) method: Method,
@@ -32,10 +32,10 @@ pub(super) struct Run {
     pub(super) token: Option<String>,
     pub(super) body: Option<String>,
     pub(super) connections: usize,
-    /// Requests a second; `None` is as fast as the answers come.
+    /// Requests a second; `None` is as fast as the answers arrive.
     pub(super) pace: Option<f64>,
     pub(super) duration: Duration,
-    /// oha's own threads; `None` is one a core.
+    /// The number of oha's threads; `None` is one per core.
     pub(super) threads: Option<usize>,
 }
 
@@ -63,11 +63,12 @@ impl Run {
         }
         if let Some(pace) = self.pace {
             add("-q", &format!("{pace:.3}"));
-            // Measured from when a request was due: an answer that is late does not hide the next.
+            // Latency counts from when a request was due, so a late answer does not hide those behind it
+            // (coordinated omission).
             arguments.push("--latency-correction".to_owned());
         }
-        // -w: what is under way at the end is waited for, not aborted. Compressed answers would have
-        // other lengths than the answers that are read whole.
+        // -w: oha waits for the requests in flight at the end instead of aborting them. Compressed answers
+        // would have other lengths than those that are read completely.
         let rest = [
             "-w",
             "--no-tui",
@@ -82,7 +83,7 @@ impl Run {
 }
 
 impl Oha {
-    /// Asks the program for its version: it runs here.
+    /// Runs the program once for its version, which also shows that it works.
     pub(super) async fn find(program: PathBuf) -> anyhow::Result<Self> {
         let asked = Command::new(&program).arg("--version").output().await;
         let output = asked.with_context(|| format!("{} cannot be run", program.display()))?;
@@ -92,7 +93,7 @@ impl Oha {
         Ok(Self { program, version })
     }
 
-    /// Runs to its end. Dropped before that, the process is killed.
+    /// Runs oha to its end. If this is dropped before, the process is killed.
     pub(super) async fn run(&self, run: &Run) -> anyhow::Result<Report> {
         let child = Command::new(&self.program)
             .args(run.arguments())
@@ -107,19 +108,19 @@ impl Oha {
             .await
             .with_context(|| format!("oha did not end within {deadline:?}"))??;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("oha failed ({}): {}", output.status, said.trim());
+            let message = String::from_utf8_lossy(&output.stderr);
+            bail!("oha failed ({}): {}", output.status, message.trim());
         }
         Report::parse(&output.stdout)
     }
 }
 
-/// Seconds by percentile, as `(99.9, 0.0042)`, rising. Empty when there was no such answer.
+/// Seconds by percentile, such as `(99.9, 0.0042)`, in ascending order. Empty without answers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Latency(Vec<(f64, f64)>);
 
 impl FromIterator<(f64, f64)> for Latency {
-    /// Percentiles and seconds, rising.
+    /// `points` are percentiles and seconds, in ascending order.
     fn from_iter<I: IntoIterator<Item = (f64, f64)>>(points: I) -> Self {
         Self(points.into_iter().collect())
     }
@@ -130,10 +131,10 @@ impl Latency {
         &self.0
     }
 
-    /// The larger of both at every percentile. Of several processes together no percentile is above
-    /// that: at most 1 % of each is slower than its p99, so at most 1 % of all is slower than the
-    /// largest of them.
-    pub(super) fn at_most(self, other: &Self) -> Self {
+    /// The larger of both at every percentile: an upper bound for the answers of several processes
+    /// together. At most 1 % of each process's answers are slower than its p99, so at most 1 % of all
+    /// are slower than the largest of the p99s.
+    pub(super) fn upper_bound(self, other: &Self) -> Self {
         match (self.0.is_empty(), other.0.is_empty()) {
             (true, _) => other.clone(),
             (_, true) => self,
@@ -149,7 +150,7 @@ impl Latency {
         for (name, seconds) in map {
             let percentile = name.strip_prefix('p').and_then(|p| p.parse::<f64>().ok());
             let percentile = percentile.with_context(|| format!("`{name}` is no percentile"))?;
-            // oha writes null where there is nothing to measure.
+            // oha writes null where it has nothing to measure.
             points.extend(seconds.map(|seconds| (percentile, seconds)));
         }
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -164,11 +165,11 @@ pub(super) struct Report {
     pub(super) seconds: f64,
     pub(super) slowest: f64,
     pub(super) statuses: BTreeMap<u16, u64>,
-    /// Requests without an answer, by oha's words for it.
+    /// Requests without an answer, by oha's name of the error.
     pub(super) errors: BTreeMap<String, u64>,
-    /// The lengths of all bodies, summed.
+    /// The total length of all bodies.
     pub(super) bytes: u64,
-    /// Of the answers 2xx.
+    /// Of answers with status 2xx.
     pub(super) successful: Latency,
     /// Of all other answers.
     pub(super) unsuccessful: Latency,
@@ -212,14 +213,14 @@ impl Report {
             unsuccessful: Latency::from_map(latency_percentiles_not_successful)?,
         };
         let counted = report.requests();
-        let told = summary.requests_per_sec * summary.total;
-        if (told - counted as f64).abs() > 0.5 {
-            bail!("oha's figures contradict each other: {told} requests, {counted} results");
+        let reported = summary.requests_per_sec * summary.total;
+        if (reported - counted as f64).abs() > 0.5 {
+            bail!("oha's figures contradict each other: {reported} requests, {counted} results");
         }
         Ok(report)
     }
 
-    /// Everything that was asked, answered or not.
+    /// All requests, answered or not.
     pub(super) fn requests(&self) -> u64 {
         self.statuses.values().sum::<u64>() + self.errors.values().sum::<u64>()
     }
@@ -228,7 +229,7 @@ impl Report {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 
-    /// The latencies among which those of `status` are.
+    /// The latencies that include those of `status`.
     pub(super) fn latency(&self, status: u16) -> &Latency {
         match (200..300).contains(&status) {
             true => &self.successful,
@@ -280,9 +281,9 @@ mod tests {
         let fast = Latency(vec![(50.0, 0.001), (99.0, 0.009)]);
         let slow = Latency(vec![(50.0, 0.002), (99.0, 0.003)]);
         let both = Latency(vec![(50.0, 0.002), (99.0, 0.009)]);
-        assert_eq!(fast.clone().at_most(&slow), both);
-        assert_eq!(Latency::default().at_most(&fast), fast);
-        assert_eq!(fast.clone().at_most(&Latency::default()), fast);
+        assert_eq!(fast.clone().upper_bound(&slow), both);
+        assert_eq!(Latency::default().upper_bound(&fast), fast);
+        assert_eq!(fast.clone().upper_bound(&Latency::default()), fast);
     }
 
     #[test]

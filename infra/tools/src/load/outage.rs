@@ -1,5 +1,6 @@
-//! `make prove-outage`: tasks are created while RabbitMQ is away. What they are answered, what piles up,
-//! what that takes in memory, and how soon all of it is told once RabbitMQ is back.
+//! `make prove-outage`: creates tasks while RabbitMQ is down. Measures the answers, the backlog of
+//! notifications, the memory that the processes use, and how soon the backlog is gone once RabbitMQ is
+//! back.
 
 mod memory;
 mod outcome;
@@ -19,46 +20,47 @@ use tokio::process::Command;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::memory::resident_mib;
-use self::outcome::{Drain, Outcome, Phase, Seen};
+use self::outcome::{Drain, Outcome, Phase, Sample};
 use super::accounts::Accounts;
-use super::api::{Api, Ask};
-use super::measure::HELD;
+use super::api::{Api, Call};
+use super::generator::MIN_PACE_SHARE;
 use super::oha::{Latency, Oha, Report, Run};
 use super::record::milliseconds;
-use super::{Settings, WRITER, ledger, lock, progress, table, tasks};
+use super::{Settings, WRITER, lock, print_progress, table, tasks, verify};
 
-/// One process of oha runs for so long at most; then the next one does. Shorter while the backlog drains:
-/// what comes after that is no part of it.
-const PIECE: Duration = Duration::from_secs(30);
-const SHORT_PIECE: Duration = Duration::from_secs(5);
+/// The longest run of one process of oha; then the next one starts. While the backlog drains, runs are
+/// shorter, because the part after its end does not belong to the measurement.
+const MAX_RUN: Duration = Duration::from_secs(30);
+const SHORT_RUN: Duration = Duration::from_secs(5);
 const BEFORE: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Above this nobody waits for the end: it is a failure.
-const LONGEST: Duration = Duration::from_secs(60 * 60);
-/// A backlog of which nothing was told for so long is stuck.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
+/// Each phase fails if it takes longer.
+const MAX_PHASE: Duration = Duration::from_secs(60 * 60);
+/// A backlog is stuck if no notification arrives for this long.
 const STUCK: Duration = Duration::from_secs(5 * 60);
-/// An access token outlives one piece and its count.
+/// How long an access token must be valid: for one run and the count after it.
 const TOKEN: Duration = Duration::from_secs(5 * 60);
 
-/// What happens to RabbitMQ, and how much is created meanwhile.
+/// How RabbitMQ is stopped, and how many tasks are created meanwhile.
 #[derive(Debug, Clone)]
 pub struct Outage {
-    /// Shell commands that take RabbitMQ away and bring it back.
+    /// Shell commands that stop RabbitMQ and start it again.
     pub away: String,
     pub back: String,
-    /// At least so long, and until so many tasks wait to be told.
+    /// RabbitMQ stays down for at least this time, and until this many notifications are pending.
     pub length: Duration,
     pub pending: u64,
-    /// Tasks a second, before, meanwhile and afterwards. `None`: as fast as answers come, and none afterwards.
+    /// Tasks a second, in all phases. `None`: as fast as the answers arrive, and no tasks after the
+    /// outage.
     pub rate: Option<f64>,
-    /// Whose memory is measured: files NAME.pid, read at every look.
+    /// The processes whose memory is measured: files NAME.pid, read at every sample.
     pub processes: Vec<PathBuf>,
-    /// Where the result is written, as JSON.
+    /// The file for the result, as JSON.
     pub json: PathBuf,
 }
 
-/// Runs the outage against a running platform and shows and keeps the result. An error when an answer was not 201,
-/// or when not every task was told once.
+/// Runs the outage against a running platform, prints the result and saves it. Fails if an answer was not
+/// 201, or if any task did not lead to exactly one notification.
 pub async fn run(
     settings: &Settings,
     outage: &Outage,
@@ -69,30 +71,30 @@ pub async fn run(
     let _lock = lock(settings)?;
     let mut accounts = Accounts::open(&api, &settings.folder)?;
     accounts.delete(WRITER).await?;
-    let mut story = Story {
+    let mut experiment = Experiment {
         accounts,
         api: &api,
         oha: Arc::new(oha),
         outage,
         connections: settings.connections,
         created: 0,
-        told: 0,
-        seen: Vec::new(),
+        notified: 0,
+        samples: Vec::new(),
         memory: BTreeMap::new(),
         wrong: Vec::new(),
         facts: Vec::new(),
         out,
     };
-    let outcome = story.tell().await;
-    let deleted = story.accounts.delete(WRITER).await;
+    let outcome = experiment.run().await;
+    let deleted = experiment.accounts.delete(WRITER).await;
     let (outcome, ()) = (outcome?, deleted?);
-    drop(writeln!(story.out, "\n{}", outcome.text()));
+    drop(writeln!(experiment.out, "\n{}", outcome.text()));
     std::fs::write(&outage.json, serde_json::to_vec_pretty(&outcome)?)
         .with_context(|| format!("{} cannot be written", outage.json.display()))?;
-    drop(writeln!(story.out, "{}", outage.json.display()));
+    drop(writeln!(experiment.out, "{}", outage.json.display()));
     let created = table::grouped(outcome.created);
-    progress(
-        story.out,
+    print_progress(
+        experiment.out,
         &format!("the user is deleted; the platform goes on deleting its {created} tasks"),
     );
     match outcome.wrong.is_empty() {
@@ -101,72 +103,75 @@ pub async fn run(
     }
 }
 
-struct Story<'a> {
+struct Experiment<'a> {
     accounts: Accounts<'a>,
     api: &'a Api,
     oha: Arc<Oha>,
     outage: &'a Outage,
     connections: usize,
     created: u64,
-    told: u64,
-    seen: Vec<Seen>,
+    notified: u64,
+    samples: Vec<Sample>,
     memory: BTreeMap<String, u64>,
     wrong: Vec<String>,
     facts: Vec<String>,
     out: &'a mut (dyn Write + Send),
 }
 
-impl Story<'_> {
-    async fn tell(&mut self) -> anyhow::Result<Outcome> {
+impl Experiment<'_> {
+    async fn run(&mut self) -> anyhow::Result<Outcome> {
         let started_at = rfc3339(SystemClock.now());
         let outage = self.outage;
-        self.may_be_so_fast().await?;
+        self.check_limit().await?;
         let mut phases = Vec::new();
 
-        progress(self.out, "before: tasks are created and told");
-        let mut before = Sum::begin(self);
-        before.add(&self.piece(BEFORE).await?);
+        print_progress(self.out, "before: tasks are created, notifications arrive");
+        let mut before = Totals::begin(self);
+        before.add(&self.create_tasks(BEFORE).await?);
         phases.push(before.phase("before", self));
-        self.in_step().await?;
+        self.catch_up().await?;
         if !self.wrong.is_empty() {
-            bail!("not everything was told before: {}", self.wrong.join("; "));
+            bail!(
+                "something was wrong before the outage: {}",
+                self.wrong.join("; ")
+            );
         }
 
-        progress(self.out, "RabbitMQ is taken away");
+        print_progress(self.out, "RabbitMQ is stopped");
         let away = Instant::now();
         command(&outage.away).await?;
-        let mut meanwhile = Sum::begin(self);
-        let waiting = |story: &Self| story.created.saturating_sub(story.told);
-        while away.elapsed() < outage.length || waiting(self) < outage.pending {
+        let mut meanwhile = Totals::begin(self);
+        let pending = |experiment: &Self| experiment.created.saturating_sub(experiment.notified);
+        while away.elapsed() < outage.length || pending(self) < outage.pending {
             let left = outage.length.saturating_sub(away.elapsed());
-            let piece = match waiting(self) < outage.pending {
-                true => PIECE,
-                false => left.min(PIECE).max(Duration::from_secs(1)),
+            let duration = match pending(self) < outage.pending {
+                true => MAX_RUN,
+                false => left.min(MAX_RUN).max(Duration::from_secs(1)),
             };
-            meanwhile.add(&self.piece(piece).await?);
-            let waiting = waiting(self);
-            progress(self.out, &format!("{waiting} tasks wait to be told"));
-            if away.elapsed() > LONGEST {
+            meanwhile.add(&self.create_tasks(duration).await?);
+            let pending = pending(self);
+            print_progress(self.out, &format!("{pending} notifications are pending"));
+            if away.elapsed() > MAX_PHASE {
                 bail!(
-                    "{} tasks would not pile up within {LONGEST:?}",
+                    "{} notifications were not pending within {MAX_PHASE:?}",
                     outage.pending
                 );
             }
         }
-        let told = self.told.saturating_sub(meanwhile.told);
-        if told > 0 {
-            let wrong = format!("{told} tasks were told while RabbitMQ was to be away");
+        let notified = self.notified.saturating_sub(meanwhile.notified);
+        if notified > 0 {
+            let wrong = format!("{notified} notifications arrived although RabbitMQ was stopped");
             self.wrong.push(wrong);
         }
         phases.push(meanwhile.phase("away", self));
-        let (away_seconds, backlog) = (away.elapsed().as_secs_f64(), waiting(self));
+        let (away_seconds, backlog) = (away.elapsed().as_secs_f64(), pending(self));
 
-        progress(self.out, "RabbitMQ is called back");
+        print_progress(self.out, "RabbitMQ is started again");
         command(&outage.back).await?;
-        let mut afterwards = Sum::begin(self);
+        let mut afterwards = Totals::begin(self);
         let drain = self.drain(&mut afterwards).await?;
         phases.push(afterwards.phase("afterwards", self));
-        self.in_step().await?;
+        self.catch_up().await?;
 
         let created = self.created;
         let token = self.token().await?;
@@ -184,8 +189,8 @@ impl Story<'_> {
             backlog,
             first_told_seconds: drain.first,
             drained_seconds: drain.ended,
-            told: drain.told,
-            told_per_second: drain.told as f64 / seconds,
+            told: drain.notified,
+            told_per_second: drain.notified as f64 / seconds,
             phases,
             memory_mib: std::mem::take(&mut self.memory),
             created,
@@ -194,88 +199,90 @@ impl Story<'_> {
         })
     }
 
-    /// Until what is told is in step with what is created, which goes on if there is a rate.
-    async fn drain(&mut self, sum: &mut Sum) -> anyhow::Result<Drain> {
+    /// Waits until the notifications have caught up with the tasks. If there is a rate, tasks are created
+    /// all the while.
+    async fn drain(&mut self, totals: &mut Totals) -> anyhow::Result<Drain> {
         let rate = self.outage.rate.unwrap_or_default();
-        let backlog = Seen {
+        let backlog = Sample {
             at: Instant::now(),
             created: self.created,
-            told: self.told,
+            notified: self.notified,
         };
-        self.seen.clear();
-        let mut moved = (Instant::now(), self.told);
-        while backlog.at.elapsed() < LONGEST {
-            if self.told > moved.1 {
-                moved = (Instant::now(), self.told);
+        self.samples.clear();
+        let mut last_progress = (Instant::now(), self.notified);
+        while backlog.at.elapsed() < MAX_PHASE {
+            if self.notified > last_progress.1 {
+                last_progress = (Instant::now(), self.notified);
             }
-            if moved.0.elapsed() > STUCK {
+            if last_progress.0.elapsed() > STUCK {
                 bail!(
-                    "nothing was told for {STUCK:?}, and {} tasks wait",
-                    self.created.saturating_sub(self.told)
+                    "no notification arrived for {STUCK:?}, and {} are pending",
+                    self.created.saturating_sub(self.notified)
                 );
             }
             if self.outage.rate.is_some() {
-                sum.add(&self.piece(SHORT_PIECE).await?);
+                totals.add(&self.create_tasks(SHORT_RUN).await?);
             } else {
-                tokio::time::sleep(LOOK_EVERY).await;
-                self.look(self.created).await?;
+                tokio::time::sleep(SAMPLE_INTERVAL).await;
+                self.sample(self.created).await?;
             }
-            if let Some(drain) = Drain::find(&backlog, &self.seen, rate) {
+            if let Some(drain) = Drain::find(&backlog, &self.samples, rate) {
                 return Ok(drain);
             }
         }
-        bail!("the backlog was not drained within {LONGEST:?}")
+        bail!("the backlog was not drained within {MAX_PHASE:?}")
     }
 
-    /// Creates tasks for so long, and looks at what is told meanwhile.
-    async fn piece(&mut self, duration: Duration) -> anyhow::Result<Report> {
-        let (ask, rate) = (task(), self.outage.rate);
+    /// Creates tasks for `duration`, and takes samples meanwhile.
+    async fn create_tasks(&mut self, duration: Duration) -> anyhow::Result<Report> {
+        let (call, rate) = (task(), self.outage.rate);
         let run = Run {
-            method: ask.method.clone(),
-            url: self.api.url(&ask),
+            method: call.method.clone(),
+            url: self.api.url(&call),
             token: Some(self.token().await?),
-            body: ask.body.clone(),
+            body: call.body.clone(),
             connections: self.connections,
             pace: rate,
             duration,
             threads: None,
         };
-        let (begun, created) = (Instant::now(), self.created);
+        let (started, created) = (Instant::now(), self.created);
         let oha = Arc::clone(&self.oha);
-        let mut making = std::pin::pin!(async move { oha.run(&run).await });
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut load = std::pin::pin!(async move { oha.run(&run).await });
+        let mut ticks = interval(SAMPLE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let report = loop {
             tokio::select! {
-                report = &mut making => break report?,
-                _ = looks.tick() => {}
+                report = &mut load => break report?,
+                _ = ticks.tick() => {}
             }
-            // At a pace, what has been asked for so far is known well enough.
-            let so_far = begun.elapsed().min(duration).as_secs_f64() * rate.unwrap_or_default();
-            self.look(created + so_far as u64).await?;
+            // At a fixed rate, the number of tasks created so far follows from the time.
+            let so_far = started.elapsed().min(duration).as_secs_f64() * rate.unwrap_or_default();
+            self.sample(created + so_far as u64).await?;
         };
-        self.wrong.extend(ledger::unexpected(201, false, &report));
+        self.wrong.extend(verify::unexpected(201, false, &report));
         self.created += report.of(201);
-        let asked = report.requests() as f64 / duration.as_secs_f64();
-        if let Some(rate) = rate.filter(|rate| asked < HELD * rate) {
+        let sent = report.requests() as f64 / duration.as_secs_f64();
+        if let Some(rate) = rate.filter(|rate| sent < MIN_PACE_SHARE * rate) {
             self.facts.push(format!(
-                "only {asked:.0} of {rate:.0} tasks a second could be asked for, in {duration:?}"
+                "only {sent:.0} of {rate:.0} tasks a second could be sent, for {duration:?}"
             ));
         }
         Ok(report)
     }
 
-    /// What is told by now, and what memory is used.
-    async fn look(&mut self, created: u64) -> anyhow::Result<()> {
+    /// Notes how many notifications have arrived, and how much memory the processes use. `created` is
+    /// the number of tasks so far.
+    async fn sample(&mut self, created: u64) -> anyhow::Result<()> {
         let token = self.token().await?;
         match tasks::unread(self.api, &token).await {
-            Ok(told) => self.told = told,
+            Ok(notified) => self.notified = notified,
             Err(error) => self.wrong.push(format!("{error:#}")),
         }
-        self.seen.push(Seen {
+        self.samples.push(Sample {
             at: Instant::now(),
             created,
-            told: self.told,
+            notified: self.notified,
         });
         for file in &self.outage.processes {
             if let (Some(name), Some(mib)) = (file.file_stem(), resident_mib(file)) {
@@ -287,25 +294,25 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Waits until all that was created is told. What is not is wrong.
-    async fn in_step(&mut self) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        while self.told < self.created {
-            if begun.elapsed() > TOKEN {
-                let missing = self.created.saturating_sub(self.told);
-                let wrong = format!("{missing} tasks were not told within {TOKEN:?}");
+    /// Waits until every task has led to a notification. Notes those that are missing as wrong.
+    async fn catch_up(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while self.notified < self.created {
+            if started.elapsed() > TOKEN {
+                let missing = self.created.saturating_sub(self.notified);
+                let wrong = format!("{missing} notifications did not arrive within {TOKEN:?}");
                 self.wrong.push(wrong);
                 break;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-            self.look(self.created).await?;
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
+            self.sample(self.created).await?;
         }
         Ok(())
     }
 
-    async fn may_be_so_fast(&mut self) -> anyhow::Result<()> {
+    async fn check_limit(&mut self) -> anyhow::Result<()> {
         let token = self.token().await?;
-        let answer = self.api.must(&task(), Some(&token), 201).await?;
+        let answer = self.api.expect_status(&task(), Some(&token), 201).await?;
         self.created += 1;
         let most = answer.limits.rate().unwrap_or(f64::INFINITY);
         let wanted = self.outage.rate.unwrap_or(5000.0);
@@ -323,50 +330,50 @@ impl Story<'_> {
     }
 }
 
-/// Pieces added up.
-struct Sum {
-    begun: Instant,
+/// The runs of one phase, added up.
+struct Totals {
+    started: Instant,
     created: u64,
-    told: u64,
-    pieces: usize,
+    notified: u64,
+    runs: usize,
     latency: Latency,
 }
 
-impl Sum {
-    fn begin(story: &Story<'_>) -> Self {
+impl Totals {
+    fn begin(experiment: &Experiment<'_>) -> Self {
         Self {
-            begun: Instant::now(),
-            created: story.created,
-            told: story.told,
-            pieces: 0,
+            started: Instant::now(),
+            created: experiment.created,
+            notified: experiment.notified,
+            runs: 0,
             latency: Latency::default(),
         }
     }
 
     fn add(&mut self, report: &Report) {
-        self.pieces += 1;
+        self.runs += 1;
         let latency = std::mem::take(&mut self.latency);
-        self.latency = latency.at_most(report.latency(201));
+        self.latency = latency.upper_bound(report.latency(201));
     }
 
-    fn phase(self, name: &'static str, story: &Story<'_>) -> Phase {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        let created = story.created - self.created;
+    fn phase(self, name: &'static str, experiment: &Experiment<'_>) -> Phase {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let created = experiment.created - self.created;
         Phase {
             name,
             seconds,
             created,
             created_per_second: created as f64 / seconds,
-            told: story.told.saturating_sub(self.told),
+            told: experiment.notified.saturating_sub(self.notified),
             latency_ms: milliseconds(&self.latency),
-            upper_bounds: self.pieces > 1,
+            upper_bounds: self.runs > 1,
         }
     }
 }
 
-fn task() -> Ask {
+fn task() -> Call {
     let task = json!({"title": "Carry water", "priority": "high", "tags": ["load"]});
-    Ask::json(Method::POST, "/api/tasks", &task)
+    Call::json(Method::POST, "/api/tasks", &task)
 }
 
 async fn command(text: &str) -> anyhow::Result<()> {

@@ -1,8 +1,8 @@
-//! One SVG with two pictures: answers a second, and latency by percentile.
+//! One SVG with two charts: answers a second, and latency by percentile.
 
 use std::fmt::Write;
 
-use super::record::{Record, Row, before};
+use super::record::{Record, Row, previous};
 use super::table::figure;
 
 const WIDTH: f64 = 960.0;
@@ -11,7 +11,7 @@ const RIGHT: f64 = 70.0;
 const BAR: f64 = 26.0;
 const CHART: f64 = 300.0;
 const LEGEND: f64 = 210.0;
-/// Distinguishable also by those who do not see all colours (Okabe and Ito).
+/// Distinguishable for colour-blind readers too (Okabe and Ito).
 const COLOURS: [&str; 10] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000",
     "#8c510a", "#5e3c99",
@@ -24,7 +24,7 @@ const TICKS: [(f64, &str); 5] = [
     (99.99, "p99.99"),
 ];
 
-/// The rows of `record` as bars and lines, each bar with the last run of the same settings behind it.
+/// The rows of `record` as bars and lines. Behind each bar is that of the last run with the same settings.
 pub(super) fn svg(record: &Record, earlier: &[Record]) -> String {
     let rows: Vec<&Row> = record.mixes.iter().flat_map(|mix| &mix.rows).collect();
     let bars = rows.len() as f64 * BAR;
@@ -50,7 +50,7 @@ pub(super) fn svg(record: &Record, earlier: &[Record]) -> String {
 
 fn throughput(out: &mut String, rows: &[&Row], earlier: &[Record], top: f64) {
     heading(out, top, "Answers a second (light: the last such run)");
-    let old = |row| before(row, earlier).map(|old| old.per_second);
+    let old = |row| previous(row, earlier).map(|old| old.per_second);
     let most = rows
         .iter()
         .flat_map(|row| [Some(row.per_second), old(row)])
@@ -80,8 +80,9 @@ fn latency(out: &mut String, rows: &[&Row], top: f64) {
     let x = |percentile: f64| {
         LEFT / 2.0 + (position(percentile) - first) / (last - first) * (WIDTH - LEFT / 2.0 - LEGEND)
     };
-    let shown =
-        |row: &Row, point: &(f64, f64)| point.0 >= TICKS[0].0 && point.1 > 0.0 && row.has(point.0);
+    let shown = |row: &Row, point: &(f64, f64)| {
+        point.0 >= TICKS[0].0 && point.1 > 0.0 && row.has_enough_for(point.0)
+    };
     let points: Vec<Vec<_>> = rows
         .iter()
         .map(|row| {
@@ -211,7 +212,7 @@ mod tests {
         let svg = svg(&now, &earlier);
         assert_eq!(svg.matches("<polyline").count(), 2);
         assert_eq!(svg.matches("stroke-dasharray").count(), 1);
-        // Half of the width of its own bar, which is a fifth of the longest.
+        // Half as wide as its own bar, which is a fifth of the longest.
         assert!(svg.contains(r##"width="140.0" height="14.0""##), "{svg}");
         assert!(
             svg.contains(r##"width="70.0" height="20.0" fill="#ddd""##),

@@ -1,4 +1,4 @@
-//! What a run leaves behind: one JSON file, readable by programs and by the next run.
+//! The result of a run as a JSON file, for other programs and for the comparison with the next run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(super) struct Record {
     pub(super) started_at: String,
     pub(super) url: String,
     pub(super) oha: String,
-    /// Of the machine that made the load.
+    /// Of the machine that generated the load.
     pub(super) cores: usize,
     pub(super) verified: bool,
     pub(super) mixes: Vec<MixRecord>,
@@ -24,13 +24,13 @@ pub(super) struct Record {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct MixRecord {
     pub(super) name: String,
-    /// Whether every answer was right and everything was counted.
+    /// Whether every answer was correct and every count as expected.
     pub(super) verified: bool,
     pub(super) wrong: Vec<String>,
-    /// What was counted and found right, and what a reader should know of it.
+    /// What was counted and found correct, and other remarks on the result.
     pub(super) facts: Vec<String>,
     pub(super) rows: Vec<Row>,
-    /// All that was answered during the measured time, right or not.
+    /// All answers during the measured time, correct or not.
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Requests without an answer.
     pub(super) errors: BTreeMap<String, u64>,
@@ -49,12 +49,12 @@ impl MixRecord {
         }
     }
 
-    pub(super) fn is_wrong(&mut self, why: String) {
+    pub(super) fn add_wrong(&mut self, why: String) {
         self.verified = false;
         self.wrong.push(why);
     }
 
-    /// One that came to no result.
+    /// The record of a mix that failed.
     pub(super) fn failed(name: &str, why: String) -> Self {
         Self {
             verified: false,
@@ -74,8 +74,8 @@ pub(super) struct Row {
     pub(super) per_second: f64,
     /// Milliseconds by percentile: `p50`, `p99.9`.
     pub(super) latency_ms: BTreeMap<String, f64>,
-    /// Several processes were measured: the percentiles are those of the slowest, which those of all
-    /// together do not exceed.
+    /// Whether several processes were measured. Their percentiles are upper bounds: those of the
+    /// slowest process, which those of all together do not exceed.
     pub(super) upper_bounds: bool,
     pub(super) settings: RowSettings,
 }
@@ -87,7 +87,7 @@ pub(super) struct RowSettings {
     pub(super) seconds: f64,
     pub(super) connections: usize,
     pub(super) processes: usize,
-    /// Requests a second, in words.
+    /// Requests a second, as text.
     pub(super) pace: String,
     pub(super) limits: String,
 }
@@ -101,7 +101,7 @@ impl Row {
         }
     }
 
-    /// Milliseconds, rising: `(99.9, 4.2)`.
+    /// Percentiles and milliseconds, such as `(99.9, 4.2)`, in ascending order.
     pub(super) fn points(&self) -> Vec<(f64, f64)> {
         let point = |(name, ms): (&String, &f64)| {
             let percentile = name.strip_prefix('p')?.parse().ok()?;
@@ -116,8 +116,8 @@ impl Row {
         self.latency_ms.get(&format!("p{percentile}")).copied()
     }
 
-    /// Whether each process had answers enough for one of them to be slower than this percentile.
-    pub(super) fn has(&self, percentile: f64) -> bool {
+    /// Whether each process had enough answers for at least one of them to lie above this percentile.
+    pub(super) fn has_enough_for(&self, percentile: f64) -> bool {
         let each = self.answers as f64 / self.settings.processes as f64;
         each * (100.0 - percentile) >= 100.0 - 1e-6
     }
@@ -129,11 +129,11 @@ pub(super) fn milliseconds(latency: &Latency) -> BTreeMap<String, f64> {
     latency.points().iter().map(named).collect()
 }
 
-/// How far back earlier runs are looked for.
+/// At most so many earlier runs are read.
 const HISTORY: usize = 50;
 
-/// The last row of the same settings whose mix was verified, in earlier runs (the newest first).
-pub(super) fn before<'a>(row: &Row, earlier: &'a [Record]) -> Option<&'a Row> {
+/// The last row with the same settings whose mix was verified. `earlier` has the newest run first.
+pub(super) fn previous<'a>(row: &Row, earlier: &'a [Record]) -> Option<&'a Row> {
     let same = |old: &&Row| {
         (&old.group, old.status, &old.settings) == (&row.group, row.status, &row.settings)
     };
@@ -144,12 +144,12 @@ pub(super) fn before<'a>(row: &Row, earlier: &'a [Record]) -> Option<&'a Row> {
         .find_map(|mix| mix.rows.iter().find(same))
 }
 
-/// Earlier runs, the newest first. What another version wrote counts as none.
+/// Earlier runs, the newest first. Files that another version wrote in another format are skipped.
 pub(super) fn history(folder: &Path) -> Vec<Record> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
-    // Records are called after their time.
+    // The files are named after the time of the run.
     let is_record = |name: &String| name.starts_with("20") && name.ends_with(".json");
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(is_record).collect();
@@ -158,7 +158,7 @@ pub(super) fn history(folder: &Path) -> Vec<Record> {
     names.iter().take(HISTORY).filter_map(read).collect()
 }
 
-/// Writes the record and its plot beside each other and points `latest.*` at them.
+/// Writes the record and its plot into `folder`, and points `latest.json` and `latest.svg` at them.
 pub(super) fn save(folder: &Path, record: &Record, svg: &str) -> anyhow::Result<[PathBuf; 2]> {
     let stem = record.started_at.replace(':', "-");
     let write = |ending: &str, text: &[u8]| {
@@ -232,25 +232,25 @@ pub(super) mod tests {
             record(vec![row("read", "read", 200, 900.0)]),
         ];
         let mut now = row("read", "read", 200, 1100.0);
-        assert_eq!(before(&now, &earlier).unwrap().per_second, 1000.0);
+        assert_eq!(previous(&now, &earlier).unwrap().per_second, 1000.0);
         now.settings.connections = 8;
-        assert!(before(&now, &earlier).is_none());
-        assert!(before(&row("read", "read", 429, 1.0), &earlier).is_none());
+        assert!(previous(&now, &earlier).is_none());
+        assert!(previous(&row("read", "read", 429, 1.0), &earlier).is_none());
     }
 
     #[test]
     fn a_percentile_needs_an_answer_beyond_it() {
         let mut row = row("crowd", "users", 200, 100.0);
-        assert!(row.has(99.9) && !row.has(99.99));
+        assert!(row.has_enough_for(99.9) && !row.has_enough_for(99.99));
         row.settings.processes = 8;
-        assert!(row.has(99.0) && !row.has(99.9));
+        assert!(row.has_enough_for(99.0) && !row.has_enough_for(99.9));
     }
 
     #[test]
     fn nothing_is_compared_with_what_was_wrong() {
         let mut wrong = record(vec![row("read", "read", 200, 1000.0)]);
         wrong.mixes[0].verified = false;
-        assert!(before(&row("read", "read", 200, 1100.0), &[wrong]).is_none());
+        assert!(previous(&row("read", "read", 200, 1100.0), &[wrong]).is_none());
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! What the reader sees at the end.
+//! The table that is printed at the end of a run.
 
-use super::record::{Record, Row, before};
+use super::record::{Record, Row, previous};
 
 const HEAD: [&str; 10] = [
     "mix",
@@ -14,22 +14,22 @@ const HEAD: [&str; 10] = [
     "verified",
     "since the last such run",
 ];
-/// Columns of words; all others are figures.
-const WORDS: [usize; 3] = [0, 7, 9];
+/// Columns of text, aligned to the left; all others are figures.
+const TEXT_COLUMNS: [usize; 3] = [0, 7, 9];
 
 /// The whole result as text.
 pub(super) fn text(record: &Record, earlier: &[Record]) -> String {
     let mut lines = vec![HEAD.map(str::to_owned)];
     for mix in &record.mixes {
-        let row = |row| cells(row, mix.verified, before(row, earlier));
+        let row = |row| cells(row, mix.verified, previous(row, earlier));
         lines.extend(mix.rows.iter().map(row));
     }
-    let mut text = aligned(&lines, &WORDS);
+    let mut text = aligned(&lines, &TEXT_COLUMNS);
     let rows = record.mixes.iter().flat_map(|mix| &mix.rows);
     if rows.clone().any(|row| row.upper_bounds) {
         text += "≤ several processes of oha together: the percentile of the slowest, which that of all cannot exceed\n";
     }
-    if rows.clone().any(|row| !row.has(99.9)) {
+    if rows.clone().any(|row| !row.has_enough_for(99.9)) {
         text += "* the slowest answer: there are too few for this percentile\n";
     }
     for mix in &record.mixes {
@@ -49,7 +49,11 @@ fn cells(row: &Row, verified: bool, old: Option<&Row>) -> [String; 10] {
     let bound = if row.upper_bounds { "≤ " } else { "" };
     let ms = |percentile: f64| match row.at(percentile) {
         Some(ms) => {
-            let few = if row.has(percentile) { "" } else { "*" };
+            let few = if row.has_enough_for(percentile) {
+                ""
+            } else {
+                "*"
+            };
             format!("{bound}{}{few}", figure(ms))
         }
         None => "–".to_owned(),
@@ -82,7 +86,7 @@ fn compared(row: &Row, old: &Row) -> String {
     }
 }
 
-/// Three significant digits; thousands are grouped.
+/// Three significant digits, with commas between the thousands.
 pub(super) fn figure(value: f64) -> String {
     match value {
         v if v >= 99.95 => grouped(v.round() as u64),
@@ -91,6 +95,7 @@ pub(super) fn figure(value: f64) -> String {
     }
 }
 
+/// With commas between the thousands.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -103,8 +108,8 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// `words` are columns of words; all others are figures.
-pub(super) fn aligned<const N: usize>(lines: &[[String; N]], words: &[usize]) -> String {
+/// Columns in `text_columns` are aligned to the left, all others to the right.
+pub(super) fn aligned<const N: usize>(lines: &[[String; N]], text_columns: &[usize]) -> String {
     let mut text = String::new();
     for line in lines {
         let mut out = String::new();
@@ -112,7 +117,7 @@ pub(super) fn aligned<const N: usize>(lines: &[[String; N]], words: &[usize]) ->
             let width = lines.iter().map(|l| l[column].chars().count()).max();
             let pad = " ".repeat(width.unwrap_or(0) - cell.chars().count());
             let gap = if column == 0 { "" } else { "  " };
-            out += &match words.contains(&column) {
+            out += &match text_columns.contains(&column) {
                 true => format!("{gap}{cell}{pad}"),
                 false => format!("{gap}{pad}{cell}"),
             };

@@ -1,4 +1,4 @@
-//! Clients that change tasks, never give up, and write down what they were answered.
+//! Clients that change tasks, retry until they get an answer, and record the answers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,30 +11,32 @@ use testkit::{Client, Reply, unique};
 use tokio::time::sleep;
 
 const PASSWORD: &str = "a river runs through it";
-/// An answer that takes longer counts as none, and the request is sent again.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// After this time, an answer counts as missing, and the request is sent again.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Longer than any fault of the proof.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(60);
+/// Between two attempts of a request.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Of so many creations one is watched until its notification can be read.
+/// The lag is measured for one in so many created tasks.
 const SAMPLE: usize = 5;
 
-/// What somebody hears of: task, version and type.
-pub(crate) type Told = (String, u64, String);
+/// A notification: task, version and type.
+pub(crate) type Notice = (String, u64, String);
 
+/// What all clients have done so far.
 #[derive(Default)]
-pub(crate) struct Ledger {
+pub(crate) struct History {
     operations: AtomicUsize,
-    book: Mutex<Book>,
+    entries: Mutex<Entries>,
 }
 
-/// What was answered, so what must be true in the end.
+/// The answers, and what users must be able to read in the end because of them.
 #[derive(Default)]
-pub(crate) struct Book {
+pub(crate) struct Entries {
     pub(crate) people: Vec<Person>,
-    /// Answers by what they were: a status, or none.
+    /// The number of answers by status; `none` for requests without an answer.
     pub(crate) answers: BTreeMap<String, usize>,
-    /// From a 201 until its notification was read.
+    /// When a 201 arrived, and when its notification could be read.
     pub(crate) lags: Vec<(Instant, Instant)>,
     /// Answers that no fault explains.
     pub(crate) wrong: Vec<String>,
@@ -42,38 +44,40 @@ pub(crate) struct Book {
 
 pub(crate) struct Person {
     pub(crate) user: User,
-    pub(crate) hears: Vec<Told>,
-    /// The tasks that this one owns and has not deleted, with their versions.
+    /// The notifications that the user must have.
+    pub(crate) expected: Vec<Notice>,
+    /// The tasks that the user owns and has not deleted, with their versions.
     pub(crate) tasks: BTreeMap<String, u64>,
 }
 
-impl Ledger {
-    /// Changes that were answered.
+impl History {
+    /// The number of changes that were answered.
     pub(crate) fn operations(&self) -> usize {
         self.operations.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enter(&self, user: &User) -> usize {
-        let mut book = self.book();
-        book.people.push(Person {
+    /// Adds a user; returns the index in [`Entries::people`].
+    fn add(&self, user: &User) -> usize {
+        let mut entries = self.entries();
+        entries.people.push(Person {
             user: user.clone(),
-            hears: Vec::new(),
+            expected: Vec::new(),
             tasks: BTreeMap::new(),
         });
-        book.people.len() - 1
+        entries.people.len() - 1
     }
 }
 
-/// The gateways, and the answers that they gave.
+/// The API at all gateways in turn. Counts the answers.
 #[derive(Clone)]
 pub(crate) struct Api {
     gateways: Vec<Client>,
     turn: usize,
-    ledger: Arc<Ledger>,
+    history: Arc<History>,
 }
 
 struct Call<'a> {
@@ -85,16 +89,16 @@ struct Call<'a> {
 }
 
 impl Api {
-    pub(crate) fn new(gateways: &[String], turn: usize, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(gateways: &[String], turn: usize, history: Arc<History>) -> Self {
         Self {
             gateways: gateways.iter().map(Client::new).collect(),
             turn,
-            ledger,
+            history,
         }
     }
 
-    /// Asks until something answers for good. The second is whether an earlier attempt may have been
-    /// carried out.
+    /// Sends a request until it gets a final answer. The flag says whether an earlier attempt may have
+    /// been carried out.
     async fn answered(&mut self, call: &Call<'_>) -> (Reply, bool) {
         let mut in_doubt = false;
         loop {
@@ -110,16 +114,16 @@ impl Api {
             if let Some(body) = &call.body {
                 request = request.json(body);
             }
-            let reply = request.deadline(PATIENCE).try_send().await;
+            let reply = request.deadline(DEADLINE).try_send().await;
             let what = reply
                 .as_ref()
                 .map_or("none".to_owned(), |reply| reply.status.as_str().to_owned());
-            *self.ledger.book().answers.entry(what).or_default() += 1;
+            *self.history.entries().answers.entry(what).or_default() += 1;
             match reply {
-                // Nobody carried it out.
+                // The request was not carried out.
                 Ok(reply) if reply.status == 429 => {}
                 Ok(reply) if matches!(reply.status.as_u16(), 502..=504) => in_doubt = true,
-                // The first attempt with this key is still under way.
+                // An earlier attempt with this idempotency key is still running.
                 Ok(reply) if reply.status == 409 && reply.header("retry-after").is_some() => {}
                 Ok(reply) => return (reply, in_doubt),
                 Err(_) => in_doubt = true,
@@ -129,7 +133,7 @@ impl Api {
     }
 }
 
-/// Somebody who is logged in, again where the token has expired.
+/// A user who is logged in, and logs in again when the token has expired.
 #[derive(Clone)]
 pub(crate) struct User {
     email: String,
@@ -193,7 +197,7 @@ impl User {
         }
     }
 
-    /// All items of a list, page by page.
+    /// All items of a list, over all pages.
     pub(crate) async fn list(&mut self, api: &mut Api, path: &str) -> Vec<Value> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -225,60 +229,61 @@ impl User {
     }
 }
 
-/// Creates, changes and deletes tasks until `stop`: of every second one another user hears.
-pub(crate) async fn work(
+/// Creates, changes and deletes tasks until `stop`. Every second task is assigned to another user, who
+/// gets its notifications.
+pub(crate) async fn run(
     n: usize,
     gateways: Vec<String>,
-    ledger: Arc<Ledger>,
+    history: Arc<History>,
     stop: Arc<AtomicBool>,
 ) {
-    let mut api = Api::new(&gateways, n, ledger.clone());
+    let mut api = Api::new(&gateways, n, history.clone());
     let mut owner = User::register(&mut api).await;
     let mut assignee = User::register(&mut api).await;
-    let places = (ledger.enter(&owner), ledger.enter(&assignee));
+    let places = (history.add(&owner), history.add(&assignee));
     let mut round = 0;
     while !stop.load(Ordering::Acquire) {
         round += 1;
         let is_shared = round % 2 == 0;
-        let mut story = Story {
+        let mut task = TaskLife {
             api: &mut api,
-            ledger: &ledger,
+            history: &history,
             owner: &mut owner,
             owner_place: places.0,
-            hearer: if is_shared { places.1 } else { places.0 },
+            recipient: if is_shared { places.1 } else { places.0 },
             task: String::new(),
             version: 0,
         };
         let assigned = is_shared.then_some(&assignee);
-        if !story.create(assigned).await {
+        if !task.create(assigned).await {
             continue;
         }
         if round % SAMPLE == 0 {
             let reader = is_shared.then_some(&mut assignee);
-            story.watch(reader).await;
+            task.measure_lag(reader).await;
         }
         for change in 0..round % 4 {
-            story.change(&format!("{round}.{change}")).await;
+            task.change(&format!("{round}.{change}")).await;
         }
         if round % 3 == 0 {
-            story.delete().await;
+            task.delete().await;
         }
     }
 }
 
-/// The life of one task.
-struct Story<'a> {
+/// One task, from its creation to its deletion.
+struct TaskLife<'a> {
     api: &'a mut Api,
-    ledger: &'a Ledger,
+    history: &'a History,
     owner: &'a mut User,
     owner_place: usize,
-    /// Who hears of it.
-    hearer: usize,
+    /// The index of the user who gets its notifications.
+    recipient: usize,
     task: String,
     version: u64,
 }
 
-impl Story<'_> {
+impl TaskLife<'_> {
     async fn create(&mut self, assignee: Option<&User>) -> bool {
         let mut body = json!({"title": "new"});
         if let Some(assignee) = assignee {
@@ -294,7 +299,7 @@ impl Story<'_> {
             return false;
         }
         self.task = text(&reply.json(), "id");
-        self.done("task.created", 1);
+        self.record("task.created", 1);
         true
     }
 
@@ -307,7 +312,7 @@ impl Story<'_> {
             .await;
         let changed = match reply.status.as_u16() {
             200 => reply.json(),
-            // The attempt that was not answered was carried out.
+            // An attempt without an answer was carried out.
             412 if in_doubt => {
                 let (now, _) = self
                     .owner
@@ -320,7 +325,7 @@ impl Story<'_> {
         if changed["version"] != self.version + 1 || changed["title"] != title {
             return self.wrong("a change", &reply);
         }
-        self.done("task.updated", self.version + 1);
+        self.record("task.updated", self.version + 1);
     }
 
     async fn delete(&mut self) {
@@ -330,15 +335,15 @@ impl Story<'_> {
             .call(self.api, Method::DELETE, &path, self.if_match(), None)
             .await;
         match reply.status.as_u16() {
-            // Gone is gone: a gateway too may have sent it a second time, to another replica. Had it not
-            // been carried out, the task would be in the list.
-            204 | 404 => self.done("task.deleted", self.version + 1),
+            // 404 is fine too: a gateway may have sent the request a second time, to another replica. If
+            // the deletion had not been carried out, the list of tasks would show it in the end.
+            204 | 404 => self.record("task.deleted", self.version + 1),
             _ => self.wrong("a deletion", &reply),
         }
     }
 
     /// Measures how soon the notification of the creation can be read.
-    async fn watch(&mut self, reader: Option<&mut User>) {
+    async fn measure_lag(&mut self, reader: Option<&mut User>) {
         let reader = reader.unwrap_or(&mut *self.owner);
         let answered = Instant::now();
         let path = "/api/notifications?limit=20";
@@ -346,35 +351,35 @@ impl Story<'_> {
             let (reply, _) = reader.call(self.api, Method::GET, path, None, None).await;
             let page = reply.json();
             let items = page["items"].as_array();
-            if items.is_some_and(|items| items.iter().any(|one| one["task_id"] == self.task)) {
+            if items.is_some_and(|items| items.iter().any(|item| item["task_id"] == self.task)) {
                 break;
             }
             sleep(Duration::from_millis(5)).await;
         }
-        self.ledger.book().lags.push((answered, Instant::now()));
+        self.history.entries().lags.push((answered, Instant::now()));
     }
 
     fn if_match(&self) -> Option<(&'static str, String)> {
         Some(("if-match", format!("\"{}\"", self.version)))
     }
 
-    fn done(&mut self, kind: &str, version: u64) {
+    fn record(&mut self, kind: &str, version: u64) {
         self.version = version;
-        let mut book = self.ledger.book();
-        let told = (self.task.clone(), version, kind.to_owned());
-        book.people[self.hearer].hears.push(told);
-        let tasks = &mut book.people[self.owner_place].tasks;
+        let mut entries = self.history.entries();
+        let notice = (self.task.clone(), version, kind.to_owned());
+        entries.people[self.recipient].expected.push(notice);
+        let tasks = &mut entries.people[self.owner_place].tasks;
         match kind {
             "task.deleted" => tasks.remove(&self.task),
             _ => tasks.insert(self.task.clone(), version),
         };
-        self.ledger.operations.fetch_add(1, Ordering::Relaxed);
+        self.history.operations.fetch_add(1, Ordering::Relaxed);
     }
 
     fn wrong(&self, what: &str, reply: &Reply) {
         let task = &self.task;
-        self.ledger
-            .book()
+        self.history
+            .entries()
             .wrong
             .push(format!("{what} of {task}: {reply:?}"));
     }

@@ -1,4 +1,4 @@
-//! What can happen to a platform, and who makes it happen.
+//! The faults, and the driver that injects them.
 
 use std::time::{Duration, Instant};
 
@@ -93,21 +93,21 @@ impl Fault {
     }
 }
 
-/// A fault that happened.
+/// A fault that was injected.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Inflicted {
+pub(crate) struct Injected {
     pub(crate) fault: Fault,
     pub(crate) from: Instant,
-    /// When what was hurt was let go of again.
+    /// When the fault was over.
     pub(crate) until: Instant,
 }
 
-/// Draws faults: every kind once, in a new order each round.
+/// Injects faults in rounds: every kind once, in a random order.
 pub(crate) struct Driver {
     pub(crate) stack: Stack,
     random: Random,
     round: Vec<Fault>,
-    inflicted: Vec<Inflicted>,
+    injected: Vec<Injected>,
 }
 
 impl Driver {
@@ -116,15 +116,15 @@ impl Driver {
             stack,
             random: Random(seed),
             round: Vec::new(),
-            inflicted: Vec::new(),
+            injected: Vec::new(),
         }
     }
 
-    pub(crate) fn inflicted(&self) -> &[Inflicted] {
-        &self.inflicted
+    pub(crate) fn injected(&self) -> &[Injected] {
+        &self.injected
     }
 
-    /// Some work in peace, then the next fault, to its end.
+    /// Waits a moment, then injects the next fault. Returns when it is over.
     pub(crate) async fn next(&mut self) {
         if self.round.is_empty() {
             self.round = Fault::ALL.to_vec();
@@ -132,13 +132,13 @@ impl Driver {
         let fault = self.round.swap_remove(self.random.below(self.round.len()));
         sleep(Duration::from_millis(200 + self.random.below(800) as u64)).await;
         let from = Instant::now();
-        self.inflict(fault).await;
+        self.inject(fault).await;
         let until = Instant::now();
-        self.inflicted.push(Inflicted { fault, from, until });
+        self.injected.push(Injected { fault, from, until });
     }
 
-    async fn inflict(&mut self, fault: Fault) {
-        let a_while = Duration::from_millis(300 + self.random.below(2_000) as u64);
+    async fn inject(&mut self, fault: Fault) {
+        let duration = Duration::from_millis(300 + self.random.below(2_000) as u64);
         match fault {
             Fault::KillGateway => self.kill(Role::Gateway).await,
             Fault::KillUser => self.kill(Role::User).await,
@@ -147,45 +147,45 @@ impl Driver {
             Fault::RestartGateway => self.restart(Role::Gateway).await,
             Fault::RestartTask => self.restart(Role::Task).await,
             Fault::RestartNotification => self.restart(Role::Notification).await,
-            Fault::PauseGateway => self.pause(Role::Gateway, a_while).await,
-            Fault::PauseTask => self.pause(Role::Task, a_while).await,
-            Fault::PauseNotification => self.pause(Role::Notification, a_while).await,
+            Fault::PauseGateway => self.pause(Role::Gateway, duration).await,
+            Fault::PauseTask => self.pause(Role::Task, duration).await,
+            Fault::PauseNotification => self.pause(Role::Notification, duration).await,
             Fault::KillRabbit => {
                 self.stack.rabbit.settle().await;
                 self.stack.rabbit.kill();
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.rabbit.restart().await;
             }
             Fault::PauseRabbit => {
                 self.stack.rabbit.pause();
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.rabbit.resume();
             }
             Fault::KillMongo => {
                 self.stack.mongo.kill();
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.mongo.restart().await;
             }
             Fault::PauseMongo => {
                 self.stack.mongo.pause();
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.mongo.resume();
             }
             Fault::KillRedis => {
                 self.stack.redis.kill();
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.redis.restart().await;
             }
             Fault::CutRabbit => self.stack.to_rabbit.cut().await,
             Fault::SilenceRabbit => {
                 self.stack.to_rabbit.blackhole().await;
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.to_rabbit.restore().await;
             }
             Fault::CutMongo => self.stack.to_mongo.cut().await,
             Fault::SlowMongo => {
                 self.stack.to_mongo.latency(Duration::from_millis(40)).await;
-                sleep(a_while).await;
+                sleep(duration).await;
                 self.stack.to_mongo.restore().await;
             }
             Fault::DeleteQueue => {
@@ -199,41 +199,42 @@ impl Driver {
         }
     }
 
-    fn one_of(&mut self, role: Role) -> usize {
+    /// The index of one of the two processes, at random.
+    fn pick(&mut self, role: Role) -> usize {
         role as usize + self.random.below(2)
     }
 
     async fn kill(&mut self, role: Role) {
-        let one = self.one_of(role);
-        self.stack.processes.lock().await[one].start_again();
+        let index = self.pick(role);
+        self.stack.processes.lock().await[index].start_again();
     }
 
     async fn restart(&mut self, role: Role) {
-        let one = self.one_of(role);
+        let index = self.pick(role);
         let processes = &self.stack.processes;
-        let before = processes.lock().await[one].pid();
-        processes.lock().await[one].sigterm();
-        let replaced = async || processes.lock().await[one].pid() != before;
+        let before = processes.lock().await[index].pid();
+        processes.lock().await[index].sigterm();
+        let replaced = async || processes.lock().await[index].pid() != before;
         testkit::eventually(Duration::from_secs(30), replaced).await;
     }
 
-    async fn pause(&mut self, role: Role, a_while: Duration) {
-        let one = self.one_of(role);
-        self.stack.processes.lock().await[one].sigstop();
-        sleep(a_while).await;
-        self.stack.processes.lock().await[one].sigcont();
+    async fn pause(&mut self, role: Role, duration: Duration) {
+        let index = self.pick(role);
+        self.stack.processes.lock().await[index].sigstop();
+        sleep(duration).await;
+        self.stack.processes.lock().await[index].sigcont();
     }
 
-    /// Whoever comes to this point next dies there.
+    /// Kills the next process that reaches this fail point.
     async fn fail_at(&mut self, point: &str) {
-        let order = self.stack.fail_points.join(point);
-        std::fs::write(&order, "").expect("a file can be written");
-        let obeyed = async || !order.exists();
-        testkit::eventually(Duration::from_secs(60), obeyed).await;
+        let file = self.stack.fail_points.join(point);
+        std::fs::write(&file, "").expect("a file can be written");
+        let reached = async || !file.exists();
+        testkit::eventually(Duration::from_secs(60), reached).await;
     }
 }
 
-/// SplitMix64: the same faults for the same seed.
+/// SplitMix64: the same seed gives the same faults.
 struct Random(u64);
 
 impl Random {

@@ -1,4 +1,5 @@
-//! The platform as processes on servers of their own, restarted when they end.
+//! The platform as processes, on servers that only this proof uses. Processes are restarted when they
+//! end.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +20,8 @@ use tokio::task::JoinHandle;
 
 use crate::backlog::Backlog;
 
-/// Two of each. The number is where the first of them stands among the processes.
+/// The kinds of processes, two processes each. The value is the index of the first one in
+/// [`Stack::processes`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Gateway = 0,
@@ -36,7 +38,7 @@ pub(crate) struct Stack {
     pub(crate) to_mongo: ChaosProxy,
     pub(crate) to_rabbit: ChaosProxy,
     pub(crate) processes: Arc<Mutex<Vec<Process>>>,
-    /// A file of a point's name in it ends the next process that comes there.
+    /// A folder. A file in it with the name of a fail point kills the next process that reaches the point.
     pub(crate) fail_points: PathBuf,
     _folder: tempfile::TempDir,
     vhost: Vhost,
@@ -88,7 +90,7 @@ impl Stack {
                 .env("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS)
                 .env("REDIS_URL", redis.url())
                 .env("GATEWAYS", "2")
-                // A service that nobody asks for.
+                // The configuration names this service, but no request goes to it.
                 .env("ECHO", workers[0].to_string());
             for (service, pair) in ["USER", "TASK", "NOTIFICATION"]
                 .iter()
@@ -139,22 +141,23 @@ impl Stack {
         self.gateways.clone()
     }
 
-    /// Until it is there again.
+    /// Deletes a queue, and waits until a worker has declared it again.
     pub(crate) async fn delete_queue(&self, name: &str) {
         let queues = format!("/api/queues/{}", self.vhost.name());
         let path = format!("{queues}/{name}");
         self.rabbit.manage(Method::DELETE, &path, json!({})).await;
         eventually(Duration::from_secs(60), async || {
-            let there = self.rabbit.manage(Method::GET, &queues, json!(null)).await;
-            let mut there = there.as_array().into_iter().flatten();
-            there.any(|queue| queue["name"] == name)
+            let queues = self.rabbit.manage(Method::GET, &queues, json!(null)).await;
+            let mut queues = queues.as_array().into_iter().flatten();
+            queues.any(|queue| queue["name"] == name)
         })
         .await;
     }
 
-    /// Waits until every change is published and every event was taken; else what is left.
-    pub(crate) async fn drained(&self, patience: Duration) -> Option<String> {
-        let end = Instant::now() + patience;
+    /// Waits until every change is published and every event consumed. Returns what is still pending
+    /// after `timeout`.
+    pub(crate) async fn drained(&self, timeout: Duration) -> Option<String> {
+        let end = Instant::now() + timeout;
         loop {
             match self.backlog.under_way().await {
                 Ok(()) => return None,
@@ -169,15 +172,15 @@ impl Stack {
             &Secret::new(self.vhost.url()),
             events::bus::conformance::topology(),
         )
-        .expect("a URL");
+        .expect("a valid URL");
         bus.dead_letters().await.expect("the broker answers")
     }
 
-    /// Ends everything in order: that they end so is part of what is shown.
+    /// Terminates all processes, and checks that each drains and exits successfully.
     pub(crate) async fn stop(&self) {
         self.supervisor.abort();
         let mut processes = self.processes.lock().await;
-        // The gateways first: their workers answer until they have drained.
+        // The gateways are first in the list: while they drain, they need their workers.
         for process in processes.iter_mut() {
             let ended = process.terminate(Duration::from_secs(30)).await;
             assert!(ended.success(), "{}: {ended}", process.name());
@@ -185,7 +188,7 @@ impl Stack {
     }
 }
 
-/// What s6, Compose or Kubernetes do.
+/// Restarts processes that have ended, as s6, Compose or Kubernetes do.
 async fn supervise(processes: Arc<Mutex<Vec<Process>>>) {
     loop {
         tokio::time::sleep(Duration::from_millis(50)).await;

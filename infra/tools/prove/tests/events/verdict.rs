@@ -1,4 +1,4 @@
-//! The ledger held against what every user can read, and the table that says how it went.
+//! Compares the history of answers with what every user can read, and prints the result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::clients::{Api, Ledger, Told, text};
-use crate::faults::{Fault, Inflicted};
+use crate::clients::{Api, History, Notice, text};
+use crate::faults::{Fault, Injected};
 use crate::stack::Stack;
 
 pub(crate) struct Verdict {
@@ -18,44 +18,45 @@ pub(crate) struct Verdict {
     notifications: usize,
     answers: BTreeMap<String, usize>,
     faults: BTreeMap<Fault, Effect>,
-    /// From a 201 until its notification was read, shortest first.
+    /// From a 201 until its notification could be read, in ascending order.
     lags: Vec<Duration>,
-    lost: Vec<Told>,
-    doubled: Vec<Told>,
-    /// Told without a change that was answered.
-    unexplained: Vec<Told>,
+    lost: Vec<Notice>,
+    doubled: Vec<Notice>,
+    /// Notifications without a change that was answered.
+    unexplained: Vec<Notice>,
     misordered: Vec<String>,
     /// Answers, states and counts that are wrong.
     wrong: Vec<String>,
     dead_letters: u64,
 }
 
-/// What a kind of fault did to those who waited for a notification meanwhile.
+/// How a kind of fault delayed the notifications that were due meanwhile.
 #[derive(Default, Clone, Copy)]
 struct Effect {
     times: usize,
     worst_lag: Duration,
-    /// From the end of the fault until the last of them had it.
+    /// From the end of the fault until the last of them could be read.
     recovery: Duration,
 }
 
+/// Reads everything that the users of `history` can read, and compares.
 pub(crate) async fn reconcile(
     stack: &Stack,
-    ledger: &Arc<Ledger>,
-    inflicted: &[Inflicted],
+    history: &Arc<History>,
+    injected: &[Injected],
     took: Duration,
     seed: u64,
 ) -> Verdict {
-    let book = std::mem::take(&mut *ledger.book());
+    let entries = std::mem::take(&mut *history.entries());
     let mut api = Api::new(&stack.gateways(), 0, Arc::default());
     let mut verdict = Verdict {
         seed,
         took,
-        operations: ledger.operations(),
+        operations: history.operations(),
         notifications: 0,
-        answers: book.answers,
-        faults: effects(inflicted, &book.lags),
-        lags: book
+        answers: entries.answers,
+        faults: effects(injected, &entries.lags),
+        lags: entries
             .lags
             .iter()
             .map(|(from, until)| *until - *from)
@@ -64,31 +65,31 @@ pub(crate) async fn reconcile(
         doubled: Vec::new(),
         unexplained: Vec::new(),
         misordered: Vec::new(),
-        wrong: book.wrong,
+        wrong: entries.wrong,
         dead_letters: stack.dead_letters().await,
     };
     verdict.lags.sort_unstable();
-    for mut person in book.people {
-        let told = person.user.list(&mut api, "/api/notifications").await;
-        verdict.notifications += told.len();
-        verdict.hold_against(&person.hears, &told);
+    for mut person in entries.people {
+        let notifications = person.user.list(&mut api, "/api/notifications").await;
+        verdict.notifications += notifications.len();
+        verdict.compare(&person.expected, &notifications);
         let unread = person.user.unread(&mut api).await;
-        if unread != told.len() {
-            let (email, count) = (person.user.email(), told.len());
+        if unread != notifications.len() {
+            let (email, count) = (person.user.email(), notifications.len());
             verdict
                 .wrong
                 .push(format!("{email}: {unread} unread of {count} notifications"));
         }
         let tasks = person.user.list(&mut api, "/api/tasks").await;
         let version = |task: &Value| (text(task, "id"), task["version"].as_u64().unwrap_or(0));
-        // An assignee's list has the owner's tasks too.
+        // The list of an assignee has tasks of other owners too.
         let own = tasks.iter().filter(|task| person.user.owns(task));
-        let there: BTreeMap<_, _> = own.map(version).collect();
-        if there != person.tasks {
+        let found: BTreeMap<_, _> = own.map(version).collect();
+        if found != person.tasks {
             let differ = |(task, at): &(&String, &u64)| person.tasks.get(*task) != Some(at);
-            let differ = there.iter().find(differ).or_else(|| {
+            let differ = found.iter().find(differ).or_else(|| {
                 let mut all = person.tasks.iter();
-                all.find(|(task, at)| there.get(*task) != Some(at))
+                all.find(|(task, at)| found.get(*task) != Some(at))
             });
             let email = person.user.email();
             verdict.wrong.push(format!(
@@ -100,52 +101,52 @@ pub(crate) async fn reconcile(
 }
 
 fn effects(
-    inflicted: &[Inflicted],
+    injected: &[Injected],
     lags: &[(std::time::Instant, std::time::Instant)],
 ) -> BTreeMap<Fault, Effect> {
     let mut effects: BTreeMap<Fault, Effect> = BTreeMap::new();
-    for one in inflicted {
-        let effect = effects.entry(one.fault).or_default();
+    for injected in injected {
+        let effect = effects.entry(injected.fault).or_default();
         effect.times += 1;
         for (from, until) in lags
             .iter()
-            .filter(|(from, until)| *from <= one.until && *until >= one.from)
+            .filter(|(from, until)| *from <= injected.until && *until >= injected.from)
         {
             effect.worst_lag = effect.worst_lag.max(*until - *from);
             effect.recovery = effect
                 .recovery
-                .max(until.saturating_duration_since(one.until));
+                .max(until.saturating_duration_since(injected.until));
         }
     }
     effects
 }
 
 impl Verdict {
-    /// `told` is a whole list, the latest first.
-    fn hold_against(&mut self, hears: &[Told], told: &[Value]) {
-        let mut left: BTreeSet<&Told> = hears.iter().collect();
+    /// Compares a user's complete list, the latest notification first, with what it must have.
+    fn compare(&mut self, expected: &[Notice], notifications: &[Value]) {
+        let mut missing: BTreeSet<&Notice> = expected.iter().collect();
         let (mut seen, mut last) = (BTreeSet::new(), BTreeMap::new());
-        for one in told {
-            let version = one["task_version"].as_u64().unwrap_or(0);
-            let this: Told = (text(one, "task_id"), version, text(one, "type"));
+        for item in notifications {
+            let version = item["task_version"].as_u64().unwrap_or(0);
+            let notice: Notice = (text(item, "task_id"), version, text(item, "type"));
             if last
-                .insert(this.0.clone(), version)
+                .insert(notice.0.clone(), version)
                 .is_some_and(|later| later < version)
             {
-                self.misordered.push(format!("{}:{version}", this.0));
+                self.misordered.push(format!("{}:{version}", notice.0));
             }
-            if !seen.insert(this.clone()) {
-                self.doubled.push(this);
-            } else if !left.remove(&this) {
-                self.unexplained.push(this);
+            if !seen.insert(notice.clone()) {
+                self.doubled.push(notice);
+            } else if !missing.remove(&notice) {
+                self.unexplained.push(notice);
             }
         }
-        self.lost.extend(left.into_iter().cloned());
+        self.lost.extend(missing.into_iter().cloned());
     }
 
     pub(crate) fn holds(&self) -> bool {
-        let told = [&self.lost, &self.doubled, &self.unexplained];
-        told.iter().all(|some| some.is_empty())
+        let notices = [&self.lost, &self.doubled, &self.unexplained];
+        notices.iter().all(|notices| notices.is_empty())
             && self.misordered.is_empty()
             && self.wrong.is_empty()
             && self.dead_letters == 0
@@ -251,12 +252,12 @@ impl fmt::Display for Verdict {
             self.wrong.len(),
             self.dead_letters
         )?;
-        for (what, some) in [
+        for (what, notices) in [
             ("lost", &self.lost),
             ("doubled", &self.doubled),
             ("unexplained", &self.unexplained),
         ] {
-            for (task, version, kind) in some.iter().take(10) {
+            for (task, version, kind) in notices.iter().take(10) {
                 writeln!(f, "  {what}: {kind} {task}:{version}")?;
             }
         }

@@ -1,36 +1,36 @@
-//! Whether any window of time held more than the limit.
+//! Checks whether more requests than the limit allows were admitted within any window of time.
 //!
-//! A decision falls somewhere between a request's sending and its answer. So a window surely holds
-//! those that were sent and answered within it, and only they are held against it.
+//! The gateway decides at some time between the sending of a request and its answer. So only requests
+//! that were both sent and answered within a window certainly belong to it, and only they count.
 
-/// A request that was admitted, in microseconds of one clock.
+/// A request that was admitted; times in microseconds of one clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Admitted {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
 }
 
-/// The most tokens that a window, which begins at `from` or later, held beyond burst + rate·t.
-/// Negative when every window stayed below. O(n log n).
+/// The largest number of requests beyond burst + rate·t in any window that begins at `from` or later.
+/// Negative if every window stayed below that. O(n log n).
 pub(crate) fn excess(admitted: &[Admitted], per_minute: u64, burst: u64, from: u64) -> f64 {
     let mut by_answer: Vec<Admitted> = admitted
         .iter()
         .copied()
-        .filter(|one| one.sent >= from)
+        .filter(|request| request.sent >= from)
         .collect();
-    let mut sent: Vec<u64> = by_answer.iter().map(|one| one.sent).collect();
+    let mut sent: Vec<u64> = by_answer.iter().map(|request| request.sent).collect();
     sent.sort_unstable();
-    by_answer.sort_unstable_by_key(|one| one.answered);
-    // Of the window that begins with each sending: its tokens so far + rate · its beginning.
+    by_answer.sort_unstable_by_key(|request| request.answered);
+    // For the window that begins with each sending: its requests so far + rate · the time it begins.
     let micro = |tokens: u64| i128::from(tokens) * 1_000_000;
     let flow = |at: u64| i128::from(per_minute) * i128::from(at) / 60;
     let mut windows = Maxima::new(sent.iter().map(|at| flow(*at)).collect());
     let mut most = i128::MIN;
-    for one in by_answer {
-        let begun = sent.partition_point(|at| *at <= one.sent);
-        windows.add(begun, micro(1));
-        let open = sent.partition_point(|at| *at <= one.answered);
-        most = most.max(windows.max(open) - flow(one.answered));
+    for request in by_answer {
+        let started = sent.partition_point(|at| *at <= request.sent);
+        windows.add(started, micro(1));
+        let open = sent.partition_point(|at| *at <= request.answered);
+        most = most.max(windows.max(open) - flow(request.answered));
     }
     match most {
         i128::MIN => -(burst as f64),
@@ -38,12 +38,13 @@ pub(crate) fn excess(admitted: &[Admitted], per_minute: u64, burst: u64, from: u
     }
 }
 
-/// Values to the first of which something is added, and whose maximum is asked for.
+/// A segment tree over values: adds to the first n of them, and finds the maximum of the first n.
 struct Maxima {
     leaves: usize,
-    /// Of each node: the maximum below it, without what its ancestors still owe it.
+    /// For each node: the maximum below it, without what is pending at its ancestors.
     max: Vec<i128>,
-    owed: Vec<i128>,
+    /// For each node: what was added to all values below it, but not to its children.
+    pending: Vec<i128>,
 }
 
 impl Maxima {
@@ -54,8 +55,12 @@ impl Maxima {
         for node in (1..leaves).rev() {
             max[node] = max[2 * node].max(max[2 * node + 1]);
         }
-        let owed = vec![0; 2 * leaves];
-        Self { leaves, max, owed }
+        let pending = vec![0; 2 * leaves];
+        Self {
+            leaves,
+            max,
+            pending,
+        }
     }
 
     /// Adds to the first `count` values.
@@ -69,12 +74,12 @@ impl Maxima {
         }
         if first + size <= count {
             self.max[node] += value;
-            self.owed[node] += value;
+            self.pending[node] += value;
             return;
         }
         self.add_below(2 * node, first, size / 2, count, value);
         self.add_below(2 * node + 1, first + size / 2, size / 2, count, value);
-        self.max[node] = self.max[2 * node].max(self.max[2 * node + 1]) + self.owed[node];
+        self.max[node] = self.max[2 * node].max(self.max[2 * node + 1]) + self.pending[node];
     }
 
     /// The maximum of the first `count` values.
@@ -91,11 +96,11 @@ impl Maxima {
         }
         let left = self.max_below(2 * node, first, size / 2, count);
         let right = self.max_below(2 * node + 1, first + size / 2, size / 2, count);
-        left.max(right) + self.owed[node]
+        left.max(right) + self.pending[node]
     }
 }
 
-mod facts {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -111,15 +116,17 @@ mod facts {
             let admitted: Vec<Admitted> = requests
                 .iter()
                 .map(|&(sent, took)| Admitted { sent, answered: sent + took })
-                .filter(|one| one.sent >= from)
+                .filter(|request| request.sent >= from)
                 .collect();
             let mut most = f64::MIN;
             for first in &admitted {
-                for last in admitted.iter().filter(|one| one.answered >= first.sent) {
-                    let within = |one: &&Admitted| one.sent >= first.sent && one.answered <= last.answered;
-                    let held = admitted.iter().filter(within).count() as f64;
+                for last in admitted.iter().filter(|request| request.answered >= first.sent) {
+                    let within = |other: &&Admitted| {
+                        other.sent >= first.sent && other.answered <= last.answered
+                    };
+                    let count = admitted.iter().filter(within).count() as f64;
                     let window = (last.answered - first.sent) as f64 / 1e6;
-                    most = most.max(held - burst as f64 - rate as f64 * window);
+                    most = most.max(count - burst as f64 - rate as f64 * window);
                 }
             }
             let found = excess(&admitted, rate * 60, burst, from);

@@ -1,4 +1,4 @@
-//! Requests at a given rate over kept connections, each noted with its times.
+//! Sends requests at a given rate over persistent connections, and notes the times of each.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,60 +9,60 @@ use tokio::time::{sleep_until, timeout};
 
 use crate::checker::Admitted;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 24;
 
-/// One request and its answer, in microseconds since the proof began.
+/// A request and its answer; times in microseconds since the proof began.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Shot {
+pub(crate) struct Exchange {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
-    /// 0: the connection broke.
+    /// 0: the connection broke, or no answer came in time.
     pub(crate) status: u16,
     pub(crate) gateway: usize,
 }
 
-/// What is asked of one gateway.
+/// The requests for one gateway.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
     pub(crate) gateway: usize,
     pub(crate) address: SocketAddr,
     pub(crate) path: &'static str,
-    /// Requests take these keys in turn.
+    /// The requests use these keys in turn.
     pub(crate) keys: Vec<String>,
     pub(crate) per_second: f64,
     pub(crate) time: Duration,
-    /// So much of every second is a pause.
+    /// The part at the beginning of every second without requests.
     pub(crate) pause: Duration,
 }
 
 impl Load {
-    /// Sends it all. A connection that is behind its time sends at once.
-    pub(crate) async fn fire(self, epoch: Instant) -> Vec<Shot> {
-        let begun = Instant::now();
+    /// Sends all requests. A connection that is late sends its next request at once.
+    pub(crate) async fn send(self, epoch: Instant) -> Vec<Exchange> {
+        let started = Instant::now();
         let connections = (0..CONNECTIONS).map(|number| {
             let load = self.clone();
-            tokio::spawn(async move { load.connection(number, epoch, begun).await })
+            tokio::spawn(async move { load.connection(number, epoch, started).await })
         });
         let connections: Vec<_> = connections.collect();
-        let mut shots = Vec::new();
+        let mut exchanges = Vec::new();
         for connection in connections {
-            shots.extend(connection.await.unwrap());
+            exchanges.extend(connection.await.unwrap());
         }
-        shots
+        exchanges
     }
 
-    async fn connection(&self, number: usize, epoch: Instant, begun: Instant) -> Vec<Shot> {
-        let mut shots = Vec::new();
-        let mut wire = None;
+    async fn connection(&self, number: usize, epoch: Instant, started: Instant) -> Vec<Exchange> {
+        let mut exchanges = Vec::new();
+        let mut connection = None;
         for turn in 0.. {
             let place = turn * CONNECTIONS + number;
-            let at = begun + Duration::from_secs_f64(place as f64 / self.per_second);
-            if at.duration_since(begun) >= self.time {
+            let at = started + Duration::from_secs_f64(place as f64 / self.per_second);
+            if at.duration_since(started) >= self.time {
                 break;
             }
             sleep_until(at.into()).await;
-            let running = begun.elapsed();
+            let running = started.elapsed();
             if running >= self.time {
                 break;
             }
@@ -75,33 +75,38 @@ impl Load {
                 self.path
             );
             let sent = epoch.elapsed();
-            let asked = timeout(PATIENCE, ask(&mut wire, self.address, request.as_bytes())).await;
-            let status = asked.ok().and_then(Result::ok).unwrap_or(0);
+            let status = timeout(
+                DEADLINE,
+                request_on(&mut connection, self.address, request.as_bytes()),
+            )
+            .await;
+            let status = status.ok().and_then(Result::ok).unwrap_or(0);
             if status == 0 {
-                wire = None;
+                connection = None;
             }
-            shots.push(Shot {
+            exchanges.push(Exchange {
                 sent: sent.as_micros() as u64,
                 answered: epoch.elapsed().as_micros() as u64,
                 status,
                 gateway: self.gateway,
             });
         }
-        shots
+        exchanges
     }
 }
 
-async fn ask(
-    wire: &mut Option<TcpStream>,
+/// Sends a request over `connection`, which is opened if there is none. Returns the answer's status.
+async fn request_on(
+    connection: &mut Option<TcpStream>,
     address: SocketAddr,
     request: &[u8],
 ) -> std::io::Result<u16> {
-    let stream = match wire {
+    let stream = match connection {
         Some(stream) => stream,
         None => {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            wire.insert(stream)
+            connection.insert(stream)
         }
     };
     stream.write_all(request).await?;
@@ -112,14 +117,14 @@ async fn ask(
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         answer.extend_from_slice(&part[..count]);
-        if let Some(status) = whole(&answer) {
+        if let Some(status) = complete(&answer) {
             return Ok(status);
         }
     }
 }
 
-/// The status of an answer that has come to its end.
-fn whole(answer: &[u8]) -> Option<u16> {
+/// The status of an answer, once it is complete.
+fn complete(answer: &[u8]) -> Option<u16> {
     let head_ends = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&answer[..head_ends]).ok()?;
     let head = head.to_ascii_lowercase();
@@ -130,20 +135,23 @@ fn whole(answer: &[u8]) -> Option<u16> {
     ended.then(|| head[9..12].parse().ok()).flatten()
 }
 
-/// Those that passed.
-pub(crate) fn admitted(shots: &[Shot]) -> Vec<Admitted> {
-    let passed = shots.iter().filter(|shot| shot.status == 200);
+/// The exchanges whose requests were admitted.
+pub(crate) fn admitted(exchanges: &[Exchange]) -> Vec<Admitted> {
+    let passed = exchanges.iter().filter(|exchange| exchange.status == 200);
     passed
-        .map(|shot| Admitted {
-            sent: shot.sent,
-            answered: shot.answered,
+        .map(|exchange| Admitted {
+            sent: exchange.sent,
+            answered: exchange.answered,
         })
         .collect()
 }
 
-/// The time within which this share of the answers came, in milliseconds.
-pub(crate) fn percentile(shots: &[Shot], share: f64) -> f64 {
-    let mut took: Vec<u64> = shots.iter().map(|shot| shot.answered - shot.sent).collect();
+/// The time within which this share of the answers arrived, in milliseconds.
+pub(crate) fn percentile(exchanges: &[Exchange], share: f64) -> f64 {
+    let mut took: Vec<u64> = exchanges
+        .iter()
+        .map(|exchange| exchange.answered - exchange.sent)
+        .collect();
     took.sort_unstable();
     match took.len() {
         0 => 0.0,

@@ -1,4 +1,4 @@
-//! What a limit costs: processor time of a request, and memory of many keys.
+//! The cost of a limit: processor time for each request, and memory for many keys.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use gateway::limits::{Quota, RateLimiter, RedisLimiter, RedisSettings, Take, Tal
 use testkit::Redis;
 use tokio::task::JoinSet;
 
-use crate::scenarios::{Proof, fire};
+use crate::scenarios::{Proof, send_all};
 
 const ROUNDS: usize = 9;
 
-/// Processor time of a request of a hot key under a limit, over that of the same request under none:
-/// the median of rounds that alternate at one gateway.
+/// The processor time of a request under a limit, as a multiple of that of the same request without
+/// one: the median over several rounds at one gateway. All requests under the limit have the same key.
 pub(crate) async fn of_a_limit(proof: &mut Proof) -> f64 {
     let time = Duration::from_secs_f64((proof.seconds / 5.0).clamp(0.3, 2.0));
     let mut ratios = Vec::new();
@@ -27,14 +27,18 @@ pub(crate) async fn of_a_limit(proof: &mut Proof) -> f64 {
     ratios[ROUNDS / 2]
 }
 
-/// As fast as it goes, for `time`: processor ticks of the first gateway for one answer.
+/// Sends requests at full speed for `time`. Returns the processor ticks that the first gateway used for
+/// each answer.
 async fn round(proof: &mut Proof, path: &'static str, time: Duration) -> f64 {
     let mut loads = proof.loads(path, 1, [1e9, 1.0], time, Duration::ZERO);
     loads.truncate(1);
     let pid = proof.stack.gateways[0].process.pid();
     let before = ticks(pid);
-    let shots = fire(loads, proof.epoch).await;
-    let answers = shots.iter().filter(|shot| shot.status == 200).count();
+    let exchanges = send_all(loads, proof.epoch).await;
+    let answers = exchanges
+        .iter()
+        .filter(|exchange| exchange.status == 200)
+        .count();
     (ticks(pid) - before) as f64 / answers.max(1) as f64
 }
 
@@ -67,10 +71,10 @@ impl fmt::Display for Keys {
     }
 }
 
-/// One request each of so many keys, through the limiter itself. Their buckets are full again, and
-/// gone from Redis, within a second: what Redis holds is not measured here.
+/// Sends one request for each of `keys` keys, through the limiter itself. The memory of Redis is not
+/// measured: the buckets are full again, and so gone from Redis, within a second.
 pub(crate) async fn of_many_keys(keys: u32) -> Keys {
-    const AT_ONCE: u32 = 256;
+    const CONCURRENCY: u32 = 256;
     let redis = Redis::start().await;
     let limiter = RedisLimiter::new(&RedisSettings {
         url: redis.url(),
@@ -91,21 +95,21 @@ pub(crate) async fn of_many_keys(keys: u32) -> Keys {
         shadow: false,
     };
     let quota = Quota::new(&policy, 2, &Tallies::default()).unwrap();
-    let (before, begun) = (resident_mib(), Instant::now());
-    let mut asking = JoinSet::new();
-    for number in 0..AT_ONCE {
+    let (before, started) = (resident_mib(), Instant::now());
+    let mut tasks = JoinSet::new();
+    for number in 0..CONCURRENCY {
         let (limiter, quota) = (limiter.clone(), Arc::clone(&quota));
-        asking.spawn(async move {
-            for key in (number..keys).step_by(AT_ONCE as usize) {
+        tasks.spawn(async move {
+            for key in (number..keys).step_by(CONCURRENCY as usize) {
                 let key = format!("user-{key}");
                 limiter.take(&[Take::new(&quota, key.as_bytes())]).await;
             }
         });
     }
-    asking.join_all().await;
+    tasks.join_all().await;
     Keys {
         keys,
-        per_second: f64::from(keys) / begun.elapsed().as_secs_f64(),
+        per_second: f64::from(keys) / started.elapsed().as_secs_f64(),
         grown_mib: resident_mib() - before,
     }
 }

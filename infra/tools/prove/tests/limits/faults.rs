@@ -1,4 +1,4 @@
-//! What goes wrong with Redis and with a gateway, and how it is made good.
+//! The faults of Redis and of a gateway: how each begins and ends.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use testkit::eventually;
 
 use crate::stack::{Limit, Stack};
 
-/// What goes wrong, and for how long.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Stopped,
@@ -50,7 +50,7 @@ impl Fault {
         }
     }
 
-    /// Tokens above burst + rate·t that the contract allows, for a fault of so many seconds.
+    /// How many requests above burst + rate·t the contract allows, for a fault of `seconds`.
     pub(crate) fn allows(self, limit: &Limit, seconds: f64) -> f64 {
         match self {
             Self::ScriptsLost | Self::GatewayKilled => 0.0,
@@ -66,11 +66,11 @@ impl Fault {
             Self::Flushed => drop(stack.redis.command("FLUSHALL").await),
             Self::ScriptsLost => drop(stack.redis.command("SCRIPT FLUSH").await),
             Self::Slow => {
-                for way in &mut stack.ways {
-                    way.latency(Duration::from_millis(100)).await;
+                for proxy in &mut stack.proxies {
+                    proxy.latency(Duration::from_millis(100)).await;
                 }
             }
-            Self::OneCutOff => stack.ways[0].blackhole().await,
+            Self::OneCutOff => stack.proxies[0].blackhole().await,
             Self::OutOfMemory => drop(stack.redis.command("CONFIG SET maxmemory 1").await),
             Self::ReadOnly => drop(stack.redis.command("REPLICAOF 127.0.0.1 1").await),
             Self::GatewayKilled => stack.gateways[0].process.kill9(),
@@ -84,8 +84,8 @@ impl Fault {
             Self::KilledEmpty => stack.redis.restart_empty().await,
             Self::Flushed | Self::ScriptsLost => {}
             Self::Slow | Self::OneCutOff => {
-                for way in &mut stack.ways {
-                    way.restore().await;
+                for proxy in &mut stack.proxies {
+                    proxy.restore().await;
                 }
             }
             Self::OutOfMemory => drop(stack.redis.command("CONFIG SET maxmemory 0").await),

@@ -1,11 +1,11 @@
-//! The proof of the rate limits: two real gateways, a real Redis, real requests, and an observer who
-//! knows nothing but when each request was sent and answered.
+//! The proof of the rate limits: two real gateways, a real Redis, real requests, and an observer that
+//! knows only when each request was sent and answered.
 //!
-//! `make test` runs a short proof, `make prove-limits` a long one: `PROVE_SECONDS` (of one scenario),
+//! `make test` runs a short proof, `make prove-limits` a long one: `PROVE_SECONDS` (for one scenario),
 //! `PROVE_OUTAGE` (seconds), `PROVE_KEYS`, `PROVE_OUT` and `PROVE_SVG` (files for the result).
 #![expect(
     clippy::unwrap_used,
-    reason = "a test's helper fails the test by panicking, as its facts do"
+    reason = "a helper of a test fails the test by panicking"
 )]
 
 mod checker;
@@ -13,7 +13,7 @@ mod clients;
 mod costs;
 mod faults;
 #[path = "../../../../../gateway/tests/it/gateway.rs"]
-#[expect(dead_code, reason = "the other tests need more of it")]
+#[expect(dead_code, reason = "this proof does not use all of it")]
 mod gateway;
 mod plot;
 mod scenarios;
@@ -26,7 +26,8 @@ use scenarios::{Line, Proof, plans};
 use serde_json::json;
 use testkit::setting;
 
-/// A debug build beside other tests shows that nothing is broken; how good it is, a long proof shows.
+/// The short proof runs in a debug build beside other tests. It checks that no limit is broken; only the
+/// long one checks how tight and how cheap the limits are.
 const LONG: bool = !cfg!(debug_assertions);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +35,7 @@ async fn no_window_holds_more_than_its_limit_whatever_happens_to_redis() {
     let mut proof = Proof::new(setting("PROVE_SECONDS", 1.5_f64)).await;
     let mut lines = Vec::new();
     for plan in plans() {
-        let line = proof.plain(&plan).await;
+        let line = proof.run_plan(&plan).await;
         eprintln!("{line}");
         if plan.keys > 1 || plan.name.starts_with("0.8") {
             assert_eq!(line.refused, 0, "below the limit: {line}");
@@ -42,12 +43,12 @@ async fn no_window_holds_more_than_its_limit_whatever_happens_to_redis() {
         lines.push(line);
     }
     for fault in Fault::ALL {
-        let line = proof.faulty(fault).await;
+        let line = proof.run_fault(fault).await;
         eprintln!("{line}");
         lines.push(line);
     }
     let outage = Duration::from_secs(setting("PROVE_OUTAGE", 2));
-    let (line, locked_out) = proof.outage(outage).await;
+    let (line, locked_out) = proof.run_outage(outage).await;
     eprintln!("{line}");
     lines.push(line);
     let cost = costs::of_a_limit(&mut proof).await;
@@ -80,7 +81,7 @@ async fn no_window_holds_more_than_its_limit_whatever_happens_to_redis() {
 
     for line in &lines {
         assert_eq!(line.failed, 0, "{line}");
-        // One more may lie in a window by the rounding of microseconds.
+        // Times are rounded to microseconds, so the excess may be off by a fraction of a request.
         assert!(line.excess <= line.allowed + 0.01, "{line}");
         assert!(line.excess_afterwards.unwrap_or_default() <= 0.01, "{line}");
     }

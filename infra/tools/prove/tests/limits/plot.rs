@@ -1,4 +1,4 @@
-//! What was admitted, over time, against the bound.
+//! Charts of the admitted requests over time, with their bound.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 
-/// One picture below the other.
+/// One SVG with a chart for each line, one below the other.
 pub(crate) fn svg(lines: &[Line]) -> String {
     let (width, height) = (WIDTH + LEFT + 30.0, (HEIGHT + 100.0) * lines.len() as f64);
     let mut text = format!(
@@ -17,7 +17,8 @@ pub(crate) fn svg(lines: &[Line]) -> String {
          font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     for (number, line) in lines.iter().enumerate() {
-        panel(&mut text, line, (HEIGHT + 100.0) * number as f64 + TOP).expect("a string takes all");
+        panel(&mut text, line, (HEIGHT + 100.0) * number as f64 + TOP)
+            .expect("writing to a string cannot fail");
     }
     text + "</svg>\n"
 }

@@ -1,4 +1,4 @@
-//! Two gateways, one Redis, an upstream that answers at once.
+//! Two gateways, one Redis, and an upstream that answers immediately.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::gateway::{Gateway, Setup};
 
-/// What a debug build keeps up with is a fifth.
+/// Requests a second. A debug build can handle a fifth.
 pub(crate) const RATE: u64 = if cfg!(debug_assertions) { 200 } else { 1_000 };
 
 /// A policy: `rate` tokens for each `per`.
@@ -39,10 +39,10 @@ impl Limit {
     }
 }
 
-/// Each has the path of its name.
+/// Each limit applies to the path with its name.
 pub(crate) static LIMITS: [Limit; 6] = [
     Limit::new("hot", RATE, "s", RATE),
-    // As small as a burst may be for leases.
+    // The smallest burst for which leases are used.
     Limit::new("tight", RATE, "s", RATE / 5),
     Limit::new("user", 100, "s", 200),
     Limit::new("slow", 10, "min", 5),
@@ -53,7 +53,7 @@ pub(crate) static LIMITS: [Limit; 6] = [
 pub(crate) struct Stack {
     pub(crate) redis: Redis,
     /// Between each gateway and Redis.
-    pub(crate) ways: Vec<ChaosProxy>,
+    pub(crate) proxies: Vec<ChaosProxy>,
     pub(crate) gateways: Vec<Gateway>,
 }
 
@@ -77,11 +77,11 @@ impl Stack {
         });
         let rules: String = rules.collect();
         let both = "      - {match: \"GET /both\", limits: [hot, slow]}\n";
-        let mut ways = Vec::new();
+        let mut proxies = Vec::new();
         let mut gateways = Vec::new();
         for _ in 0..2 {
-            let way = ChaosProxy::start(redis.address()).await;
-            let url = redis.url_at(way.address());
+            let proxy = ChaosProxy::start(redis.address()).await;
+            let url = redis.url_at(proxy.address());
             let top = format!(
                 "redis: {{url: \"{url}\"}}\ntrusted_proxies: [127.0.0.1/32]\n\
                  limits:\n  gateways: 2\n  policies:\n{policies}"
@@ -89,11 +89,11 @@ impl Stack {
             let setup = Setup::new(&[upstream]).top(&top);
             let setup = setup.service(&format!("rules:\n{rules}{both}"));
             gateways.push(setup.start().await);
-            ways.push(way);
+            proxies.push(proxy);
         }
         Self {
             redis,
-            ways,
+            proxies,
             gateways,
         }
     }
@@ -103,7 +103,7 @@ impl Stack {
         status.expect(200).json()["limiter"].clone()
     }
 
-    /// Commands that Redis was sent, and those that it did not answer in time.
+    /// How many commands the gateways have sent to Redis, and how many of them failed.
     pub(crate) async fn commands(&self) -> (u64, u64) {
         let (mut commands, mut failed) = (0, 0);
         for gateway in 0..self.gateways.len() {
@@ -114,8 +114,8 @@ impl Stack {
         (commands, failed)
     }
 
-    /// Waits until both gateways ask Redis again.
-    pub(crate) async fn exact(&self) {
+    /// Waits until both gateways use Redis again.
+    pub(crate) async fn wait_for_redis(&self) {
         for gateway in 0..self.gateways.len() {
             eventually(Duration::from_secs(10), async || {
                 self.status(gateway).await["mode"] == "redis"
@@ -125,7 +125,7 @@ impl Stack {
     }
 }
 
-/// Answers every request of any connection with a few bytes.
+/// Starts an upstream that answers every request with a few bytes.
 async fn upstream() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,8 +1,8 @@
-//! What a process holds in memory.
+//! The memory of a process.
 
 use std::path::Path;
 
-/// Of the process whose id is in this file, in MiB. `None`: it does not run.
+/// The resident memory, in MiB, of the process whose id is in this file. `None` if it does not run.
 pub(super) fn resident_mib(pid_file: &Path) -> Option<u64> {
     let pid = std::fs::read_to_string(pid_file).ok()?;
     let pid: u32 = pid.trim().parse().ok()?;

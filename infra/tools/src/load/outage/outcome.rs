@@ -1,4 +1,6 @@
-//! What an outage came to, and when its backlog was gone.
+//! The result of an outage, and when its backlog was gone.
+//!
+//! `told` in the JSON counts notifications that have arrived.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -7,10 +9,10 @@ use serde::Serialize;
 
 use crate::load::table;
 
-/// The backlog is drained once it is no more than what comes in this time.
-const IN_STEP: Duration = Duration::from_millis(500);
+/// The backlog counts as drained once it is no more than what arrives in this time.
+const DRAINED: Duration = Duration::from_millis(500);
 
-/// What was created in one stretch of time.
+/// The tasks that were created before, during or after the outage.
 #[derive(Debug, Serialize)]
 pub(super) struct Phase {
     pub(super) name: &'static str,
@@ -19,7 +21,8 @@ pub(super) struct Phase {
     pub(super) created_per_second: f64,
     pub(super) told: u64,
     pub(super) latency_ms: BTreeMap<String, f64>,
-    /// Of several processes of oha, one after the other: the percentiles are those of the slowest.
+    /// Whether several processes of oha ran, one after the other. The percentiles are then those of the
+    /// slowest.
     pub(super) upper_bounds: bool,
 }
 
@@ -29,53 +32,59 @@ pub(super) struct Outcome {
     pub(super) cores: usize,
     pub(super) oha: String,
     pub(super) rate: Option<f64>,
-    /// Between the moment before RabbitMQ was taken away and the one at which it was called back.
+    /// From just before RabbitMQ was stopped until it was started again.
     pub(super) away_seconds: f64,
-    /// Created and not told when RabbitMQ was called back.
+    /// Notifications that were pending when RabbitMQ was started again.
     pub(super) backlog: u64,
-    /// From then until the first of them was told, and until the backlog was drained.
+    /// From then until the first of them arrived, and until the backlog was drained.
     pub(super) first_told_seconds: f64,
     pub(super) drained_seconds: f64,
-    /// In the time between these two; `told` also what the first look found.
+    /// Notifications that arrived between these two moments, those of the first sample included.
     pub(super) told: u64,
     pub(super) told_per_second: f64,
     pub(super) phases: Vec<Phase>,
-    /// The most that was seen, by process, in MiB.
+    /// The most memory of each process, in MiB.
     pub(super) memory_mib: BTreeMap<String, u64>,
     pub(super) created: u64,
     pub(super) wrong: Vec<String>,
     pub(super) facts: Vec<String>,
 }
 
-/// What stood where at one moment.
-pub(super) struct Seen {
+/// How many tasks were created and how many notifications had arrived at one moment.
+pub(super) struct Sample {
     pub(super) at: Instant,
     pub(super) created: u64,
-    pub(super) told: u64,
+    pub(super) notified: u64,
 }
 
-/// Seconds since RabbitMQ was called back, and what was told between them.
+/// When the first notification arrived and when the backlog was gone, in seconds since RabbitMQ was
+/// started again, and how many notifications arrived between the two.
 #[derive(Debug, PartialEq)]
 pub(super) struct Drain {
     pub(super) first: f64,
     pub(super) ended: f64,
-    pub(super) told: u64,
+    pub(super) notified: u64,
 }
 
 impl Drain {
-    /// Whether and when a backlog was drained, while `rate` tasks a second came in.
-    pub(super) fn find(backlog: &Seen, seen: &[Seen], rate: f64) -> Option<Self> {
-        let since = |seen: &Seen| seen.at.duration_since(backlog.at).as_secs_f64();
-        let first = seen.iter().position(|seen| seen.told > backlog.told)?;
-        let few = rate * IN_STEP.as_secs_f64();
-        let drained = |seen: &&Seen| seen.created.saturating_sub(seen.told) as f64 <= few;
-        let ended = seen[first..].iter().find(drained)?;
-        // What the first look found was told before it.
-        let before = first.checked_sub(1).map_or(backlog, |before| &seen[before]);
+    /// When a backlog was drained, while `rate` tasks a second were created. `None` if it was not.
+    pub(super) fn find(backlog: &Sample, samples: &[Sample], rate: f64) -> Option<Self> {
+        let since = |sample: &Sample| sample.at.duration_since(backlog.at).as_secs_f64();
+        let first = samples
+            .iter()
+            .position(|sample| sample.notified > backlog.notified)?;
+        let few = rate * DRAINED.as_secs_f64();
+        let drained =
+            |sample: &&Sample| sample.created.saturating_sub(sample.notified) as f64 <= few;
+        let ended = samples[first..].iter().find(drained)?;
+        // The notifications in the first sample arrived after the sample before it.
+        let before = first
+            .checked_sub(1)
+            .map_or(backlog, |before| &samples[before]);
         Some(Self {
             first: since(before),
             ended: since(ended),
-            told: ended.told - backlog.told,
+            notified: ended.notified - backlog.notified,
         })
     }
 }
@@ -84,7 +93,7 @@ impl Outcome {
     pub(super) fn text(&self) -> String {
         let mut lines = vec![
             [
-                "phase", "seconds", "201", "per s", "p50 ms", "p99 ms", "told",
+                "phase", "seconds", "201", "per s", "p50 ms", "p99 ms", "notified",
             ]
             .map(str::to_owned),
         ];
@@ -107,12 +116,15 @@ impl Outcome {
         let mut text = table::aligned(&lines, &[0]);
         text += "≤ several processes of oha one after the other: the percentile of the slowest\n";
         let times = match self.rate {
-            Some(rate) => format!(", {:.1} times what came in", self.told_per_second / rate),
+            Some(rate) => format!(
+                ", {:.1} times the rate of new tasks",
+                self.told_per_second / rate
+            ),
             None => String::new(),
         };
         text += &format!(
-            "  RabbitMQ was away for {:.1} s, and {} tasks waited to be told. The first was told {:.1} s after it was called back;\n  \
-             the backlog was gone after {:.1} s, at {} a second between the two{times}\n",
+            "  RabbitMQ was down for {:.1} s, and {} notifications were pending. The first arrived {:.1} s after it was started again;\n  \
+             the backlog was gone after {:.1} s, at {} notifications a second between the two{times}\n",
             self.away_seconds,
             table::grouped(self.backlog),
             self.first_told_seconds,
@@ -136,21 +148,21 @@ impl Outcome {
 mod tests {
     use super::*;
 
-    /// Ten a second come in; 100 wait when RabbitMQ is called back.
-    fn seen(back: Instant, looks: &[(f64, u64)]) -> Vec<Seen> {
-        let look = |&(seconds, told): &(f64, u64)| Seen {
+    /// Ten tasks a second are created; 100 notifications are pending when RabbitMQ is started again.
+    fn samples(back: Instant, notified: &[(f64, u64)]) -> Vec<Sample> {
+        let sample = |&(seconds, notified): &(f64, u64)| Sample {
             at: back + Duration::from_secs_f64(seconds),
             created: 100 + (seconds * 10.0) as u64,
-            told,
+            notified,
         };
-        looks.iter().map(look).collect()
+        notified.iter().map(sample).collect()
     }
 
     #[test]
     fn a_backlog_is_drained_when_it_is_no_more_than_comes_in_half_a_second() {
         let back = Instant::now();
-        let backlog = &seen(back, &[(0.0, 0)])[0];
-        let looks = [
+        let backlog = &samples(back, &[(0.0, 0)])[0];
+        let notified = [
             (1.0, 0),
             (2.0, 0),
             (3.0, 60),
@@ -159,22 +171,31 @@ mod tests {
             (6.0, 160),
         ];
         assert_eq!(
-            Drain::find(backlog, &seen(back, &looks), 10.0),
+            Drain::find(backlog, &samples(back, &notified), 10.0),
             Some(Drain {
                 first: 2.0,
                 ended: 5.0,
-                told: 146
+                notified: 146
             })
         );
-        assert_eq!(Drain::find(backlog, &seen(back, &looks[..4]), 10.0), None);
-        // Without anything that comes in, all of it has to be told.
-        assert_eq!(Drain::find(backlog, &seen(back, &looks[..5]), 0.0), None);
+        assert_eq!(
+            Drain::find(backlog, &samples(back, &notified[..4]), 10.0),
+            None
+        );
+        // If no tasks are created any more, all notifications have to arrive.
+        assert_eq!(
+            Drain::find(backlog, &samples(back, &notified[..5]), 0.0),
+            None
+        );
     }
 
     #[test]
     fn nothing_is_drained_before_anything_was_told() {
         let back = Instant::now();
-        let backlog = &seen(back, &[(0.0, 100)])[0];
-        assert_eq!(Drain::find(backlog, &seen(back, &[(0.2, 100)]), 10.0), None);
+        let backlog = &samples(back, &[(0.0, 100)])[0];
+        assert_eq!(
+            Drain::find(backlog, &samples(back, &[(0.2, 100)]), 10.0),
+            None
+        );
     }
 }

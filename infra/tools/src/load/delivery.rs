@@ -1,5 +1,5 @@
-//! How long after its 201 a change is told. Listeners with open event streams create tasks beside the
-//! load, each at its own beat, and note when their streams hand them the notifications.
+//! How long after its 201 the notification of a task arrives. During the load, listeners with open
+//! event streams create tasks at a fixed interval and note when the notifications arrive.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,37 +11,39 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::api::{Answer, Api, Ask};
-use super::lane::Actor;
-use super::ledger::MOST_WRONG;
+use super::api::{Answer, Api, Call};
+use super::generator::Actor;
 use super::limits::Limits;
 use super::oha::Latency;
 use super::record::{MixRecord, Row, RowSettings, milliseconds};
+use super::verify::MAX_COMPLAINTS;
 use crate::stream::Stream;
 
-/// Of all listeners together: little beside the load, and a p99 after five seconds.
+/// Tasks a second of all listeners together: little compared with the load, and enough for a p99 after
+/// five seconds.
 const PER_SECOND: u32 = 24;
-/// After this, a notification counts as lost.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the streams must stay silent after the last one: a duplicate would follow closely.
-const SILENCE: Duration = Duration::from_secs(1);
+/// After this time, a notification counts as lost.
+const MAX_LAG: Duration = Duration::from_secs(30);
+/// How long the streams must stay silent after the last notification: a duplicate would follow
+/// closely.
+const QUIET_TIME: Duration = Duration::from_secs(1);
 
-/// Users who follow their own notifications.
+/// Users who create tasks and listen for the notifications.
 pub(super) struct Listeners(Vec<Listener>);
 
 struct Listener {
     api: Api,
     actor: Actor,
     stream: Stream,
-    /// What it has created, to be deleted again.
+    /// The ids of the tasks it has created, to be deleted afterwards.
     created: Vec<String>,
     limits: Limits,
 }
 
-/// What the listeners saw.
+/// The notifications of one or several listeners.
 #[derive(Default)]
-pub(super) struct Told {
-    /// Of each task, from its whole 201 to the notification.
+pub(super) struct Deliveries {
+    /// For each task, from the end of its 201 to the notification.
     pub(super) lags: Vec<Duration>,
     pub(super) wrong: Vec<String>,
 }
@@ -61,44 +63,46 @@ impl Listeners {
         Ok(Self(listeners))
     }
 
-    /// One task of each, told: the streams are alive, and no backlog is before what is measured.
+    /// Creates one task for each listener and waits for its notification: the streams work, and no
+    /// backlog of earlier tasks delays the measurement. Returns what was wrong.
     pub(super) async fn settle(&mut self) -> Vec<String> {
         self.create(1, &CancellationToken::new()).await.wrong
     }
 
-    /// Creates tasks until `ended`, and waits until all are told.
-    pub(super) async fn watch(&mut self, ended: &CancellationToken) -> Told {
+    /// Creates tasks until `ended`, and waits for all notifications.
+    pub(super) async fn watch(&mut self, ended: &CancellationToken) -> Deliveries {
         self.create(u64::MAX, ended).await
     }
 
-    /// At most so many tasks of each.
-    async fn create(&mut self, most: u64, ended: &CancellationToken) -> Told {
-        let beat = Duration::from_secs(1) * self.0.len() as u32 / PER_SECOND;
+    /// Creates at most `most` tasks for each listener.
+    async fn create(&mut self, most: u64, ended: &CancellationToken) -> Deliveries {
+        let interval = Duration::from_secs(1) * self.0.len() as u32 / PER_SECOND;
         let count = self.0.len() as u32;
         let mut running = JoinSet::new();
         for (place, mut listener) in (0_u32..).zip(self.0.drain(..)) {
-            let (first, ended) = (beat * place / count, ended.clone());
+            let (first, ended) = (interval * place / count, ended.clone());
             running.spawn(async move {
-                let told = listener.watch(first, beat, most, &ended).await;
-                (listener, told)
+                let deliveries = listener.watch(first, interval, most, &ended).await;
+                (listener, deliveries)
             });
         }
-        let mut all = Told::default();
+        let mut all = Deliveries::default();
         while let Some(watched) = running.join_next().await {
-            let Ok((listener, told)) = watched else {
-                all.wrong.push("a listener was lost".to_owned());
+            let Ok((listener, deliveries)) = watched else {
+                all.wrong.push("a listener panicked".to_owned());
                 continue;
             };
-            all.lags.extend(told.lags);
+            all.lags.extend(deliveries.lags);
             let name = &listener.actor.name;
-            let wrong = told.wrong.iter().map(|wrong| format!("{name}: {wrong}"));
-            all.wrong.extend(wrong.take(MOST_WRONG));
+            let wrong = deliveries.wrong.iter();
+            let wrong = wrong.map(|wrong| format!("{name}: {wrong}"));
+            all.wrong.extend(wrong.take(MAX_COMPLAINTS));
             self.0.push(listener);
         }
         all
     }
 
-    /// Deletes what they have created.
+    /// Deletes the tasks that the listeners have created.
     pub(super) async fn clean(&mut self) -> anyhow::Result<()> {
         let mut running = JoinSet::new();
         for listener in &mut self.0 {
@@ -112,12 +116,12 @@ impl Listeners {
         Ok(())
     }
 
-    pub(super) fn record(&self, told: Told, seconds: f64, record: &mut MixRecord) {
+    pub(super) fn record(&self, deliveries: Deliveries, seconds: f64, record: &mut MixRecord) {
         let Some(first) = self.0.first() else {
             return;
         };
-        let (latency, slowest) = latency(&told.lags);
-        let answers = told.lags.len() as u64;
+        let (latency, slowest) = latency(&deliveries.lags);
+        let answers = deliveries.lags.len() as u64;
         record.rows.push(Row {
             mix: record.name.clone(),
             group: record.name.clone(),
@@ -135,15 +139,15 @@ impl Listeners {
                 limits: first.limits.to_string(),
             },
         });
-        if told.wrong.is_empty() {
+        if deliveries.wrong.is_empty() {
             record.facts.push(format!(
-                "{answers} tasks beside the load, each told once on one of {} event streams; percentiles are from its 201 to that, the slowest {:.0} ms",
+                "{answers} tasks beside the load, each with one notification on one of {} event streams; percentiles are from the 201 to the notification, the slowest {:.0} ms",
                 self.0.len(),
                 slowest.as_secs_f64() * 1e3
             ));
         }
-        for wrong in told.wrong {
-            record.is_wrong(wrong);
+        for wrong in deliveries.wrong {
+            record.add_wrong(wrong);
         }
     }
 }
@@ -152,42 +156,42 @@ impl Listener {
     async fn watch(
         &mut self,
         first: Duration,
-        beat: Duration,
+        interval: Duration,
         most: u64,
         ended: &CancellationToken,
-    ) -> Told {
-        let mut due = interval_at(tokio::time::Instant::now() + first, beat);
-        // A task that is late does not hide the next one.
+    ) -> Deliveries {
+        let mut due = interval_at(tokio::time::Instant::now() + first, interval);
+        // A task that is late does not delay the next one.
         due.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut creating = JoinSet::new();
-        let mut ledger = Ledger::default();
-        let mut begun = 0;
+        let mut tracker = Tracker::default();
+        let mut started = 0;
         loop {
-            let enough = ended.is_cancelled() || begun == most;
+            let enough = ended.is_cancelled() || started == most;
             let over = enough && creating.is_empty();
             let wait = match over {
-                true if ledger.is_settled() => SILENCE,
-                true | false => PATIENCE,
+                true if tracker.is_complete() => QUIET_TIME,
+                true | false => MAX_LAG,
             };
             tokio::select! {
                 _ = due.tick(), if !enough => {
-                    begun += 1;
+                    started += 1;
                     creating.spawn(create(self.api.clone(), self.actor.token.clone()));
                 }
                 Some(created) = creating.join_next() => match created {
                     Ok(Ok((id, at, limits))) => {
                         self.limits = limits;
                         self.created.push(id.clone());
-                        ledger.answered(id, at);
+                        tracker.answered(id, at);
                     }
-                    Ok(Err(error)) => ledger.wrong.push(format!("{error:#}")),
-                    Err(_) => ledger.wrong.push("a request was lost".to_owned()),
+                    Ok(Err(error)) => tracker.wrong.push(format!("{error:#}")),
+                    Err(_) => tracker.wrong.push("a request panicked".to_owned()),
                 },
                 () = ended.cancelled(), if !enough => {}
-                heard = timeout(wait, self.stream.next()) => match heard {
-                    Ok(Ok(arrival)) => ledger.told(&arrival.notification, arrival.at),
+                arrived = timeout(wait, self.stream.next()) => match arrived {
+                    Ok(Ok(arrival)) => tracker.notified(&arrival.notification, arrival.at),
                     Ok(Err(error)) => {
-                        ledger.wrong.push(format!("{error:#}"));
+                        tracker.wrong.push(format!("{error:#}"));
                         creating.shutdown().await;
                         break;
                     }
@@ -196,84 +200,89 @@ impl Listener {
                 }
             }
         }
-        ledger.close()
+        tracker.close()
     }
 }
 
 async fn delete(api: Api, token: Option<String>, tasks: Vec<String>) -> anyhow::Result<()> {
     for id in tasks {
-        let ask = Ask {
+        let call = Call {
             method: Method::DELETE,
             path: format!("/api/tasks/{id}"),
             body: None,
         };
-        api.must(&ask, token.as_deref(), 204).await?;
+        api.expect_status(&call, token.as_deref(), 204).await?;
     }
     Ok(())
 }
 
-/// Creates one task; its id, and when its answer was there.
+/// Creates one task. Returns its id, when its answer arrived, and the limits that the answer names.
 async fn create(api: Api, token: Option<String>) -> anyhow::Result<(String, Instant, Limits)> {
     let task = json!({"title": "Listen for the kettle", "tags": ["load"]});
-    let ask = Ask::json(Method::POST, "/api/tasks", &task);
-    let answer = api.call(&ask, token.as_deref()).await?;
+    let call = Call::json(Method::POST, "/api/tasks", &task);
+    let answer = api.call(&call, token.as_deref()).await?;
     let at = Instant::now();
-    anyhow::ensure!(answer.status == 201, "{ask} answered {}", answer.told());
+    anyhow::ensure!(answer.status == 201, "{call} answered {}", answer.summary());
     Ok((id(&answer)?, at, answer.limits))
 }
 
 fn id(answer: &Answer) -> anyhow::Result<String> {
     let id = answer.json()["id"].as_str().map(str::to_owned);
-    id.with_context(|| format!("no task: {}", answer.told()))
+    id.with_context(|| format!("no task: {}", answer.summary()))
 }
 
-/// One listener's tasks and what it was told of them.
+/// The tasks of one listener, and the notifications of them.
 #[derive(Default)]
-struct Ledger {
+struct Tracker {
     answered: HashMap<String, Instant>,
-    /// When, and how often. A notification may be there before the answer has been read.
-    told: HashMap<String, (Instant, u32)>,
+    /// By task: when the first notification arrived, and how many did. A notification may arrive before
+    /// the answer has been read.
+    notified: HashMap<String, (Instant, u32)>,
     wrong: Vec<String>,
 }
 
-impl Ledger {
+impl Tracker {
     fn answered(&mut self, id: String, at: Instant) {
         self.answered.insert(id, at);
     }
 
-    /// Other notifications are of what was done before.
-    fn told(&mut self, notification: &serde_json::Value, at: Instant) {
+    /// Counts a notification of a created task. Notifications of other kinds belong to earlier requests.
+    fn notified(&mut self, notification: &serde_json::Value, at: Instant) {
         if let ("task.created", Some(id)) = (
             notification["type"].as_str().unwrap_or_default(),
             notification["task_id"].as_str(),
         ) {
-            self.told.entry(id.to_owned()).or_insert((at, 0)).1 += 1;
+            self.notified.entry(id.to_owned()).or_insert((at, 0)).1 += 1;
         }
     }
 
-    fn is_settled(&self) -> bool {
-        self.answered.keys().all(|id| self.told.contains_key(id))
+    fn is_complete(&self) -> bool {
+        self.answered
+            .keys()
+            .all(|id| self.notified.contains_key(id))
     }
 
-    fn close(mut self) -> Told {
+    fn close(mut self) -> Deliveries {
         let mut lags = Vec::new();
         for (id, answered) in &self.answered {
-            match self.told.get(id) {
-                Some((told, 1)) => lags.push(told.saturating_duration_since(*answered)),
-                Some((_, times)) => self.wrong.push(format!("task {id} was told {times} times")),
+            match self.notified.get(id) {
+                Some((at, 1)) => lags.push(at.saturating_duration_since(*answered)),
+                Some((_, times)) => self
+                    .wrong
+                    .push(format!("task {id} was reported {times} times")),
                 None => self
                     .wrong
-                    .push(format!("task {id} was not told within {PATIENCE:?}")),
+                    .push(format!("task {id} was not reported within {MAX_LAG:?}")),
             }
         }
-        Told {
+        Deliveries {
             lags,
             wrong: self.wrong,
         }
     }
 }
 
-/// By nearest rank, at the percentiles of oha; and the slowest.
+/// The lags at the percentiles that oha reports, by nearest rank, and the largest lag.
 fn latency(lags: &[Duration]) -> (Latency, Duration) {
     let mut sorted = lags.to_vec();
     sorted.sort_unstable();
@@ -299,39 +308,39 @@ mod tests {
 
     #[test]
     fn a_lag_is_from_the_answer_to_the_notification_and_never_negative() {
-        let (mut ledger, start) = (Ledger::default(), Instant::now());
-        ledger.told(&notification("early"), start);
-        ledger.answered("early".to_owned(), start + MS);
-        ledger.answered("late".to_owned(), start);
-        assert!(!ledger.is_settled());
-        ledger.told(&notification("late"), start + 7 * MS);
-        assert!(ledger.is_settled());
-        let mut told = ledger.close();
-        told.lags.sort();
-        assert_eq!(told.lags, [Duration::ZERO, 7 * MS]);
-        assert!(told.wrong.is_empty());
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
+        tracker.notified(&notification("early"), start);
+        tracker.answered("early".to_owned(), start + MS);
+        tracker.answered("late".to_owned(), start);
+        assert!(!tracker.is_complete());
+        tracker.notified(&notification("late"), start + 7 * MS);
+        assert!(tracker.is_complete());
+        let mut deliveries = tracker.close();
+        deliveries.lags.sort();
+        assert_eq!(deliveries.lags, [Duration::ZERO, 7 * MS]);
+        assert!(deliveries.wrong.is_empty());
     }
 
     #[test]
     fn what_is_told_twice_or_never_is_wrong_and_no_figure() {
-        let (mut ledger, start) = (Ledger::default(), Instant::now());
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
         for id in ["twice", "never"] {
-            ledger.answered(id.to_owned(), start);
+            tracker.answered(id.to_owned(), start);
         }
         for _ in 0..2 {
-            ledger.told(&notification("twice"), start);
+            tracker.notified(&notification("twice"), start);
         }
-        // Of a run before.
-        ledger.told(&notification("other"), start);
-        ledger.told(&json!({"type": "task.deleted", "task_id": "never"}), start);
-        let mut told = ledger.close();
-        told.wrong.sort();
-        assert!(told.lags.is_empty());
+        // From an earlier run.
+        tracker.notified(&notification("other"), start);
+        tracker.notified(&json!({"type": "task.deleted", "task_id": "never"}), start);
+        let mut deliveries = tracker.close();
+        deliveries.wrong.sort();
+        assert!(deliveries.lags.is_empty());
         assert_eq!(
-            told.wrong,
+            deliveries.wrong,
             [
-                "task never was not told within 30s",
-                "task twice was told 2 times"
+                "task never was not reported within 30s",
+                "task twice was reported 2 times"
             ]
         );
     }

@@ -1,48 +1,54 @@
-//! One process of oha within a mix: what it is to do, what its answers are held against, and what was
-//! found wrong with them.
+//! One process of oha within a mix: which request it sends at what pace, what its answers must be, and
+//! which of them were wrong.
 
 use std::time::Duration;
 
 use super::api::Answer;
-use super::ledger::{self, Expected};
 use super::mix::{Alike, Group, Push};
 use super::oha::{Report, Run};
+use super::verify::{self, Expected};
 
-/// Somebody who makes requests: a name for messages, and a token.
+/// Who sends the requests: a name for messages, and a token unless the requests carry none.
 #[derive(Clone)]
 pub(super) struct Actor {
     pub(super) name: String,
     pub(super) token: Option<String>,
 }
 
-/// One process of oha and what is known of its answers.
-pub(super) struct Lane<'a> {
+/// One process of oha, and what is known about its answers.
+pub(super) struct Generator<'a> {
     pub(super) group: &'a Group,
     pub(super) actor: Actor,
     pub(super) run: Run,
     pub(super) pace: Pace,
-    /// The answer that all others must be like.
-    pub(super) model: Answer,
+    /// The answer that all others must equal, as far as `group.alike` demands.
+    pub(super) reference: Answer,
     /// The last answer before the load.
     pub(super) latest: Answer,
-    pub(super) refusal: Option<u64>,
-    pub(super) beside: u64,
-    pub(super) right: u64,
+    /// The length of a refusal that was read completely.
+    pub(super) refusal_length: Option<u64>,
+    /// Correct answers to single calls during the load.
+    pub(super) probes: u64,
+    /// All correct answers so far, those of the warm-up and of single calls included.
+    pub(super) correct: u64,
     pub(super) wrong: Vec<String>,
 }
+
+/// Below this share of its pace, a run is reported as too slow.
+pub(super) const MIN_PACE_SHARE: f64 = 0.95;
 
 /// How many requests a second one process sends, and why.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Pace {
     Full,
-    /// Because of the limit, or because it was asked for.
+    /// Because of the limit, or because the scenario says so.
     PerSecond(f64),
     /// Half of what the warm-up reached.
     Half(f64),
 }
 
 impl Pace {
-    /// `rate` is the limit's, `reached` what the warm-up reached without any pace.
+    /// `rate` is the limit's in requests a second, `reached` what the warm-up reached at full speed.
     pub(super) fn choose(push: Push, rate: Option<f64>, reached: f64) -> Self {
         let limited = rate.filter(|rate| *rate < 1.25 * reached);
         match (push, limited) {
@@ -63,7 +69,8 @@ impl Pace {
         }
     }
 
-    pub(super) fn words(self, processes: usize) -> String {
+    /// As text, for all `processes` together.
+    pub(super) fn describe(self, processes: usize) -> String {
         match self {
             Self::Full => "full speed".to_owned(),
             Self::PerSecond(pace) => {
@@ -75,7 +82,7 @@ impl Pace {
     }
 }
 
-impl Lane<'_> {
+impl Generator<'_> {
     pub(super) fn token(&self) -> Option<&str> {
         self.actor.token.as_deref()
     }
@@ -87,30 +94,31 @@ impl Lane<'_> {
         }
     }
 
-    /// Holds an answer that was read whole against what it must be.
-    pub(super) fn judge(&mut self, answer: anyhow::Result<Answer>) {
+    /// Checks an answer that was read completely.
+    pub(super) fn check(&mut self, answer: anyhow::Result<Answer>) {
         let group = self.group;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return self.wrong.push(format!("{error:#}")),
         };
         if answer.status == group.status {
-            self.beside += 1;
-            self.right += 1;
-            let (model, body) = (&self.model.body, &answer.body);
-            if !ledger::alike(&group.ask.method, model, body, group.alike) {
-                let wrong = format!("an answer differs from the first: {}", answer.told());
+            self.probes += 1;
+            self.correct += 1;
+            let (reference, body) = (&self.reference.body, &answer.body);
+            if !verify::alike(&group.call.method, reference, body, group.alike) {
+                let wrong = format!("an answer differs from the first: {}", answer.summary());
                 self.wrong.push(wrong);
             }
         } else if answer.status == 429 && group.push == Push::Over {
-            match ledger::is_refusal(&answer.headers, &answer.body) {
-                true => self.refusal = Some(answer.body.len() as u64),
+            match verify::is_refusal(&answer.headers, &answer.body) {
+                true => self.refusal_length = Some(answer.body.len() as u64),
                 false => self
                     .wrong
-                    .push(format!("no proper refusal: {}", answer.told())),
+                    .push(format!("a refusal is malformed: {}", answer.summary())),
             }
         } else {
-            self.wrong.push(format!("an answer was {}", answer.told()));
+            self.wrong
+                .push(format!("an answer was {}", answer.summary()));
         }
     }
 
@@ -118,23 +126,23 @@ impl Lane<'_> {
         let same = self.group.alike == Alike::Same;
         Expected {
             status: self.group.status,
-            length: same.then_some(self.model.body.len() as u64),
-            over: self.group.push == Push::Over,
-            refusal: self.refusal,
+            length: same.then_some(self.reference.body.len() as u64),
+            over_limit: self.group.push == Push::Over,
+            refusal_length: self.refusal_length,
             limits: self.latest.limits.clone(),
-            beside: self.beside,
+            probes: self.probes,
             outage,
         }
     }
 
-    /// What the limit did to this process.
-    pub(super) fn through(&self, report: &Report, outage: bool) -> String {
+    /// What the limit let through of this process's requests, as text.
+    pub(super) fn limit_summary(&self, report: &Report, outage: bool) -> String {
         let limits = &self.latest.limits;
-        let (name, right) = (&self.actor.name, report.of(self.group.status));
+        let (name, correct) = (&self.actor.name, report.of(self.group.status));
         let most = limits.most(report.seconds, u64::from(outage));
-        match most.filter(|_| ledger::limit_was_reached(report)) {
+        match most.filter(|_| verify::limit_was_reached(report)) {
             Some(most) => format!(
-                "{name}: {right} let through, at most {most} may be in {:.2} s ({limits})",
+                "{name}: {correct} let through, at most {most} may be in {:.2} s ({limits})",
                 report.seconds
             ),
             None => format!("{name}: the limit was not reached ({limits})"),
@@ -152,14 +160,14 @@ mod tests {
         assert_eq!(within(Some(100.0), 5000.0), Pace::PerSecond(80.0));
         assert_eq!(within(Some(1e6), 5000.0), Pace::Full);
         assert_eq!(within(None, 5000.0), Pace::Full);
-        // Close to it, the limit would be met now and then.
+        // This close to it, the limit would refuse a request now and then.
         assert_eq!(within(Some(6000.0), 5000.0), Pace::PerSecond(4800.0));
     }
 
     #[test]
     fn a_pace_is_told_for_all_processes_together() {
         let words = [(80.0, 1), (0.25, 3), (40.0, 8)]
-            .map(|(pace, processes)| Pace::PerSecond(pace).words(processes));
+            .map(|(pace, processes)| Pace::PerSecond(pace).describe(processes));
         assert_eq!(words, ["80/s", "0.8/s", "320/s"]);
     }
 

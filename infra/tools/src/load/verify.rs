@@ -1,8 +1,8 @@
-//! Every answer accounted for, as pure functions: what is wrong with a run of one process, and
-//! whether two whole answers say the same.
+//! Verification of the answers, as pure functions: what was wrong with a run of one process, and
+//! whether two complete answers are equivalent.
 //!
-//! A wrong answer must never count as a fast one: the statuses are counted, the lengths of all bodies
-//! are known in sum, and what a limit let through is held against what it may.
+//! A wrong answer must never count as a fast one. So the statuses are counted, the sum of the bodies'
+//! lengths is checked, and the number of admitted requests is compared with what the limit allows.
 
 use http::Method;
 use serde_json::Value;
@@ -11,44 +11,44 @@ use super::limits::Limits;
 use super::mix::Alike;
 use super::oha::Report;
 
-/// How many complaints about one process are printed.
-pub(super) const MOST_WRONG: usize = 5;
-/// From this multiple of what the limit owes on, it must have given all of it.
+/// At most so many complaints about one process are printed.
+pub(super) const MAX_COMPLAINTS: usize = 5;
+/// The lower bound of admitted requests is checked only if this many times the upper bound was sent.
 const FAR_OVER: u64 = 3;
 
-/// What one process was expected to meet.
+/// What one process's answers must be.
 #[derive(Debug)]
 pub(super) struct Expected {
     pub(super) status: u16,
-    /// Of the right answer's body; `None` where answers may differ.
+    /// The length of a correct answer's body; `None` where answers may differ.
     pub(super) length: Option<u64>,
-    /// Whether 429 may come.
-    pub(super) over: bool,
-    /// The length of a refusal that was read whole.
-    pub(super) refusal: Option<u64>,
-    /// As told right before the run.
+    /// Whether 429 is allowed.
+    pub(super) over_limit: bool,
+    /// The length of a refusal that was read completely.
+    pub(super) refusal_length: Option<u64>,
+    /// From the last answer before the run.
     pub(super) limits: Limits,
-    /// Answers that single calls had during the run: they took tokens too.
-    pub(super) beside: u64,
-    /// Whether a gateway was without Redis meanwhile: limits are exact only with it.
+    /// Correct answers to single calls during the run, which took tokens too.
+    pub(super) probes: u64,
+    /// Whether a gateway lost Redis during the run: without it, limits are not exact.
     pub(super) outage: bool,
 }
 
-/// What is wrong with `report`; nothing when every answer was right.
+/// What is wrong with `report`; empty when every answer was correct.
 pub(super) fn audit(expected: &Expected, report: &Report) -> Vec<String> {
-    let mut wrong: Vec<_> = unexpected(expected.status, expected.over, report).collect();
-    let (right, refused) = (report.of(expected.status), report.of(429));
-    if right == 0 {
+    let mut wrong: Vec<_> = unexpected(expected.status, expected.over_limit, report).collect();
+    let (correct, refused) = (report.of(expected.status), report.of(429));
+    if correct == 0 {
         wrong.push(format!("no answer was {}", expected.status));
     }
     if wrong.is_empty() {
-        wrong.extend(lengths(expected, report, right, refused));
+        wrong.extend(lengths(expected, report, correct, refused));
     }
-    wrong.extend(admitted(expected, report, right));
+    wrong.extend(admitted(expected, report, correct));
     wrong
 }
 
-/// Requests that had no answer, and answers of another status than `wanted` (or 429 where `limited`).
+/// Requests without an answer, and answers with another status than `wanted` (or 429 if `limited`).
 pub(super) fn unexpected(
     wanted: u16,
     limited: bool,
@@ -56,57 +56,63 @@ pub(super) fn unexpected(
 ) -> impl Iterator<Item = String> {
     let errors = report.errors.iter();
     let errors = errors.map(|(error, count)| format!("{count} × no answer: {error}"));
-    let right = move |status: u16| status == wanted || limited && status == 429;
+    let allowed = move |status: u16| status == wanted || limited && status == 429;
     let statuses = report
         .statuses
         .iter()
-        .filter(move |(status, _)| !right(**status));
+        .filter(move |(status, _)| !allowed(**status));
     errors.chain(statuses.map(move |(status, n)| format!("{n} × {status} instead of {wanted}")))
 }
 
-fn lengths(expected: &Expected, report: &Report, right: u64, refused: u64) -> Option<String> {
+fn lengths(expected: &Expected, report: &Report, correct: u64, refused: u64) -> Option<String> {
     let length = expected.length?;
-    let refusals = match (refused, expected.refusal) {
+    let refusals = match (refused, expected.refusal_length) {
         (0, _) => 0,
         (_, Some(length)) => refused * length,
-        (_, None) => return Some(format!("no refusal (429) of {refused} was read whole")),
+        (_, None) => {
+            return Some(format!(
+                "none of {refused} refusals (429) was read completely"
+            ));
+        }
     };
-    let (wanted, got) = (right * length + refusals, report.bytes);
+    let (wanted, got) = (correct * length + refusals, report.bytes);
     (wanted != got).then(|| {
-        format!("the bodies have {got} bytes together, not {wanted}: some answers were not as they must be")
+        format!("the bodies have {got} bytes in total, not {wanted}: some answers were wrong")
     })
 }
 
-fn admitted(expected: &Expected, report: &Report, right: u64) -> Option<String> {
+fn admitted(expected: &Expected, report: &Report, admitted: u64) -> Option<String> {
     let limits = &expected.limits;
     let most = limits.most(report.seconds, u64::from(expected.outage))?;
-    if right > most {
+    if admitted > most {
         return Some(format!(
-            "{right} requests were let through in {:.2} s, {most} may be ({limits})",
+            "{admitted} requests were let through in {:.2} s, but only {most} may be ({limits})",
             report.seconds
         ));
     }
-    // The first token was taken before the first answer, the last one not before the last request.
+    // The first token is taken before the first answer arrives, and the last one after the last request
+    // is sent.
     let least = limits.least((report.seconds - 2.0 * report.slowest).max(0.0))?;
-    let through = right + expected.beside;
-    let hard = expected.over && !expected.outage && report.requests() >= FAR_OVER * most;
+    let through = admitted + expected.probes;
+    let hard = expected.over_limit && !expected.outage && report.requests() >= FAR_OVER * most;
     (hard && through < least).then(|| {
         format!("only {through} requests were let through, at least {least} must be ({limits})")
     })
 }
 
-/// Whether the limit was met at all.
+/// Whether any request was refused.
 pub(super) fn limit_was_reached(report: &Report) -> bool {
     report.of(429) > 0
 }
 
-/// Whether `other` says the same as `first`: byte by byte, but for what no two answers share.
+/// Whether `other` is equivalent to `first`: the same bytes, except for ids and times that differ in
+/// every answer.
 pub(super) fn alike(method: &Method, first: &[u8], other: &[u8], alike: Alike) -> bool {
     match alike {
         Alike::Any => true,
         Alike::Same if first == other => true,
         Alike::Same => {
-            let (Some(a), Some(b)) = (essence(method, first), essence(method, other)) else {
+            let (Some(a), Some(b)) = (comparable(method, first), comparable(method, other)) else {
                 return false;
             };
             a == b && first.len() == other.len()
@@ -114,9 +120,9 @@ pub(super) fn alike(method: &Method, first: &[u8], other: &[u8], alike: Alike) -
     }
 }
 
-/// A JSON object without its request's id and, where the request makes something, without the
-/// thing's ids and times.
-fn essence(method: &Method, body: &[u8]) -> Option<Value> {
+/// A JSON object without the members that differ in every answer: the id of the request and, unless
+/// the method is GET, the id and times of what was created or changed.
+fn comparable(method: &Method, body: &[u8]) -> Option<Value> {
     let mut value: Value = serde_json::from_slice(body).ok()?;
     let members = value.as_object_mut()?;
     members.remove("request_id");
@@ -126,7 +132,7 @@ fn essence(method: &Method, body: &[u8]) -> Option<Value> {
     Some(value)
 }
 
-/// Whether an answer is the refusal that a limit gives.
+/// Whether an answer is a well-formed refusal by a limit.
 pub(super) fn is_refusal(headers: &http::HeaderMap, body: &[u8]) -> bool {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     headers.contains_key(http::header::RETRY_AFTER)
@@ -159,10 +165,10 @@ mod tests {
         Expected {
             status: 200,
             length: Some(100),
-            over: false,
-            refusal: None,
+            over_limit: false,
+            refusal_length: None,
             limits: Limits::default(),
-            beside: 0,
+            probes: 0,
             outage: false,
         }
     }
@@ -216,8 +222,8 @@ mod tests {
     #[test]
     fn a_limit_lets_through_what_it_owes_and_not_one_more() {
         let over = Expected {
-            over: true,
-            refusal: Some(50),
+            over_limit: true,
+            refusal_length: Some(50),
             limits: limits(r#""user";r=200;t=1"#),
             ..expected()
         };
@@ -228,16 +234,16 @@ mod tests {
         assert!(run(1200, 9000).is_empty());
         assert!(run(1187, 9000).is_empty());
         let (more, less) = (run(1201, 9000), run(1180, 9000));
-        assert!(more[0].contains("1200 may be"), "{more:?}");
+        assert!(more[0].contains("only 1200 may be"), "{more:?}");
         assert!(less[0].contains("at least"), "{less:?}");
-        // Nobody asked hard enough for the limit to owe everything.
+        // Too few requests were sent for the lower bound to apply.
         assert!(run(1180, 1000).is_empty());
     }
 
     #[test]
     fn without_redis_one_burst_more_may_be_let_through() {
         let over = Expected {
-            over: true,
+            over_limit: true,
             length: None,
             limits: limits(r#""user";r=200;t=1"#),
             outage: true,
@@ -251,15 +257,15 @@ mod tests {
     #[test]
     fn refusals_are_accounted_for_by_the_length_of_one_that_was_read() {
         let mut over = Expected {
-            over: true,
-            refusal: Some(50),
+            over_limit: true,
+            refusal_length: Some(50),
             ..expected()
         };
         let mixed = |bytes| report(&[(200, 10), (429, 10)], bytes);
         assert!(audit(&over, &mixed(1500)).is_empty());
         assert_eq!(audit(&over, &mixed(1499)).len(), 1);
-        over.refusal = None;
-        assert!(audit(&over, &mixed(1500))[0].contains("read whole"));
+        over.refusal_length = None;
+        assert!(audit(&over, &mixed(1500))[0].contains("read completely"));
     }
 
     #[test]
