@@ -1,4 +1,4 @@
-//! Which file uses which, and where that goes round.
+//! Which file uses which, and the cycles in that graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ const MAX_REEXPORTS: usize = 16;
 
 pub(crate) type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// Each file, and the files that define what it names.
+/// For each file, the files that define the items it names.
 pub(crate) fn uses(modules: &Modules) -> Uses {
     let mut uses = Uses::new();
     for module in modules.values() {
@@ -24,26 +24,26 @@ pub(crate) fn uses(modules: &Modules) -> Uses {
     uses
 }
 
-pub(crate) fn circles(uses: &Uses) -> Vec<Vec<String>> {
+pub(crate) fn cycles(uses: &Uses) -> Vec<Vec<String>> {
     let reach: Uses = uses
         .keys()
         .map(|file| (file.clone(), reachable(uses, file)))
         .collect();
     let mut found = BTreeSet::new();
     for (file, there) in &reach {
-        let circle: Vec<String> = there
+        let cycle: Vec<String> = there
             .iter()
             .filter(|other| reach[*other].contains(file))
             .cloned()
             .collect();
-        if circle.len() > 1 {
-            found.insert(circle);
+        if cycle.len() > 1 {
+            found.insert(cycle);
         }
     }
     found.into_iter().collect()
 }
 
-/// Every file that `from` uses, whatever lies between.
+/// Every file that `from` uses, directly or through others.
 fn reachable(uses: &Uses, from: &str) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
     let mut next: Vec<&String> = uses[from].iter().collect();
@@ -55,7 +55,7 @@ fn reachable(uses: &Uses, from: &str) -> BTreeSet<String> {
     seen
 }
 
-/// The file that defines what a path leads to.
+/// The file that defines the item at the end of `path`, following at most `left` re-exports.
 fn file_of<'a>(modules: &'a Modules, path: &[String], left: usize) -> Option<&'a str> {
     let mut at = Names::new();
     for (depth, name) in path.iter().enumerate() {
@@ -74,7 +74,7 @@ fn file_of<'a>(modules: &'a Modules, path: &[String], left: usize) -> Option<&'a
         if let Some(original) = module.imports.get(name) {
             return file_of(modules, &behind(original), left);
         }
-        // A glob may bring it.
+        // The name may come from a glob import.
         return module.globs.iter().find_map(|glob| {
             let mut inside = glob.clone();
             inside.push(name.clone());
@@ -83,6 +83,6 @@ fn file_of<'a>(modules: &'a Modules, path: &[String], left: usize) -> Option<&'a
             has.then(|| file_of(modules, &behind(&inside), left))?
         });
     }
-    // A module itself: whoever imports it names what is in it by paths of their own.
+    // The path leads to a module. Importing a module is no use of its file; the paths through it are.
     None
 }

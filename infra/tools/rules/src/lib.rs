@@ -1,8 +1,8 @@
-//! Reads a crate's sources and finds which of its files use each other in a circle.
+//! Reads the sources of a crate and finds cycles among its files.
 //!
-//! A file uses another where one of its paths, outside tests, leads to something that the other
-//! defines: `pub use` is followed to its end, so a file that only declares and re-exports modules is
-//! never part of a circle. Paths inside macro calls are not seen.
+//! A file uses another one if a path in it, outside tests, leads to an item that the other one defines.
+//! `pub use` is followed to the definition, so a file that only declares and re-exports modules is never
+//! part of a cycle. Paths inside macro calls are not seen.
 
 mod graph;
 mod source;
@@ -10,13 +10,13 @@ mod source;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Which files of the crate in `src` each of its files uses: paths below `src`.
+/// For each file of the crate in `src`, the files that it uses. All paths are relative to `src`.
 pub fn uses(src: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, String> {
     Ok(graph::uses(&source::read(src)?))
 }
 
-/// The circles of the crate whose `lib.rs` or `main.rs` lies in `src`: each is the list of its files, as
-/// paths below `src`. A file that cannot be read or parsed is an error.
-pub fn circles(src: &Path) -> Result<Vec<Vec<String>>, String> {
-    Ok(graph::circles(&uses(src)?))
+/// The cycles of the crate whose `lib.rs` or `main.rs` lies in `src`. Each cycle is the list of its files,
+/// relative to `src`. A file that cannot be read or parsed is an error.
+pub fn cycles(src: &Path) -> Result<Vec<Vec<String>>, String> {
+    Ok(graph::cycles(&uses(src)?))
 }

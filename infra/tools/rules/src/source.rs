@@ -1,4 +1,4 @@
-//! The modules of a crate, and what each of them names.
+//! The modules of a crate, and the paths that each of them names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use syn::{Attribute, Expr, Item, ItemMod, ItemUse, Lit, Meta, UseTree};
 /// `crate::a::b` is `["a", "b"]`; the crate itself is empty.
 pub(crate) type Names = Vec<String>;
 
-/// A module, inline or in a file of its own.
+/// A module, inline or in its own file.
 #[derive(Debug, Default)]
 pub(crate) struct Module {
-    /// Below `src`.
+    /// The file that contains it, relative to `src`.
     pub(crate) file: String,
-    /// What it defines itself.
+    /// The items that it defines itself.
     pub(crate) defines: BTreeSet<String>,
-    /// What it imports or re-exports under a name.
+    /// The paths that it imports or re-exports, by the name they get.
     pub(crate) imports: BTreeMap<String, Names>,
-    /// What it imports or re-exports whole.
+    /// The paths whose content it imports or re-exports with a glob.
     pub(crate) globs: Vec<Names>,
-    /// Every path of the crate that it names.
+    /// Every path inside the crate that it names.
     pub(crate) paths: Vec<Names>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn read(src: &Path) -> Result<Modules, String> {
     Ok(modules)
 }
 
-/// Reads the module `name` from `path`; its children lie in `children`.
+/// Reads the module `name` from `path`. The files of its child modules are in `children`.
 fn file(
     src: &Path,
     path: &Path,
@@ -55,7 +55,7 @@ fn file(
     items(&here, &parsed.items, children, name, modules)
 }
 
-/// Where a module's text stands.
+/// The file that is being read.
 struct Here<'a> {
     src: &'a Path,
     file: String,

@@ -1,21 +1,21 @@
-//! What the checker of circles sees.
+//! The cycles that the checker finds, and what it does not count.
 
 use std::path::Path;
 
 /// A crate of these files.
-fn circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+fn cycles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         let path = folder.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).unwrap();
         std::fs::write(path, text).unwrap();
     }
-    rules::circles(folder.path()).unwrap()
+    rules::cycles(folder.path()).unwrap()
 }
 
 #[test]
 fn two_files_that_use_each_other_are_a_circle() {
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "mod a; mod b;"),
         ("a.rs", "use crate::b::B; pub struct A(B);"),
         ("b.rs", "pub struct B; fn f(_: crate::a::A) {}"),
@@ -25,7 +25,7 @@ fn two_files_that_use_each_other_are_a_circle() {
 
 #[test]
 fn a_longer_way_round_is_one_circle() {
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "mod a; mod b; mod c; mod d;"),
         (
             "a.rs",
@@ -46,15 +46,15 @@ fn a_child_that_uses_its_parent_is_a_circle_only_where_the_parent_uses_the_child
         ("p/mod.rs", "mod c; pub struct Parent;"),
         ("p/c.rs", child),
     ];
-    assert!(circles(&alone).is_empty());
+    assert!(cycles(&alone).is_empty());
     let uses = "mod c; pub struct Parent; fn f(_: c::Child) {}";
     let both = [("lib.rs", "mod p;"), ("p/mod.rs", uses), ("p/c.rs", child)];
-    assert_eq!(circles(&both), [["p/c.rs", "p/mod.rs"]]);
+    assert_eq!(cycles(&both), [["p/c.rs", "p/mod.rs"]]);
 }
 
 #[test]
 fn a_file_that_only_re_exports_is_no_part_of_a_circle() {
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "mod p; mod q;"),
         ("p.rs", "mod a; mod b; pub use a::A; pub use b::*;"),
         ("p/a.rs", "pub struct A;"),
@@ -66,7 +66,7 @@ fn a_file_that_only_re_exports_is_no_part_of_a_circle() {
 
 #[test]
 fn what_tests_use_does_not_count() {
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "mod a; mod b;"),
         (
             "a.rs",

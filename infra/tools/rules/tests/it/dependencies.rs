@@ -1,10 +1,10 @@
-//! Which package may depend on which, as ARCHITECTURE.md states it.
+//! Which package may depend on which others, as in ARCHITECTURE.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::workspace::packages;
 
-/// `package: what it may depend on of ours`, outside tests.
+/// `package: our packages that it may depend on`, without dev-dependencies.
 const RULE: &str = "
     contract:
     runtime: contract
@@ -35,11 +35,11 @@ const RULE: &str = "
     rules:
     libz-ng-sys:
 ";
-/// Compositions: they may know everything that is not a tool.
+/// Compositions may depend on every package that is not a tool.
 const COMPOSITIONS: [&str; 1] = ["standalone"];
-/// Nothing of the product depends on these.
+/// No product package may depend on these.
 const TOOLS: [&str; 3] = ["tools", "prove", "rules"];
-/// `driver: the only ones of our packages that may depend on it`, outside tests.
+/// `driver: our only packages that may depend on it`, without dev-dependencies.
 const DRIVERS: &str = "
     pingora: gateway
     pingora-core: gateway
@@ -52,7 +52,7 @@ const DRIVERS: &str = "
     jsonwebtoken: gateway users
 ";
 
-/// `name: word word`, a line each.
+/// Parses lines of the form `name: word word`.
 fn table(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines
@@ -81,7 +81,7 @@ fn packages_depend_only_downwards() {
         let tools: Vec<_> = used.iter().filter(|other| TOOLS.contains(other)).collect();
         assert!(
             tools.is_empty(),
-            "`{name}` is a product and depends on the tool {tools:?}"
+            "`{name}` is part of the product and depends on the tool {tools:?}"
         );
         if COMPOSITIONS.contains(&name) {
             continue;

@@ -1,4 +1,4 @@
-//! The rules of the house that the compiler does not hold.
+//! The rules of this repository that the compiler cannot check.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,4 +1,4 @@
-//! Files that use each other in a circle can only be read together.
+//! No cycles among files: files of a cycle can only be understood together.
 
 use crate::workspace::packages;
 
@@ -6,9 +6,9 @@ use crate::workspace::packages;
 fn no_files_of_a_crate_use_each_other_in_a_circle() {
     let mut found = Vec::new();
     for package in packages() {
-        let circles = rules::circles(&package.src()).unwrap();
+        let cycles = rules::cycles(&package.src()).unwrap();
         found.extend(
-            circles
+            cycles
                 .into_iter()
                 .map(|files| format!("{}: {}", package.name, files.join(" "))),
         );

@@ -1,4 +1,4 @@
-//! Which part of a worker's service may use which, as ARCHITECTURE.md states it.
+//! Which part of a worker's service may use which others, as in ARCHITECTURE.md.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ fn sources() -> Vec<(&'static str, PathBuf)> {
     SERVICES.map(src).to_vec()
 }
 
-/// The first folder or file name of a path below `src`.
+/// The first folder, or the file name without its extension, of a path relative to `src`.
 fn part(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap()
 }

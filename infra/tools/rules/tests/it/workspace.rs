@@ -1,4 +1,4 @@
-//! What cargo knows of the workspace.
+//! The packages of the workspace, from `cargo metadata`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::Value;
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
-    /// What it depends on outside tests, optional or not.
+    /// Its normal dependencies, optional ones included.
     pub(crate) dependencies: BTreeSet<String>,
 }
 
