@@ -9,7 +9,8 @@ standalone=$(standalone_setting PID)
 if [[ -n $standalone ]]; then
   begin=$(now_ms)
   kill -TERM "$standalone"
-  gone() { [[ -z $(standalone_setting PID) ]]; }
+  # The process itself, not its note, which goes a little earlier. A zombie has no `exe` either.
+  gone() { [[ ! -e /proc/$standalone/exe ]]; }
   # Longer than any drain.
   wait_until 40 gone || fail "make run (process $standalone) did not stop when asked; kill -9 $standalone ends it"
   say "make run is stopped ($(since "$begin"))."
