@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make prove-events`: every kind of fault, many times over, while clients change tasks; then the ledger of their answers is held against
+# `make prove-events`: every kind of fault, many times over, while clients change tasks; then the history of their answers is compared with
 # what every user can read. Real servers, started on free ports in temporary folders.
 #   OPERATIONS=100000 FAULTS=240 CLIENTS=64 SEED=1 OUT=.run/proofs/events.json
 set -euo pipefail
