@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use contract::identity::{GATEWAY_SIGNATURE, GATEWAY_TIME, SigningKeys};
-use contract::revocation::{AT_ONCE, Ended, Ends, OVERLAP, PATH};
+use contract::revocation::{Ended, Ends, MAX_ENDED, OVERLAP, PATH};
 use http::{HeaderMap, Method};
 use jiff::Timestamp;
 use runtime::client::{Client, ClientError};
@@ -32,7 +32,7 @@ const EVERY: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(1);
 /// The feed is stale when its last answer is older than this.
 const STALE: Duration = Duration::from_secs(5);
-/// Bytes. Larger than any answer, which has at most [`AT_ONCE`] sessions.
+/// Bytes. Larger than any answer, which has at most [`MAX_ENDED`] sessions.
 const MAX_ANSWER: usize = 1 << 20;
 /// New ends are kept in a map of their own until there are this many, so that adding one does not copy
 /// all of them.
@@ -178,7 +178,7 @@ impl Revocations {
                 return Err(FeedError::Refused(answer.status));
             }
             let ends: Ends = serde_json::from_slice(&answer.body)?;
-            let more = ends.ended.last().filter(|_| ends.ended.len() >= AT_ONCE);
+            let more = ends.ended.last().filter(|_| ends.ended.len() >= MAX_ENDED);
             let next = more.map(|last| {
                 format!(
                     "{PATH}?since={}&after={}",

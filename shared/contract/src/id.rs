@@ -39,7 +39,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A user: who owns tasks, acts, and is notified.
+    /// A user, who owns tasks, acts on them, and is notified.
     UserId
 );
 id!(

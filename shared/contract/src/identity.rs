@@ -1,7 +1,7 @@
 //! The signed identity: what the gateway asserts about a request, and how a worker checks it.
 //!
 //! The gateway sets the headers of this family and signs them with HMAC-SHA256 (RFC 2104) over the
-//! method, the target, the time and every header of the family, present or absent. A worker believes
+//! method, the target, the time and every header of the family, present or absent. A worker trusts
 //! none of them without that signature. Bodies are not covered: the network between gateway and
 //! workers must be private, and a captured request can be replayed for [`WINDOW`].
 
@@ -45,7 +45,7 @@ const SIGNED: [HeaderName; 9] = [
     GATEWAY_TIME,
 ];
 
-/// Why a request is not believed.
+/// Why a worker does not trust a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     #[error("the request carries no gateway signature")]
@@ -71,8 +71,8 @@ pub struct Caller {
     pub token_expires: Option<i64>,
 }
 
-/// The keys shared by gateways and workers, newest first: the first signs, every one verifies, so
-/// that keys rotate without a refused request.
+/// The keys that gateways and workers share, newest first. The first one signs and all of them verify, so keys
+/// rotate without a refused request.
 #[derive(Clone)]
 pub struct SigningKeys(Vec<(String, hmac::Key)>);
 
@@ -84,12 +84,12 @@ impl std::fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// Parses `kid:hex,kid:hex`, newest first; each key at least 32 bytes.
+    /// Parses `kid:hex,kid:hex`, newest first; each key has at least 32 bytes.
     pub fn parse(text: &str) -> Result<Self, String> {
         Self::new(parse_keys(text)?)
     }
 
-    /// Takes parsed keys, newest first; each at least 32 bytes.
+    /// Takes parsed keys, newest first; each has at least 32 bytes.
     pub fn new(keys: Vec<(String, Vec<u8>)>) -> Result<Self, String> {
         if keys.is_empty() {
             return Err("there is no key".to_owned());
@@ -124,9 +124,10 @@ impl SigningKeys {
         headers: &HeaderMap,
         now_ms: i64,
     ) -> Result<Option<Caller>, SignatureError> {
-        let signature = one(headers, &GATEWAY_SIGNATURE)?.ok_or(SignatureError::Missing)?;
+        let signature =
+            at_most_once(headers, &GATEWAY_SIGNATURE)?.ok_or(SignatureError::Missing)?;
         for name in &SIGNED {
-            one(headers, name)?;
+            at_most_once(headers, name)?;
         }
         let (kid, tag) = signature
             .to_str()
@@ -183,7 +184,7 @@ pub fn parse_keys(text: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
     Ok(keys)
 }
 
-/// What is signed: one line per part, absent headers as empty lines, mapped claims sorted by name.
+/// The signed message: one line per part, absent headers as empty lines, mapped claims sorted by name.
 /// No part can hold a line break, so two requests never share a message.
 fn message(method: &str, target: &str, headers: &HeaderMap) -> Vec<u8> {
     let mut message = Vec::with_capacity(512);
@@ -214,7 +215,7 @@ fn message(method: &str, target: &str, headers: &HeaderMap) -> Vec<u8> {
 }
 
 /// The value of a header that may occur at most once.
-fn one<'a>(
+fn at_most_once<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> Result<Option<&'a HeaderValue>, SignatureError> {

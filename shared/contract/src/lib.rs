@@ -1,7 +1,7 @@
-//! What gateway and workers agree on: identifiers, refusals, the signed identity, events with their
-//! schemas, the list of ended sessions, pages of a list.
+//! What the gateway and the workers agree on: identifiers, problem details, the signed identity, events with
+//! their schemas, the list of ended sessions, and pages of a list.
 //!
-//! This crate does no I/O, has nothing async, and depends on no other part of the platform.
+//! This crate does no I/O, has no async code, and depends on no other crate of the platform.
 
 pub mod id;
 pub mod time;

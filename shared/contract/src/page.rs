@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 
 pub const DEFAULT_LIMIT: usize = 20;
 pub const MAX_LIMIT: usize = 100;
-/// The longest cursor; no sort key of ours makes a longer one.
+/// The longest cursor; no sort key of the platform needs more.
 const MAX_CURSOR_BYTES: usize = 1024;
 
-/// Which page is wanted: at most `limit` items behind the key `after`.
+/// Which page to read: at most `limit` items after the key `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageRequest<K> {
     pub limit: usize,
@@ -26,8 +26,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of up to `limit + 1` items that a store found: the extra one only proves that
-    /// there is a next page.
+    /// Makes a page of up to `limit + 1` items that a store found. The extra item only shows that there is a
+    /// next page.
     pub fn new<K: Serialize>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> K) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);

@@ -1,7 +1,6 @@
-//! Refusals as RFC 9457 problem details: the one shape of every error answer.
+//! RFC 9457 problem details: the one form of every error response.
 //!
-//! A [`Problem`] holds text for the client only. What went wrong inside belongs in the log, once,
-//! where it is handled.
+//! A [`Problem`] holds text for the client only. The internal cause is logged, once, where it is handled.
 
 use std::time::Duration;
 
@@ -9,12 +8,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-/// The media type of every refusal.
+/// The media type of every problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 macro_rules! kinds {
     ($($kind:ident $status:ident $slug:literal $title:literal;)*) => {
-        /// What kind of refusal it is. Each has one status, one title, and a page under `/docs`.
+        /// The kinds of problems. Each has one status, one title, and a page under `/docs`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind { $($kind,)* }
 
@@ -60,20 +59,20 @@ kinds! {
     UpstreamTimeout GATEWAY_TIMEOUT "upstream-timeout" "Upstream timeout";
 }
 
-/// One thing wrong with the input and where: a JSON pointer (RFC 6901) into the body, or `?name` of the query.
+/// One error in the input and its place: a JSON pointer (RFC 6901) into the body, or `?name` of the query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
     pub pointer: String,
     pub detail: String,
 }
 
-/// An answer that refuses, with what the client can do about it.
+/// An error response that says what the client can do.
 #[derive(Debug, Clone)]
 pub struct Problem {
     kind: Kind,
     detail: String,
     errors: Vec<FieldError>,
-    // Boxed: most refusals carry none, and a `Result<_, Problem>` stays small.
+    // Boxed: most problems have no headers, and a `Result<_, Problem>` stays small.
     headers: Option<Box<HeaderMap>>,
 }
 
@@ -87,12 +86,12 @@ impl Problem {
         }
     }
 
-    /// 404, the same for what does not exist and for what belongs to somebody else.
+    /// 404, the same for an object that does not exist and for one that belongs to another user.
     pub fn not_found(what: &str) -> Self {
         Self::new(Kind::NotFound, format!("There is no such {what}."))
     }
 
-    /// 422 with everything that is wrong.
+    /// 422 with every error in the input.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let detail = match errors.len() {
             1 => "One member of the request is not acceptable; see `errors`.".to_owned(),
@@ -104,7 +103,7 @@ impl Problem {
         }
     }
 
-    /// 500 for a bug of ours. The cause is logged, never sent.
+    /// 500 for a bug of the platform. The cause is logged, never sent.
     pub fn internal() -> Self {
         Self::new(
             Kind::Internal,
@@ -141,7 +140,7 @@ impl Problem {
         &self.errors
     }
 
-    /// Headers that belong to this refusal (`Retry-After`, `Allow`, `WWW-Authenticate`, …).
+    /// Headers that belong to this problem (`Retry-After`, `Allow`, `WWW-Authenticate`, …).
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.headers.iter().flat_map(|map| map.iter())
     }

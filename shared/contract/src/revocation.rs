@@ -1,9 +1,9 @@
-//! How gateways learn which sessions have ended: the question that they ask user workers again and again,
-//! and its answer.
+//! How gateways learn which sessions have ended: the request that they repeat to the user workers, and its
+//! response.
 //!
 //! An end is durable before it is reported. Ends do not become visible in the order of their times, and
-//! the times come from several workers' clocks. So every question asks again for the last [`OVERLAP`],
-//! and the follower ignores the ends that it knows.
+//! the times come from several workers' clocks. So every request asks again for the last [`OVERLAP`],
+//! and the gateway ignores the ends that it knows.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub const PATH: &str = "/internal/revocations";
 pub const OVERLAP: Duration = Duration::from_secs(10);
 
 /// The most ends in one answer.
-pub const AT_ONCE: usize = 5_000;
+pub const MAX_ENDED: usize = 5_000;
 
 /// What a user worker answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct Ends {
     pub now: Timestamp,
     /// How long an access token may outlive its session's end.
     pub tokens_live_ms: u64,
-    /// In the order of their times; exactly [`AT_ONCE`] if there may be more.
+    /// In the order of their times; exactly [`MAX_ENDED`] if there may be more.
     pub ended: Vec<Ended>,
 }
 

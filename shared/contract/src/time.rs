@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// Cuts a time to whole milliseconds.
+/// Truncates a time to whole milliseconds.
 pub fn whole_millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
@@ -25,7 +25,7 @@ pub mod millis {
         Timestamp::deserialize(from).map(whole_millis)
     }
 
-    /// The same for `Option<Timestamp>`: `null` when there is none.
+    /// The same for `Option<Timestamp>`: `None` is `null`.
     pub mod option {
         use super::*;
 

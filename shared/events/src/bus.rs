@@ -29,10 +29,10 @@ pub enum BusError {
     Refused(String),
 }
 
-/// What became of one published event.
+/// The outcome of publishing one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// A queue holds it, on disk.
+pub enum PublishOutcome {
+    /// A queue has it on disk.
     Confirmed,
     /// Nacked, returned as unroutable, or not confirmed in time: it counts as not published.
     Failed(String),
@@ -41,7 +41,7 @@ pub enum Outcome {
 /// The broker, as the relay and the consumers see it.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// What is behind it, as readiness tells.
+    /// The broker's name in `/readyz`.
     fn name(&self) -> &'static str;
 
     /// The queues that events are routed to.
@@ -49,7 +49,7 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Publishes in order, waits for the confirms, and returns one outcome per envelope. After an error
     /// the outcome of all of them is unknown.
-    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError>;
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<PublishOutcome>, BusError>;
 
     /// Subscribes to `queues`, with at most `prefetch` unacknowledged deliveries of each.
     async fn subscribe(
@@ -91,7 +91,7 @@ pub struct Delivery {
 /// Deliveries until the connection breaks. Dropping it puts back what is not acknowledged.
 #[async_trait]
 pub trait Subscription: Send {
-    /// Waits for one delivery, then takes what else is there without waiting, up to `max`.
+    /// Waits for one delivery, then adds those that are there already, up to `max` in all.
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError>;
 
     /// Acknowledges deliveries whose effect is durable.

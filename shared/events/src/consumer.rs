@@ -29,7 +29,7 @@ const IN_A_ROW: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What became of one event.
+/// The outcome of applying one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Applied,
@@ -151,7 +151,7 @@ impl<H: Handler> Consumer<H> {
                     self.count(part, &outcomes, &mut step);
                 }
                 Some(Err(error)) => match part {
-                    [one] => poison.push((one.delivery, chain(&error))),
+                    [only] => poison.push((only.delivery, chain(&error))),
                     _ => {
                         let (first, second) = part.split_at(part.len() / 2);
                         parts.extend([second, first]);

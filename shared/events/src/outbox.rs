@@ -24,20 +24,20 @@ pub struct Backlog {
     pub oldest: Option<Timestamp>,
 }
 
-/// Where committed events wait. Embedded in a document or a table of its own: the relay cannot tell.
+/// Where committed events wait. The relay does not know whether that is inside their documents or in a table.
 #[async_trait]
 pub trait Outbox: Send + Sync + 'static {
-    /// Up to `limit` events (fewer where they are large), oldest subjects first, each subject's
-    /// events in version order and from its oldest on. `older_than` leaves young ones to the fast
-    /// path. Empty only when there is none.
+    /// Reads up to `limit` events that are older than `older_than`, or fewer if they are large: the oldest
+    /// subjects first, and each subject's events in version order, beginning with its first unpublished one.
+    /// Empty only if there is none.
     async fn pending(
         &self,
         older_than: Timestamp,
         limit: usize,
     ) -> Result<Vec<Pending>, StoreError>;
 
-    /// Records that these were published: keeps them in the history, then removes exactly these
-    /// versions from the outbox. Safe to repeat.
+    /// Records that events were published: keeps them in the history, then removes exactly these versions
+    /// from the outbox. Safe to repeat.
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError>;
 
     /// Gives `holder` the sweep for the next `hold`, unless another holder has it: several sweepers would

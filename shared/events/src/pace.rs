@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Passes at once as long as it is asked less often than every `every` (over the last `in_a_row`
-/// times); then it lets pass once in that time. A GCRA: it admits exactly as a token bucket.
+/// Grants one turn per `every`, and up to `in_a_row` turns at once after a pause. A GCRA: it admits exactly
+/// what a token bucket of `in_a_row` tokens does.
 #[derive(Debug)]
 pub(crate) struct Pace {
     every: Duration,
@@ -28,13 +28,13 @@ impl Pace {
         pace
     }
 
-    /// Turns that were not taken are kept for as many as may pass in a row.
+    /// The earliest time that the next turn may have: at most `in_a_row` unused turns are kept.
     fn earliest(&self, now: Instant) -> Instant {
-        let kept = self.every * self.in_a_row.saturating_sub(1);
-        now.checked_sub(kept).unwrap_or(now)
+        let saved = self.every * self.in_a_row.saturating_sub(1);
+        now.checked_sub(saved).unwrap_or(now)
     }
 
-    /// Waits for the next turn. Dropped while it waits, it has taken none.
+    /// Waits for the next turn. A future that is dropped while it waits takes none.
     pub(crate) async fn turn(&mut self) {
         let turn = self.next.max(self.earliest(Instant::now()));
         sleep_until(turn).await;

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::metrics::Metrics;
 use self::recent::Recent;
-use crate::bus::{Bus, BusError, Outcome};
+use crate::bus::{Bus, BusError, PublishOutcome};
 use crate::fail_point::fail_point;
 use crate::outbox::{Outbox, Pending};
 use crate::pace::Pace;
@@ -44,12 +44,12 @@ const IN_A_ROW: u32 = 10;
 /// marks are rarer and larger than publishes.
 const MARK_PACE: Duration = Duration::from_millis(100);
 /// Confirmed batches that may wait while another is being marked; beyond it publishing waits.
-const MARKS: usize = 8;
+const WAITING_MARKS: usize = 8;
 /// The sweeper leaves younger events to the fast path.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long a relay holds the sweep after each look. When it dies, another one takes over after this time.
-const HELD: Duration = Duration::from_secs(3);
+/// How long a relay holds the sweep after each claim. When it dies, another one takes over after this time.
+const SWEEP_CLAIM: Duration = Duration::from_secs(3);
 /// One sweep in this many reads events of any age, because their times come from another machine's clock.
 const ANY_AGE_EVERY: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -71,16 +71,16 @@ pub enum RelayError {
 pub struct Step {
     /// Events that the outbox or the hints held.
     pub found: usize,
-    /// Those that the broker has and that left the outbox.
+    /// Those that the broker confirmed and that left the outbox.
     pub published: usize,
 }
 
-/// Hints to the relay what was just committed. A handler knows nothing else of the relay and the bus.
+/// Hints to the relay which events were just committed. A handler knows nothing else of the relay and the bus.
 #[derive(Clone)]
 pub struct RelayHandle(mpsc::Sender<Vec<Pending>>);
 
 impl RelayHandle {
-    /// Never waits. `pending` is everything that waits for one subject, in version order.
+    /// Never waits. `pending` is every unpublished event of one subject, in version order.
     pub fn hint(&self, pending: Vec<Pending>) {
         // A full or closed channel loses nothing: the sweeper finds the events in the outbox.
         if self.0.try_send(pending).is_err() {
@@ -94,9 +94,9 @@ pub struct Relay {
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
-    /// What this relay calls itself when it claims the sweep.
+    /// The name under which this relay claims the sweep.
     name: String,
-    /// Published events that an earlier hint may still name; they are not published again.
+    /// Published events that a waiting hint may still name; they are not published again.
     recent: std::sync::Mutex<Recent>,
     /// Locked by [`Relay::run`] alone.
     hints: Mutex<mpsc::Receiver<Vec<Pending>>>,
@@ -136,14 +136,14 @@ impl Relay {
         Ok(())
     }
 
-    /// Publishes hints as they come and sweeps in between. While the outbox is told what was confirmed,
-    /// the next batch is on its way to the broker.
+    /// Publishes hints as they come and sweeps in between. Confirmed events are marked in the outbox while
+    /// the next batch is being published.
     async fn follow(
         &self,
         hints: &mut mpsc::Receiver<Vec<Pending>>,
         shutdown: &CancellationToken,
     ) -> Result<(), RelayError> {
-        let (confirmed, marks) = mpsc::channel(MARKS);
+        let (confirmed, marks) = mpsc::channel(WAITING_MARKS);
         tokio::try_join!(
             self.publish_hints(hints, confirmed, shutdown),
             self.mark_all(marks),
@@ -151,7 +151,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Marks what comes, together with what comes until it is its turn.
+    /// Marks confirmed events. Batches that are confirmed before the next turn are marked together.
     async fn mark_all(
         &self,
         mut confirmed: mpsc::Receiver<Vec<Pending>>,
@@ -192,10 +192,10 @@ impl Relay {
                         batch.push(more);
                     }
                     let last = self.relay_once(batch.into_iter().flatten());
-                    // Late is as good as never: the sweeper of the next process publishes it.
+                    // If this takes too long, the next process's sweeper publishes the rest.
                     return tokio::time::timeout(LAST_FLUSH, last).await.map_or(Ok(()), |r| r.map(drop));
                 }
-                // While one batch is on its way, or until its turn comes, the next one gathers.
+                // More hints join the batch until its turn comes.
                 _ = hints.recv_many(&mut batch, BATCH) => {
                     pace.turn().await;
                     while batch.len() < BATCH && let Ok(more) = hints.try_recv() {
@@ -222,7 +222,7 @@ impl Relay {
         }
     }
 
-    /// Waits until the outage is over and what it left is published. False when `shutdown` came.
+    /// Waits until the outage is over and its backlog is published. False if `shutdown` came first.
     async fn recover(
         &self,
         hints: &mut mpsc::Receiver<Vec<Pending>>,
@@ -234,34 +234,35 @@ impl Relay {
                 () = shutdown.cancelled() => return false,
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             }
-            // Everything hinted so far is in the outbox, and not younger than this.
+            // Every event that was hinted so far is in the outbox, with a time before this.
             let until = self.clock.now();
             while hints.try_recv().is_ok() {}
-            // Who may not sweep must know all the same that publishing works.
-            let back = match self.bus.ping().await {
+            // A relay that may not sweep must know nevertheless that the broker answers.
+            let recovered = match self.bus.ping().await {
                 Ok(()) => self.sweep(until, shutdown).await,
                 Err(error) => Err(error.into()),
             };
-            match back {
+            match recovered {
                 Ok(_) => return !shutdown.is_cancelled(),
                 Err(error) => tracing::debug!(error = chain(&error), "still not publishing"),
             }
         }
     }
 
-    /// Sweeps without a pause until nothing older than `older_than` is left, or nothing moves. False,
-    /// and nothing done, where much waits and another process sweeps it.
+    /// Sweeps without a pause until nothing older than `older_than` is left, or nothing can be published.
+    /// Returns false, and does nothing, if the backlog is large and another process sweeps it.
     async fn sweep(
         &self,
         older_than: Timestamp,
         shutdown: &CancellationToken,
     ) -> Result<bool, RelayError> {
         let backlog = self.outbox.backlog().await?;
-        self.metrics.waits(&backlog, self.clock.now());
-        // A few events may go out twice; nobody should have to wait for them until a claim has ended.
-        let much = backlog.subjects > BATCH as u64;
+        self.metrics.backlog(&backlog, self.clock.now());
+        // A small backlog is swept without a claim. It may be published twice, but need not wait for another
+        // process's claim to end.
+        let large = backlog.subjects > BATCH as u64;
         while !shutdown.is_cancelled() {
-            if much && !self.outbox.claim_sweep(&self.name, HELD).await? {
+            if large && !self.outbox.claim_sweep(&self.name, SWEEP_CLAIM).await? {
                 return Ok(false);
             }
             if self.sweep_once(older_than).await?.published == 0 {
@@ -271,13 +272,13 @@ impl Relay {
         Ok(true)
     }
 
-    /// One look into the outbox: publishes the oldest events that are older than `older_than`.
+    /// Reads the outbox once, and publishes the oldest events that are older than `older_than`.
     pub async fn sweep_once(&self, older_than: Timestamp) -> Result<Step, RelayError> {
         let pending = self.outbox.pending(older_than, BATCH).await?;
         self.publish_all(pending).await
     }
 
-    /// Publishes hinted events, and marks those that were confirmed.
+    /// Publishes hinted events, and marks the confirmed ones.
     pub async fn relay_once(
         &self,
         hinted: impl IntoIterator<Item = Pending>,
@@ -285,7 +286,8 @@ impl Relay {
         self.publish_all(self.in_order(hinted)).await
     }
 
-    /// Hints of one subject overlap: each carries all that was pending when it was made.
+    /// Orders events by subject and version. Hints of one subject overlap, because each holds all events that
+    /// were pending when it was made.
     fn in_order(&self, hinted: impl IntoIterator<Item = Pending>) -> Vec<Pending> {
         let mut by_subject: BTreeMap<String, BTreeMap<u64, Pending>> = BTreeMap::new();
         for pending in hinted {
@@ -298,7 +300,7 @@ impl Relay {
         subjects.flat_map(BTreeMap::into_values).collect()
     }
 
-    /// Each subject's events must stand in version order.
+    /// Publishes and marks events. Those of one subject must be in version order.
     async fn publish_all(&self, events: Vec<Pending>) -> Result<Step, RelayError> {
         let mut step = Step {
             found: events.len(),
@@ -319,8 +321,8 @@ impl Relay {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Publishes at most a batch, and returns what the broker has, from now or from before: that only
-    /// needs marking. A subject in `stopped` has an earlier event that is not published.
+    /// Publishes at most a batch, and returns the events that the broker has confirmed, now or before: they
+    /// only need marking. A subject in `stopped` has an earlier event that is not published.
     async fn publish(
         &self,
         part: &[Pending],
@@ -348,9 +350,9 @@ impl Relay {
         for (pending, outcome) in part.into_iter().zip(outcomes) {
             let subject = &pending.event.subject;
             match outcome {
-                Outcome::Confirmed if !stopped.contains(subject) => confirmed.push(pending),
-                Outcome::Confirmed => failures.push((pending.event.id, None)),
-                Outcome::Failed(why) => {
+                PublishOutcome::Confirmed if !stopped.contains(subject) => confirmed.push(pending),
+                PublishOutcome::Confirmed => failures.push((pending.event.id, None)),
+                PublishOutcome::Failed(why) => {
                     stopped.insert(subject.clone());
                     failures.push((pending.event.id, Some(why)));
                 }
@@ -372,7 +374,7 @@ impl Relay {
         Ok(confirmed)
     }
 
-    /// Removes from the outbox what the broker has.
+    /// Removes confirmed events from the outbox.
     async fn mark(&self, confirmed: &[Pending]) -> Result<(), RelayError> {
         if !confirmed.is_empty() {
             fail_point("relay.confirmed");

@@ -1,5 +1,5 @@
-//! How workers reach MongoDB: bounded pools and waits, majority writes, and calls that a client's
-//! abort cannot cut in half.
+//! How workers reach MongoDB: bounded pools and waits, majority writes, and calls that run to their end even
+//! if the client aborts.
 
 pub mod outbox;
 
@@ -19,7 +19,7 @@ use stores::StoreError;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-/// Where the data is.
+/// Which server and database hold the data.
 #[derive(Debug, Clone)]
 pub struct MongoSettings {
     pub uri: Secret,
@@ -76,15 +76,15 @@ where
     F: Future<Output = mongodb::error::Result<T>> + Send + 'static,
 {
     let end = Instant::now() + DEADLINE;
-    let turn = match timeout_at(end, CALLS.acquire()).await {
-        Ok(Ok(turn)) => turn,
+    let permit = match timeout_at(end, CALLS.acquire()).await {
+        Ok(Ok(permit)) => permit,
         Ok(Err(closed)) => return Err(StoreError::unavailable(operation, closed)),
         Err(late) => return Err(StoreError::unavailable(operation, late)),
     };
     // The call holds the permit: it is returned when the call ends, not when we stop waiting.
     let call = tokio::spawn(async move {
         let result = call.await;
-        drop(turn);
+        drop(permit);
         result
     });
     match timeout_at(end, call).await {
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// A driver's error as ours.
+/// Converts a driver's error: `Corrupt` if it is final, else `Unavailable`.
 pub fn failed(operation: &'static str, error: mongodb::error::Error) -> StoreError {
     if is_final(&error) {
         StoreError::corrupt(operation, error)
@@ -104,7 +104,7 @@ pub fn failed(operation: &'static str, error: mongodb::error::Error) -> StoreErr
     }
 }
 
-/// The server's code of a unique index that holds the key already.
+/// The server's error code for a key that a unique index already holds.
 pub const DUPLICATE_KEY: i32 = 11_000;
 
 /// Whether a retry cannot help: the stored data cannot be read, or the server refuses this very write
@@ -199,7 +199,7 @@ pub async fn initiate_replica_set(
     let mut options = ClientOptions::parse(uri.expose())
         .await
         .context("the URI is not usable; it looks like mongodb://HOST:27017/")?;
-    // The set may not exist yet, so speak to this one server, whatever set it names.
+    // The set may not exist yet, so connect to this one server only, whatever set the URI names.
     options.hosts.truncate(1);
     options.direct_connection = Some(true);
     options.repl_set_name = None;
@@ -213,7 +213,7 @@ pub async fn initiate_replica_set(
     let client = Client::with_options(options).context("the URI is not usable")?;
     let admin = client.database("admin");
 
-    let mut said = String::new();
+    let mut last_state = String::new();
     let mut reason = None;
     let attempts = async {
         loop {
@@ -224,16 +224,16 @@ pub async fn initiate_replica_set(
                 Initiation::Initiated => ("is initiated".to_owned(), None),
                 Initiation::Electing => ("waits for its election".to_owned(), None),
             };
-            if state != said {
+            if state != last_state {
                 progress(&format!("{server} {state}"));
-                said = state;
+                last_state = state;
             }
             reason = why;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     let ended = tokio::time::timeout(deadline, attempts).await;
-    // Dropped, it would end its sessions in a task of its own, which panics where the runtime ends first
+    // A client that is dropped ends its sessions in a task, which panics if the runtime ends first
     // (mongodb 3.9).
     client.shutdown().await;
     if let Ok(result) = ended {
@@ -241,7 +241,7 @@ pub async fn initiate_replica_set(
             .with_context(|| format!("{server} cannot become the replica set {REPLICA_SET}"));
     }
     let late = format!(
-        "{server} is not the primary of {REPLICA_SET} after {deadline:?}; at last, it {said}"
+        "{server} is not the primary of {REPLICA_SET} after {deadline:?}; at last, it {last_state}"
     );
     match reason {
         Some(error) => Err(error).context(late),
@@ -258,7 +258,7 @@ enum Initiation {
     Primary,
 }
 
-/// Looks once and takes the next step. An error is one that waiting cannot cure.
+/// Checks the server's state and takes the next step. An error means that waiting cannot help.
 async fn initiate_once(admin: &Database, member: &str) -> anyhow::Result<Initiation> {
     use mongodb::error::ErrorKind;
     let hello = match admin.run_command(doc! {"hello": 1}).await {
@@ -302,5 +302,5 @@ async fn initiate_once(admin: &Database, member: &str) -> anyhow::Result<Initiat
     }
 }
 
-/// The server's code of a command that needs more rights.
+/// The server's error code for a command that needs more rights.
 const UNAUTHORIZED: i32 = 13;

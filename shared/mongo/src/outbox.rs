@@ -1,9 +1,9 @@
-//! The outbox inside the documents of a collection: what changed and the event that tells of it are
-//! one write of one document.
+//! The outbox inside the documents of a collection: a change and the event that describes it are one write of
+//! one document.
 //!
-//! A document keeps its unpublished events in `pending`. Once published, an event is kept in the
-//! collection of the history, and only then leaves its document: `_id` is the event's subject in the
-//! one, `subject` in the other.
+//! A document keeps its unpublished events in `pending`. A published event is first kept in the history's
+//! collection, and then removed from its document. The event's subject is `_id` in the document, and `subject`
+//! in the history.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,26 +25,26 @@ use stores::StoreError;
 
 use super::{from_bson, insert_missing, run, to_bson};
 
-/// One look into the outbox brings no more than this (and one document) into memory.
-const MAX_LOOK_BYTES: usize = 4 << 20;
-/// Documents in one batch from the server: each may be large.
-const LOOK_BATCH: u32 = 64;
+/// One read of the outbox brings at most this, and one more document, into memory.
+const MAX_READ_BYTES: usize = 4 << 20;
+/// Documents in one batch from the server. Few, because each may be large.
+const READ_BATCH: u32 = 64;
 /// The backlog is counted up to here; a larger count would cost more than it tells.
 const MAX_COUNT: u64 = 10_000;
 
-/// The outbox of one collection. It has the methods of [`events::outbox::Outbox`]: a store that
-/// embeds it passes them on.
+/// The outbox of one collection. It has the methods of [`events::outbox::Outbox`], to which a store that
+/// embeds it delegates.
 #[derive(Clone)]
 pub struct EmbeddedOutbox {
     database: Database,
     subjects: Collection<Document>,
     history: Collection<Document>,
-    /// Who sweeps, one document for each outbox of the database.
+    /// The holder of the sweep, one document for each outbox of the database.
     sweepers: Collection<Document>,
 }
 
 impl EmbeddedOutbox {
-    /// Events of the documents in `subjects`, once published, in `history`.
+    /// `subjects` is the collection whose documents hold unpublished events; `history` holds published ones.
     pub fn new(database: &Database, subjects: &str, history: &str) -> Self {
         Self {
             subjects: database.collection(subjects),
@@ -93,10 +93,10 @@ impl EmbeddedOutbox {
                 .sort(doc! {"pending.0.at": 1})
                 .projection(doc! {"pending": 1})
                 .limit(limit as i64)
-                .batch_size(LOOK_BATCH)
+                .batch_size(READ_BATCH)
                 .await?;
             let (mut events, mut bytes) = (Vec::new(), 0);
-            while events.len() < limit && bytes < MAX_LOOK_BYTES {
+            while events.len() < limit && bytes < MAX_READ_BYTES {
                 let Some(subject) = found.next().await.transpose()? else {
                     break;
                 };
@@ -127,7 +127,7 @@ impl EmbeddedOutbox {
                 i64::try_from(*version).map_err(|why| StoreError::corrupt(OPERATION, why))?;
             versions.entry(&event.subject).or_default().push(version);
         }
-        // Mostly they are first versions, so one statement does for all of them.
+        // Most events are the first version of their subject, so one statement removes most of them.
         let mut subjects: BTreeMap<Vec<i64>, Vec<&str>> = BTreeMap::new();
         for (subject, versions) in versions {
             subjects.entry(versions).or_default().push(subject);
@@ -143,12 +143,12 @@ impl EmbeddedOutbox {
             "update": self.subjects.name(),
             "updates": updates,
             "ordered": false,
-            // Not only for durability: the next look reads what a majority has, and must not find them.
+            // Not only for durability: the next read sees what a majority has, and must not find them.
             "writeConcern": {"w": "majority"},
         };
         let (history, database) = (self.history.clone(), self.database.clone());
         run(OPERATION, async move {
-            // The history first: once removed from the outbox, an event is nowhere else.
+            // The history first: an event that is removed from the outbox must be in the history.
             insert_missing(&history, kept).await?;
             let reply = database.run_command(removal).await?;
             let errors = ["writeErrors", "writeConcernError"].map(|name| reply.get(name));
@@ -162,7 +162,7 @@ impl EmbeddedOutbox {
         .await
     }
 
-    /// On the server's clock; of two who claim it at the same moment, one gets it.
+    /// Uses the server's clock. If two holders claim the sweep at the same time, one of them gets it.
     pub async fn claim_sweep(&self, holder: &str, hold: Duration) -> Result<bool, StoreError> {
         let free = doc! {"$or": [
             {"$eq": ["$holder", {"$literal": holder}]},
@@ -176,7 +176,7 @@ impl EmbeddedOutbox {
                 .update_one(doc! {"_id": &outbox, "$expr": free}, vec![claim])
                 .await?;
             if claimed.matched_count == 0 {
-                // Somebody else has it; or nobody ever had, and the next claim finds it free.
+                // Another holder has it, or the document is missing; then the next claim finds it free.
                 let nobody = doc! {"_id": outbox, "holder": "", "until": bson::DateTime::MIN};
                 insert_missing(&sweepers, vec![nobody]).await?;
             }
@@ -186,7 +186,7 @@ impl EmbeddedOutbox {
     }
 
     pub async fn backlog(&self) -> Result<Backlog, StoreError> {
-        // The bound says nothing, but without it the index would not be used.
+        // This bound excludes nothing, but without it the index would not be used.
         let some_time = doc! {"$gte": bson::DateTime::MIN};
         let waiting = doc! {"pending.0": {"$exists": true}, "pending.0.at": some_time};
         let subjects = self.subjects.clone();
@@ -215,9 +215,9 @@ impl EmbeddedOutbox {
         .await
     }
 
-    /// A subject's events behind a version, in version order, published or not.
+    /// A subject's events after a version, in version order, published or not.
     ///
-    /// Unpublished ones are read first: one that is published in between is then found twice, never
+    /// Unpublished events are read first: an event that is published in between is then found twice, never
     /// missed.
     pub async fn history(
         &self,
@@ -257,7 +257,7 @@ impl EmbeddedOutbox {
             .into_iter()
             .map(Pending::from)
             .chain(waiting)
-            .map(|one| (one.version, one.event))
+            .map(|pending| (pending.version, pending.event))
             .filter(|(version, _)| i64::try_from(*version).is_ok_and(|version| version > after))
             .collect();
         let mut items = Vec::new();
@@ -271,21 +271,21 @@ impl EmbeddedOutbox {
 }
 
 impl History for EmbeddedOutbox {
-    fn told(
+    fn events_since(
         &self,
         event_type: EventType,
         since: Timestamp,
     ) -> BoxStream<'static, Result<Envelope, StoreError>> {
         const OPERATION: &str = "read what was told";
         let (subjects, history) = (self.subjects.clone(), self.history.clone());
-        // An event that is published meanwhile only moves its document towards later times.
+        // Sorted by time: an event that is published meanwhile only moves its document towards later times.
         let some_time = doc! {"$gte": bson::DateTime::MIN};
         let waiting = documents(OPERATION, async move {
             subjects
                 .find(doc! {"pending.0": {"$exists": true}, "pending.0.at": some_time})
                 .sort(doc! {"pending.0.at": 1})
                 .projection(doc! {"pending": 1})
-                .batch_size(LOOK_BATCH)
+                .batch_size(READ_BATCH)
                 .await
         });
         let waiting = waiting.map_ok(|subject| readable(pending(OPERATION, &subject)));
@@ -303,17 +303,18 @@ impl History for EmbeddedOutbox {
                     .map_err(|why| StoreError::corrupt(OPERATION, why)),
             )
         });
-        // The second is opened when the first has ended.
+        // The history is read after the outbox has ended.
         waiting
             .chain(published)
-            .map_ok(|some| stream::iter(some).map(|one| Ok(one.event)))
+            .map_ok(|some| stream::iter(some).map(|pending| Ok(pending.event)))
             .try_flatten()
             .try_filter(move |event| std::future::ready(event.event_type == event_type))
             .boxed()
     }
 }
 
-/// The events of a document. Whoever wrote one that cannot be read, it must not stop those of all others.
+/// The events of a document. A document that cannot be read is logged and skipped, so that it does not stop
+/// the events of all others.
 fn readable(events: Result<Vec<Pending>, StoreError>) -> Vec<Pending> {
     events.unwrap_or_else(|error| {
         tracing::error!(error = chain(&error), "a document has unreadable events");
@@ -321,7 +322,7 @@ fn readable(events: Result<Vec<Pending>, StoreError>) -> Vec<Pending> {
     })
 }
 
-/// What a query finds, each look at it within the deadline of a call.
+/// The documents that a query finds. Each read of the cursor has a call's deadline.
 fn documents(
     operation: &'static str,
     open: impl Future<Output = mongodb::error::Result<Cursor<Document>>> + Send + 'static,
@@ -379,6 +380,6 @@ pub fn pending(operation: &'static str, document: &Document) -> Result<Vec<Pendi
     let holder: Holder = bson::deserialize_from_document(document.clone())
         .map_err(|why| StoreError::corrupt(operation, why))?;
     let mut pending: Vec<_> = holder.pending.into_iter().map(Pending::from).collect();
-    pending.sort_unstable_by_key(|one| one.version);
+    pending.sort_unstable_by_key(|pending| pending.version);
     Ok(pending)
 }

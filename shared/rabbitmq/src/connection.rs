@@ -1,4 +1,4 @@
-//! One connection. The first error ends it at once, for all its users.
+//! One connection. The first error ends it, at once and for all its users.
 //!
 //! The driver closes a connection politely, on a thread of its own that waits for the broker's answer. If
 //! the broker hangs, each attempt would leave a thread behind. So a [`BrokerConnection`] keeps a second
@@ -27,7 +27,7 @@ pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a connection may take, authentication included.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A connection.
+/// One connection to the broker.
 pub(super) struct BrokerConnection {
     connection: Connection,
     topology: Topology,
@@ -94,13 +94,13 @@ impl BrokerConnection {
         answer
     }
 
-    /// Whether what was asked for exists. If not, the broker closes the channel.
-    pub(super) async fn is_there<T>(
+    /// Whether the queue or exchange of a passive declaration exists. If not, the broker closes the channel.
+    pub(super) async fn exists<T>(
         &self,
-        asked: impl Future<Output = lapin::Result<T>>,
+        declaration: impl Future<Output = lapin::Result<T>>,
     ) -> Result<bool, BusError> {
         let answer = async {
-            match asked.await {
+            match declaration.await {
                 Err(error) if is_not_found(&error) => Ok(false),
                 answer => answer.map(|_| true),
             }
@@ -180,8 +180,8 @@ impl Drop for Socket {
 
 async fn connect(uri: AMQPUri, socket: Arc<OnceLock<TcpStream>>) -> lapin::Result<Connection> {
     let runtime = lapin::runtime::default_runtime()?;
-    // Before the driver is asked: where its own attempt fails, it leaves a task behind for good, some ten
-    // kilobytes each time (lapin 4.12: `IoLoop::start` returns without `internal_rpc.stop()`).
+    // Connect before the driver does: each failed attempt of its own leaks a task of about ten kilobytes
+    // (lapin 4.12: `IoLoop::start` returns without `internal_rpc.stop()`).
     let tls = OwnedTLSConfig::default();
     let stream = uri
         .connect_with_config_async(tls.as_ref(), &runtime)
@@ -198,12 +198,12 @@ async fn connect(uri: AMQPUri, socket: Arc<OnceLock<TcpStream>>) -> lapin::Resul
     }
     // Without recovery the driver opens one socket only.
     let stream = Mutex::new(Some(stream));
-    let only = async move |_, _| {
+    let open_once = async move |_, _| {
         let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
         stream
             .take()
             .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
     };
     let named = ConnectionProperties::default().with_connection_name("sluice".into());
-    Connection::connector(uri, runtime, only, named).await
+    Connection::connector(uri, runtime, open_once, named).await
 }

@@ -5,17 +5,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use async_trait::async_trait;
 use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
-use events::bus::{Bus, BusError, DEAD_LETTER, Outcome};
+use events::bus::{Bus, BusError, DEAD_LETTER, PublishOutcome};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicGetOptions};
 use lapin::types::AMQPValue;
 
-use super::message::again;
+use super::message::redriven;
 use super::publisher::Publisher;
 use super::{RabbitBus, topology};
 
 /// Messages that are published before their confirms are awaited.
-const AT_ONCE: usize = 100;
+const BATCH: usize = 100;
 
 #[async_trait]
 impl DeadLetters for RabbitBus {
@@ -24,53 +24,56 @@ impl DeadLetters for RabbitBus {
         redrive: &Redrive,
         seen: &mut (dyn for<'l> FnMut(&'l DeadLetter) + Send),
     ) -> Result<Redriven, BusError> {
-        let link = self.link().await?;
-        topology::declare(&link).await?;
-        let publisher = Publisher::open(self.publishing.link().await?).await?;
+        let connection = self.connection().await?;
+        topology::declare(&connection).await?;
+        let publisher = Publisher::open(self.publishing.connection().await?).await?;
         // When this channel closes, everything that was taken and not acknowledged goes back.
-        let channel = link.channel().await?;
+        let channel = connection.channel().await?;
         let mut done = Redriven::default();
-        // Poison returns to the dead letters while we work: move each message once.
-        let mut met = HashSet::new();
+        // A poisonous message returns to the dead letters while we work: move each message once.
+        let mut known = HashSet::new();
         let mut more = true;
         while more && done.moved < redrive.limit {
             let mut batch = Vec::new();
-            while batch.len() < AT_ONCE.min(redrive.limit - done.moved) {
+            while batch.len() < BATCH.min(redrive.limit - done.moved) {
                 let get = channel.basic_get(DEAD_LETTER.into(), BasicGetOptions::default());
-                let Some(taken) = link.call(get).await? else {
+                let Some(taken) = connection.call(get).await? else {
                     more = false;
                     break;
                 };
                 let letter = letter(&taken.delivery);
                 match redrive.selects(self.topology(), &letter) {
-                    Some(queue) if met.insert(fingerprint(queue.name, &taken.data)) => {
+                    Some(queue) if known.insert(fingerprint(queue.name, &taken.data)) => {
                         batch.push((queue.name, letter, taken.delivery));
                     }
                     _ => done.left += 1,
                 }
             }
             let (mut letters, mut messages) = (Vec::new(), Vec::new());
-            for (queue, letter, one) in batch {
-                letters.push((letter, one.delivery_tag));
-                messages.push(again(queue, one.data, one.properties));
+            for (queue, letter, delivery) in batch {
+                letters.push((letter, delivery.delivery_tag));
+                messages.push(redriven(queue, delivery.data, delivery.properties));
             }
             let outcomes = match redrive.dry_run {
-                true => letters.iter().map(|_| Ok(Outcome::Confirmed)).collect(),
+                true => letters
+                    .iter()
+                    .map(|_| Ok(PublishOutcome::Confirmed))
+                    .collect(),
                 false => publisher.send(&messages).await,
             };
             for ((letter, tag), outcome) in letters.iter().zip(outcomes) {
-                if let Outcome::Failed(why) = outcome? {
+                if let PublishOutcome::Failed(why) = outcome? {
                     return Err(BusError::Unavailable(why.into()));
                 }
                 if !redrive.dry_run {
                     let ack = channel.basic_ack(*tag, BasicAckOptions::default());
-                    link.call(ack).await?;
+                    connection.call(ack).await?;
                 }
                 seen(letter);
                 done.moved += 1;
             }
         }
-        link.call(channel.close(200, "done".into())).await?;
+        connection.call(channel.close(200, "done".into())).await?;
         Ok(done)
     }
 }
@@ -81,7 +84,7 @@ fn fingerprint(queue: &str, body: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// By our own headers, or by those of the broker where it gave up itself.
+/// Read from our own headers, or from the broker's if it moved the message itself.
 fn letter(delivery: &Delivery) -> DeadLetter {
     let headers = delivery.properties.headers().as_ref();
     let text = |name: &str| {

@@ -1,4 +1,4 @@
-//! What a failed call means to whoever made it.
+//! What a failed call means to its caller.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub(super) fn late(what: &str, deadline: Duration) -> BusError {
     BusError::Unavailable(format!("no answer to {what} within {deadline:?}").into())
 }
 
-/// Tells what somebody has to repair from what passes by itself.
+/// `Refused` if an operator has to repair something, `Unavailable` if it may pass by itself.
 pub(super) fn bus_error(error: lapin::Error) -> BusError {
     use AMQPErrorKind::{Hard, Soft};
     if let ErrorKind::ProtocolError(refusal) = error.kind()

@@ -28,22 +28,22 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// A channel without confirms, on a connection of its own: a broker that is short of memory stops reading
 /// from connections that publish, and it must go on reading the acknowledgements of consumers.
 pub(super) struct Hinter {
-    link: BrokerConnection,
+    connection: BrokerConnection,
     channel: Channel,
 }
 
 impl Hinter {
-    /// Sends a hint through `usual` if that still works, else through a new hinter, and returns the one
+    /// Sends a hint through `previous` if that still works, else through a new hinter, and returns the one
     /// that worked.
     pub(super) async fn hint(
-        usual: Option<Self>,
-        line: &Reconnecting,
+        previous: Option<Self>,
+        publishing: &Reconnecting,
         body: &[u8],
     ) -> Result<Self, BusError> {
         let hint = async {
-            let hinter = match usual.filter(Self::is_usable) {
-                Some(usual) => usual,
-                None => Self::open(line).await?,
+            let hinter = match previous.filter(Self::is_usable) {
+                Some(previous) => previous,
+                None => Self::open(publishing).await?,
             };
             hinter.send(body).await?;
             Ok(hinter)
@@ -53,19 +53,22 @@ impl Hinter {
             .map_err(|_| late("a hint", DEADLINE))?
     }
 
-    async fn open(line: &Reconnecting) -> Result<Self, BusError> {
-        let link = BrokerConnection::connect(&line.uri, &line.topology).await?;
-        let channel = channel(&link).await?;
-        Ok(Self { link, channel })
+    async fn open(publishing: &Reconnecting) -> Result<Self, BusError> {
+        let connection = BrokerConnection::connect(&publishing.uri, &publishing.topology).await?;
+        let channel = channel(&connection).await?;
+        Ok(Self {
+            connection,
+            channel,
+        })
     }
 
     fn is_usable(&self) -> bool {
-        self.link.is_alive() && self.channel.status().connected()
+        self.connection.is_alive() && self.channel.status().connected()
     }
 
     async fn send(&self, body: &[u8]) -> Result<(), BusError> {
         // A hint is not worth waiting for the broker to have room again.
-        if self.link.is_blocked() {
+        if self.connection.is_blocked() {
             return Ok(());
         }
         let (options, transient) = (BasicPublishOptions::default(), BasicProperties::default());
@@ -76,14 +79,16 @@ impl Hinter {
 }
 
 struct Listener {
-    link: Arc<BrokerConnection>,
-    /// The consumer ends with it.
+    connection: Arc<BrokerConnection>,
+    /// Kept open: the consumer ends with its channel.
     _channel: Channel,
     hints: Consumer,
 }
 
-pub(super) async fn listen(link: Arc<BrokerConnection>) -> Result<impl Hints + use<>, BusError> {
-    let channel = channel(&link).await?;
+pub(super) async fn listen(
+    connection: Arc<BrokerConnection>,
+) -> Result<impl Hints + use<>, BusError> {
+    let channel = channel(&connection).await?;
     let own = QueueDeclareOptions {
         exclusive: true,
         auto_delete: true,
@@ -91,21 +96,22 @@ pub(super) async fn listen(link: Arc<BrokerConnection>) -> Result<impl Hints + u
     };
     let mut bounded = FieldTable::default();
     bounded.insert("x-max-length".into(), AMQPValue::LongInt(MAX_WAITING));
-    let queue = link
+    let queue = connection
         .call(channel.queue_declare("".into(), own, bounded))
         .await?;
     let (name, none) = (queue.name(), FieldTable::default);
     let options = QueueBindOptions::default();
-    link.call(channel.queue_bind(name.clone(), EXCHANGE.into(), "".into(), options, none()))
+    connection
+        .call(channel.queue_bind(name.clone(), EXCHANGE.into(), "".into(), options, none()))
         .await?;
     let options = BasicConsumeOptions {
         no_ack: true,
         ..Default::default()
     };
     let hints = channel.basic_consume(name.clone(), "".into(), options, none());
-    let hints = link.call(hints).await?;
+    let hints = connection.call(hints).await?;
     Ok(Listener {
-        link,
+        connection,
         _channel: channel,
         hints,
     })
@@ -115,7 +121,7 @@ pub(super) async fn listen(link: Arc<BrokerConnection>) -> Result<impl Hints + u
 impl Hints for Listener {
     async fn next(&mut self) -> Result<Bytes, BusError> {
         let next = async { Ok(self.hints.next().await) };
-        match self.link.while_alive(next).await? {
+        match self.connection.while_alive(next).await? {
             Some(Ok(delivery)) => Ok(delivery.data.into()),
             Some(Err(error)) => Err(bus_error(error)),
             None => Err(BusError::Unavailable("the listening was ended".into())),
@@ -123,9 +129,9 @@ impl Hints for Listener {
     }
 }
 
-/// With the exchange declared.
-async fn channel(link: &BrokerConnection) -> Result<Channel, BusError> {
-    let channel = link.channel().await?;
-    topology::exchange(link, &channel, EXCHANGE, ExchangeKind::Fanout).await?;
+/// A new channel, with the exchange declared.
+async fn channel(connection: &BrokerConnection) -> Result<Channel, BusError> {
+    let channel = connection.channel().await?;
+    topology::exchange(connection, &channel, EXCHANGE, ExchangeKind::Fanout).await?;
     Ok(channel)
 }

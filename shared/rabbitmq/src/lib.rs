@@ -24,7 +24,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use contract::event::Envelope;
-use events::bus::{Bus, BusError, DEAD_LETTER, Hints, Outcome, Queue, Subscription, Topology};
+use events::bus::{
+    Bus, BusError, DEAD_LETTER, Hints, PublishOutcome, Queue, Subscription, Topology,
+};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
@@ -53,13 +55,13 @@ pub fn url(vars: &mut Vars<'_>) -> Option<Secret> {
 pub struct RabbitBus {
     consuming: Reconnecting,
     publishing: Arc<Reconnecting>,
-    /// Locked for a whole batch: batches never mix on the channel.
+    /// Locked for a whole batch, so batches never mix on the channel.
     publisher: Mutex<Option<Publisher>>,
     hinter: Mutex<Option<Hinter>>,
 }
 
 impl RabbitBus {
-    /// Connects to nothing yet. The error is one line without the password.
+    /// Does not connect yet. The error is one line without the password.
     pub fn new(url: &Secret, topology: Topology) -> Result<Self, String> {
         let uri = parse(url.expose())?;
         Ok(Self {
@@ -70,9 +72,9 @@ impl RabbitBus {
         })
     }
 
-    /// The connection for everything but publishing.
-    async fn link(&self) -> Result<Arc<BrokerConnection>, BusError> {
-        self.consuming.link().await
+    /// The connection for consuming and questions.
+    async fn connection(&self) -> Result<Arc<BrokerConnection>, BusError> {
+        self.consuming.connection().await
     }
 }
 
@@ -86,7 +88,7 @@ impl Bus for RabbitBus {
         &self.consuming.topology
     }
 
-    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<PublishOutcome>, BusError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -94,7 +96,7 @@ impl Bus for RabbitBus {
         // Taken out of the slot: if this future is dropped half-way, the channel is never used again.
         let publisher = match slot.take().filter(Publisher::is_usable) {
             Some(publisher) => publisher,
-            None => Publisher::open(self.publishing.link().await?).await?,
+            None => Publisher::open(self.publishing.connection().await?).await?,
         };
         let outcomes = publisher.publish(batch).await?;
         *slot = Some(publisher);
@@ -106,45 +108,45 @@ impl Bus for RabbitBus {
         queues: &[Queue],
         prefetch: u16,
     ) -> Result<Box<dyn Subscription>, BusError> {
-        let link = self.link().await?;
+        let connection = self.connection().await?;
         let names: Vec<_> = queues.iter().map(|queue| queue.name).collect();
         let subscription =
-            subscription::open(link, self.publishing.clone(), &names, prefetch).await?;
+            subscription::open(connection, self.publishing.clone(), &names, prefetch).await?;
         Ok(Box::new(subscription))
     }
 
     async fn hint(&self, body: Bytes) -> Result<(), BusError> {
         let mut slot = self.hinter.lock().await;
-        let usual = slot.take();
-        *slot = Some(Hinter::hint(usual, &self.publishing, &body).await?);
+        let previous = slot.take();
+        *slot = Some(Hinter::hint(previous, &self.publishing, &body).await?);
         Ok(())
     }
 
     async fn hints(&self) -> Result<Box<dyn Hints>, BusError> {
-        Ok(Box::new(hints::listen(self.link().await?).await?))
+        Ok(Box::new(hints::listen(self.connection().await?).await?))
     }
 
     async fn dead_letters(&self) -> Result<u64, BusError> {
-        let link = self.link().await?;
-        let channel = link.channel().await?;
+        let connection = self.connection().await?;
+        let channel = connection.channel().await?;
         let passive = QueueDeclareOptions::default().passive();
         let queue = channel.queue_declare(DEAD_LETTER.into(), passive, FieldTable::default());
-        let count = link.call(queue).await?.message_count().into();
-        link.call(channel.close(200, "done".into())).await?;
+        let count = connection.call(queue).await?.message_count().into();
+        connection.call(channel.close(200, "done".into())).await?;
         Ok(count)
     }
 
     async fn ping(&self) -> Result<(), BusError> {
         // Only a healthy broker opens a new channel. One that is short of memory does so too, on this
         // connection; the outbox's own metrics show what waits to be published.
-        let ping = async { self.link().await?.channel().await.map(drop) };
+        let ping = async { self.connection().await?.channel().await.map(drop) };
         timeout(PING_DEADLINE, ping)
             .await
             .map_err(|_| late("a ping", PING_DEADLINE))?
     }
 }
 
-/// Never repeats the text: it holds a password.
+/// An error never repeats the text, because it holds a password.
 fn parse(text: &str) -> Result<AMQPUri, String> {
     const EXAMPLE: &str = "it looks like amqp://USER:PASSWORD@HOST:5672/%2f";
     let mut uri: AMQPUri = text

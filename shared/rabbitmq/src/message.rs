@@ -10,10 +10,10 @@ const PERSISTENT: u8 = 2;
 /// CloudEvents' JSON format.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// The headers that a dead letter has in addition to those it was published with.
-const OF_DEAD_LETTERS: [&str; 4] = ["x-reason", "x-original-queue", "x-event-id", "x-death"];
+/// The headers that are added to a message when it is dead-lettered.
+const DEAD_LETTER_HEADERS: [&str; 4] = ["x-reason", "x-original-queue", "x-event-id", "x-death"];
 
-/// One message, ready to be sent.
+/// One message, ready to be published.
 pub(super) struct Message {
     pub(super) exchange: &'static str,
     pub(super) routing_key: &'static str,
@@ -43,7 +43,7 @@ pub(super) fn persistent() -> BasicProperties {
 }
 
 /// An event for one queue only.
-pub(super) fn into(queue: &'static str, envelope: &Envelope) -> Result<Message, BusError> {
+pub(super) fn for_queue(queue: &'static str, envelope: &Envelope) -> Result<Message, BusError> {
     Ok(Message {
         exchange: "",
         routing_key: queue,
@@ -51,11 +51,11 @@ pub(super) fn into(queue: &'static str, envelope: &Envelope) -> Result<Message, 
     })
 }
 
-/// A dead letter for the queue it came from, and no other: the other queues have not lost it.
-pub(super) fn again(queue: &'static str, body: Vec<u8>, properties: BasicProperties) -> Message {
+/// A dead letter for the queue it came from only, because the other queues still have the event.
+pub(super) fn redriven(queue: &'static str, body: Vec<u8>, properties: BasicProperties) -> Message {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
-        if !OF_DEAD_LETTERS.contains(&name.as_str()) {
+        if !DEAD_LETTER_HEADERS.contains(&name.as_str()) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -69,8 +69,12 @@ pub(super) fn again(queue: &'static str, body: Vec<u8>, properties: BasicPropert
     }
 }
 
-/// The same message once more, with `headers` added to its own.
-pub(super) fn parked(body: Vec<u8>, properties: BasicProperties, added: FieldTable) -> Message {
+/// A message for the dead-letter exchange: the same body, with headers added to its own.
+pub(super) fn dead_letter(
+    body: Vec<u8>,
+    properties: BasicProperties,
+    added: FieldTable,
+) -> Message {
     let mut headers = properties.headers().clone().unwrap_or_default();
     for (name, value) in added.inner() {
         headers.insert(name.clone(), value.clone());

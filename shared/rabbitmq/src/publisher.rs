@@ -1,11 +1,11 @@
-//! A channel in confirm mode, and what became of each message that was published on it.
+//! A channel in confirm mode, and the outcome of each message that was published on it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::task::Poll;
 
 use contract::event::Envelope;
-use events::bus::{BusError, Outcome};
+use events::bus::{BusError, PublishOutcome};
 use futures_util::poll;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
@@ -18,38 +18,47 @@ use super::message::{Message, message};
 use super::topology;
 
 pub(super) struct Publisher {
-    link: Arc<BrokerConnection>,
+    connection: Arc<BrokerConnection>,
     channel: Channel,
 }
 
 impl Publisher {
-    pub(super) async fn open(link: Arc<BrokerConnection>) -> Result<Self, BusError> {
-        if link.is_blocked() {
+    pub(super) async fn open(connection: Arc<BrokerConnection>) -> Result<Self, BusError> {
+        if connection.is_blocked() {
             return Err(blocked());
         }
-        let channel = link.channel().await?;
-        link.call(channel.confirm_select(ConfirmSelectOptions::default()))
+        let channel = connection.channel().await?;
+        connection
+            .call(channel.confirm_select(ConfirmSelectOptions::default()))
             .await?;
-        Ok(Self { link, channel })
+        Ok(Self {
+            connection,
+            channel,
+        })
     }
 
     pub(super) fn is_usable(&self) -> bool {
-        self.link.is_alive() && self.channel.status().connected()
+        self.connection.is_alive() && self.channel.status().connected()
     }
 
-    /// Ends the connection for all who publish, after an error on it. One that is blocked stays: its broker
-    /// would not even read that it was closed, and tells it when there is room again.
+    /// Ends the connection for all publishers, after an error on it. A blocked connection stays open: its
+    /// broker would not even read the close, and reports on it when there is room again.
     pub(super) fn give_up(&self) {
-        if !self.link.is_blocked() {
-            self.link.kill();
+        if !self.connection.is_blocked() {
+            self.connection.kill();
         }
     }
 
     pub(super) async fn close(self) -> Result<(), BusError> {
-        self.link.call(self.channel.close(200, "done".into())).await
+        self.connection
+            .call(self.channel.close(200, "done".into()))
+            .await
     }
 
-    pub(super) async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
+    pub(super) async fn publish(
+        &self,
+        batch: &[Envelope],
+    ) -> Result<Vec<PublishOutcome>, BusError> {
         let messages: Vec<Message> = batch.iter().map(message).collect::<Result<_, _>>()?;
         let results = self.send(&messages).await;
         let mut outcomes = Vec::with_capacity(batch.len());
@@ -58,7 +67,7 @@ impl Publisher {
             outcomes.push(match result {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    let why = Outcome::Failed(runtime::error::chain(&error));
+                    let why = PublishOutcome::Failed(runtime::error::chain(&error));
                     broken = Some(error);
                     why
                 }
@@ -68,7 +77,7 @@ impl Publisher {
             None => Ok(outcomes),
             Some(error) => {
                 self.give_up();
-                match outcomes.contains(&Outcome::Confirmed) {
+                match outcomes.contains(&PublishOutcome::Confirmed) {
                     true => Ok(outcomes),
                     false => Err(error),
                 }
@@ -76,9 +85,9 @@ impl Publisher {
         }
     }
 
-    /// Sends all in order, then waits for the confirms; one result per message. An error is the
-    /// connection's, and the message counts as unpublished.
-    pub(super) async fn send(&self, messages: &[Message]) -> Vec<Result<Outcome, BusError>> {
+    /// Sends all messages in order, then waits for the confirms, and returns one result per message. An error
+    /// means that the connection failed, and the message counts as unpublished.
+    pub(super) async fn send(&self, messages: &[Message]) -> Vec<Result<PublishOutcome, BusError>> {
         let deadline = Instant::now() + ANSWER_DEADLINE;
         let mandatory = BasicPublishOptions {
             mandatory: true,
@@ -93,8 +102,8 @@ impl Publisher {
                 &message.body,
                 message.properties.clone(),
             ));
-            // The first poll queues the frames, so polling in order is what keeps the order; the
-            // rest of each future only waits until they are written.
+            // The first poll queues the frames, so the order of the first polls is the order of the messages.
+            // The rest of each future only waits until the frames are written.
             let first = poll!(&mut sent);
             sending.push((sent, first));
         }
@@ -108,9 +117,9 @@ impl Publisher {
                 confirm.map_err(bus_error)?.await.map_err(bus_error)
             };
             confirmations.push(
-                match timeout_at(deadline, self.link.while_alive(confirm)).await {
+                match timeout_at(deadline, self.connection.while_alive(confirm)).await {
                     Ok(Ok(confirmation)) => Ok(confirmation),
-                    _ if self.link.is_blocked() => Err(blocked()),
+                    _ if self.connection.is_blocked() => Err(blocked()),
                     Ok(error) => error,
                     Err(_) => Err(late("a publish", ANSWER_DEADLINE)),
                 },
@@ -119,18 +128,19 @@ impl Publisher {
         self.outcomes(messages, confirmations).await
     }
 
-    /// Matches returned messages by their id. The driver hands a returned message to whichever
-    /// confirmation comes next, and an unroutable message is confirmed before those in front of it
-    /// that a quorum queue still writes: by position, the wrong one would count as published.
+    /// Matches returned messages by their id. The driver attaches a returned message to the confirmation that
+    /// comes next, and the broker confirms an unroutable message before earlier ones that a quorum queue still
+    /// writes. Matched by position, the wrong message would count as published.
     async fn outcomes(
         &self,
         messages: &[Message],
         mut confirmations: Vec<Result<Confirmation, BusError>>,
-    ) -> Vec<Result<Outcome, BusError>> {
+    ) -> Vec<Result<PublishOutcome, BusError>> {
         let mut nacked = Vec::with_capacity(messages.len());
         let mut returned: HashSet<ShortString> = HashSet::new();
-        // A foreign message in a dead letter may have no id; then none without an id counts.
-        let mut nameless = false;
+        // A dead letter that another program published may have no id. If one is returned, no message without
+        // an id counts as published.
+        let mut returned_without_id = false;
         for confirmation in &mut confirmations {
             let Ok(confirmation) = confirmation else {
                 nacked.push(false);
@@ -143,12 +153,12 @@ impl Publisher {
                     Some(id) => {
                         returned.insert(id.clone());
                     }
-                    None => nameless = true,
+                    None => returned_without_id = true,
                 }
             }
         }
-        if (nameless || !returned.is_empty())
-            && let Err(error) = topology::declare(&self.link).await
+        if (returned_without_id || !returned.is_empty())
+            && let Err(error) = topology::declare(&self.connection).await
         {
             tracing::warn!(
                 error = runtime::error::chain(&error),
@@ -160,10 +170,15 @@ impl Publisher {
             confirmation?;
             let id = message.properties.message_id().as_ref();
             Ok(
-                match (nacked, id.map_or(nameless, |id| returned.contains(id))) {
-                    (_, true) => Outcome::Failed("returned: no queue is bound for it".to_owned()),
-                    (true, _) => Outcome::Failed("refused by a queue".to_owned()),
-                    (false, false) => Outcome::Confirmed,
+                match (
+                    nacked,
+                    id.map_or(returned_without_id, |id| returned.contains(id)),
+                ) {
+                    (_, true) => {
+                        PublishOutcome::Failed("returned: no queue is bound for it".to_owned())
+                    }
+                    (true, _) => PublishOutcome::Failed("refused by a queue".to_owned()),
+                    (false, false) => PublishOutcome::Confirmed,
                 },
             )
         })
@@ -171,7 +186,7 @@ impl Publisher {
     }
 }
 
-/// `connection.blocked`: an alarm of the broker's, which ends by itself when there is room again.
+/// The error after `connection.blocked`: an alarm of the broker, which ends when there is room again.
 fn blocked() -> BusError {
     let why =
         "the broker is short of memory or disk space and takes nothing; its log says of which";

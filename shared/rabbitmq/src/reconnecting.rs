@@ -1,4 +1,4 @@
-//! A connection that is made when it is first needed, and anew after it broke.
+//! A connection that is made when first needed, and made again after it broke.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use tokio::sync::Mutex;
 use super::connection::BrokerConnection;
 use super::topology;
 
-/// One connection, made when first needed, and anew when it broke.
+/// Makes the connection when it is needed; its users share it.
 pub(super) struct Reconnecting {
     pub(super) uri: AMQPUri,
     pub(super) topology: Topology,
-    link: Mutex<Option<Arc<BrokerConnection>>>,
+    connection: Mutex<Option<Arc<BrokerConnection>>>,
 }
 
 impl Reconnecting {
@@ -21,27 +21,27 @@ impl Reconnecting {
         Self {
             uri,
             topology,
-            link: Mutex::new(None),
+            connection: Mutex::new(None),
         }
     }
 
-    /// The living connection, or a new one with everything declared on it.
-    pub(super) async fn link(&self) -> Result<Arc<BrokerConnection>, BusError> {
-        let mut slot = self.link.lock().await;
-        if let Some(link) = slot.as_ref().filter(|link| link.is_alive()) {
-            return Ok(link.clone());
+    /// The open connection, or a new one with the topology declared on it.
+    pub(super) async fn connection(&self) -> Result<Arc<BrokerConnection>, BusError> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| connection.is_alive()) {
+            return Ok(connection.clone());
         }
         *slot = None;
-        let link = Arc::new(open(&self.uri, &self.topology).await?);
-        *slot = Some(link.clone());
-        Ok(link)
+        let connection = Arc::new(open(&self.uri, &self.topology).await?);
+        *slot = Some(connection.clone());
+        Ok(connection)
     }
 }
 
 /// A new connection with the topology declared on it.
 async fn open(uri: &AMQPUri, queues: &Topology) -> Result<BrokerConnection, BusError> {
-    let link = BrokerConnection::connect(uri, queues).await?;
-    topology::declare(&link).await?;
-    topology::check(&link).await?;
-    Ok(link)
+    let connection = BrokerConnection::connect(uri, queues).await?;
+    topology::declare(&connection).await?;
+    topology::check(&connection).await?;
+    Ok(connection)
 }

@@ -1,11 +1,11 @@
-//! Deliveries of several queues on one channel, and the acknowledgements.
+//! Deliveries of several queues on one channel, and their acknowledgements.
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use events::bus::{BusError, Delivery, Outcome, Subscription};
+use events::bus::{BusError, Delivery, PublishOutcome, Subscription};
 use futures_util::stream::{SelectAll, once, select_all};
 use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
@@ -15,15 +15,15 @@ use lapin::{BasicProperties, Channel, ErrorKind};
 
 use super::connection::BrokerConnection;
 use super::error::bus_error;
-use super::message::parked;
+use super::message::dead_letter;
 use super::publisher::Publisher;
 use super::reconnecting::Reconnecting;
 use super::topology;
 
-/// How much of a reason goes into a header.
+/// The longest reason in a header; the rest is cut off.
 const MAX_REASON_BYTES: usize = 1_000;
 
-/// A delivery of a queue; `None` where the broker ended the consumer (its queue is gone).
+/// A delivery of a queue; `None` if the broker ended the consumer, because its queue is gone.
 type Item = (
     &'static str,
     Option<lapin::Result<lapin::message::Delivery>>,
@@ -31,33 +31,34 @@ type Item = (
 type Deliveries = SelectAll<Pin<Box<dyn Stream<Item = Item> + Send>>>;
 
 struct RabbitSubscription {
-    link: Arc<BrokerConnection>,
+    connection: Arc<BrokerConnection>,
     publishing: Arc<Reconnecting>,
     channel: Channel,
     deliveries: Deliveries,
     /// The properties of each message that is neither acknowledged nor dead-lettered.
-    open: HashMap<u64, BasicProperties>,
+    unsettled: HashMap<u64, BasicProperties>,
     tags: Tags,
     /// Made when the first message is dead-lettered.
     dead_letters: Option<Publisher>,
 }
 
 pub(super) async fn open(
-    link: Arc<BrokerConnection>,
+    connection: Arc<BrokerConnection>,
     publishing: Arc<Reconnecting>,
     queues: &[&'static str],
     prefetch: u16,
 ) -> Result<impl Subscription + use<>, BusError> {
     // A queue may have been deleted since the connection was made.
-    topology::declare(&link).await?;
-    let channel = link.channel().await?;
+    topology::declare(&connection).await?;
+    let channel = connection.channel().await?;
     // Quorum queues have a prefetch per consumer only, and most of the time one queue has all the messages.
-    link.call(channel.basic_qos(prefetch, BasicQosOptions::default()))
+    connection
+        .call(channel.basic_qos(prefetch, BasicQosOptions::default()))
         .await?;
-    // One replica is served first and the others get what exceeds its prefetch. So batches are fuller,
-    // and transactions of several replicas do not collide over the same users.
-    let (_, drawn) = uuid::Uuid::now_v7().as_u64_pair();
-    let priority = i32::try_from(drawn % (1 << 30)).unwrap_or_default();
+    // A random priority: one replica is served first, and the others get what exceeds its prefetch. So
+    // batches are fuller, and transactions of several replicas do not collide over the same users.
+    let (_, random) = uuid::Uuid::now_v7().as_u64_pair();
+    let priority = i32::try_from(random % (1 << 30)).unwrap_or_default();
     let mut preference = FieldTable::default();
     preference.insert("x-priority".into(), AMQPValue::LongInt(priority));
     let mut streams = Vec::with_capacity(queues.len());
@@ -65,23 +66,23 @@ pub(super) async fn open(
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(name.into(), "".into(), options, preference.clone());
         let ended = once(std::future::ready(None));
-        let consumer = link.call(consumer).await;
+        let consumer = connection.call(consumer).await;
         let consumer = consumer.map_err(|error| unusable(name, error))?;
         let stream = consumer.map(Some).chain(ended);
         streams.push(stream.map(move |item| (name, item)).boxed());
     }
     Ok(RabbitSubscription {
-        link,
+        connection,
         publishing,
         channel,
         deliveries: select_all(streams),
-        open: HashMap::new(),
+        unsettled: HashMap::new(),
         tags: Tags::default(),
         dead_letters: None,
     })
 }
 
-/// All that RabbitMQ says of a quorum queue without a leader is INTERNAL_ERROR.
+/// RabbitMQ reports a quorum queue without a leader only as INTERNAL_ERROR.
 fn unusable(queue: &str, error: BusError) -> BusError {
     if !matches!(&error, BusError::Unavailable(why) if is_internal(why.as_ref())) {
         return error;
@@ -98,16 +99,17 @@ fn is_internal(why: &(dyn std::error::Error + 'static)) -> bool {
     };
     matches!(
         error.kind(),
-        ErrorKind::ProtocolError(said)
-            if matches!(said.kind(), AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR))
+        ErrorKind::ProtocolError(refusal)
+            if matches!(refusal.kind(), AMQPErrorKind::Hard(AMQPHardError::INTERNALERROR))
     )
 }
 
 impl RabbitSubscription {
-    fn take(&mut self, item: Option<Item>) -> Result<Delivery, BusError> {
+    fn receive(&mut self, item: Option<Item>) -> Result<Delivery, BusError> {
         match item {
             Some((queue, Some(Ok(delivery)))) => {
-                self.open.insert(delivery.delivery_tag, delivery.properties);
+                self.unsettled
+                    .insert(delivery.delivery_tag, delivery.properties);
                 Ok(Delivery {
                     body: delivery.data.into(),
                     queue,
@@ -116,7 +118,7 @@ impl RabbitSubscription {
                 })
             }
             Some((_, Some(Err(error)))) => {
-                self.link.kill();
+                self.connection.kill();
                 Err(bus_error(error))
             }
             Some((queue, None)) => Err(BusError::Unavailable(
@@ -131,7 +133,9 @@ impl RabbitSubscription {
         let all = up_to.map(|tag| (tag, true)).into_iter();
         for (tag, multiple) in all.chain(single.into_iter().map(|tag| (tag, false))) {
             let options = BasicAckOptions { multiple };
-            self.link.call(self.channel.basic_ack(tag, options)).await?;
+            self.connection
+                .call(self.channel.basic_ack(tag, options))
+                .await?;
         }
         Ok(())
     }
@@ -141,45 +145,49 @@ impl RabbitSubscription {
 impl Subscription for RabbitSubscription {
     async fn next_batch(&mut self, max: usize) -> Result<Vec<Delivery>, BusError> {
         let first = async { Ok(self.deliveries.next().await) };
-        let first = self.link.while_alive(first).await?;
-        let mut batch = vec![self.take(first)?];
+        let first = self.connection.while_alive(first).await?;
+        let mut batch = vec![self.receive(first)?];
         while batch.len() < max
             && let Some(item) = self.deliveries.next().now_or_never()
         {
-            batch.push(self.take(item)?);
+            batch.push(self.receive(item)?);
         }
         Ok(batch)
     }
 
     async fn ack(&mut self, deliveries: &[Delivery]) -> Result<(), BusError> {
         for delivery in deliveries {
-            self.open.remove(&delivery.tag);
+            self.unsettled.remove(&delivery.tag);
         }
         self.ack_tags(deliveries.iter().map(|delivery| delivery.tag))
             .await
     }
 
     async fn dead_letter(&mut self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
-        let properties = self.open.get(&delivery.tag).cloned().unwrap_or_default();
+        let properties = self
+            .unsettled
+            .get(&delivery.tag)
+            .cloned()
+            .unwrap_or_default();
         let event_id = properties.message_id().clone();
         let headers = headers(reason, delivery.queue, event_id);
-        let message = parked(delivery.body.to_vec(), properties, headers);
+        let message = dead_letter(delivery.body.to_vec(), properties, headers);
 
         let publisher = match self.dead_letters.take().filter(Publisher::is_usable) {
             Some(publisher) => publisher,
-            None => Publisher::open(self.publishing.link().await?).await?,
+            None => Publisher::open(self.publishing.connection().await?).await?,
         };
         let outcome = publisher.send(&[message]).await.remove(0);
         match outcome {
-            Ok(Outcome::Confirmed) => self.dead_letters = Some(publisher),
-            Ok(Outcome::Failed(why)) => return Err(BusError::Unavailable(why.into())),
+            Ok(PublishOutcome::Confirmed) => self.dead_letters = Some(publisher),
+            Ok(PublishOutcome::Failed(why)) => return Err(BusError::Unavailable(why.into())),
             Err(error) => {
                 publisher.give_up();
                 return Err(error);
             }
         }
         // After the confirm: a crash before this line makes a second dead letter, never none.
-        self.open.remove(&delivery.tag);
+        self.unsettled.remove(&delivery.tag);
         self.ack_tags(std::iter::once(delivery.tag)).await
     }
 }
@@ -197,7 +205,7 @@ fn headers(reason: &str, queue: &str, event_id: Option<ShortString>) -> FieldTab
 }
 
 /// Which tags of a channel are settled. The channel counts deliveries from 1 over all its queues,
-/// so one that we have not looked at yet can have a lower tag than one that is acknowledged.
+/// so a delivery that was not handled yet can have a lower tag than an acknowledged one.
 #[derive(Default)]
 struct Tags {
     /// Every tag up to this one is settled.
@@ -207,8 +215,8 @@ struct Tags {
 }
 
 impl Tags {
-    /// Settles `tags`: one to acknowledge with all before it, and those to acknowledge one by one.
-    /// Each is among `tags`: the broker closes a channel that acknowledges one a second time.
+    /// Settles `tags`. Returns a tag to acknowledge together with all before it, and the tags to acknowledge
+    /// one by one. All of them are among `tags`: the broker closes a channel that acknowledges a tag twice.
     fn settle(&mut self, tags: impl Iterator<Item = u64>) -> (Option<u64>, Vec<u64>) {
         let settled = self.up_to;
         let new: Vec<u64> = tags

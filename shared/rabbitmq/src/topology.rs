@@ -26,108 +26,117 @@ const DELIVERY_LIMIT: i32 = 1_000;
 /// RabbitMQ 4 applies its own, 20.)
 const DEAD_LETTER_DELIVERY_LIMIT: i32 = 1_000_000;
 /// How long a queue that another process is just declaring may exist before it accepts messages.
-const IN_THE_MAKING: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(20);
+const DECLARED_WITHIN: Duration = Duration::from_secs(2);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Declares everything. A missing queue is recorded as lost before it is declared, and an existing queue
 /// is only bound, so the refiller knows of every queue that was missing. Uses channels of its own, because
 /// the broker closes a channel when it refuses something.
-pub(super) async fn declare(link: &BrokerConnection) -> Result<(), BusError> {
-    let channel = link.channel().await?;
+pub(super) async fn declare(connection: &BrokerConnection) -> Result<(), BusError> {
+    let channel = connection.channel().await?;
     // The dead-letter exchange first: no message may find it missing.
-    exchange(link, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
-    queue(link, &channel, DEAD_LETTER, dead_letter_arguments()).await?;
-    bind(link, &channel, DEAD_LETTER, DEAD_LETTER, "").await?;
-    let lost = lost(link).await?;
+    exchange(connection, &channel, DEAD_LETTER, ExchangeKind::Fanout).await?;
+    queue(connection, &channel, DEAD_LETTER, dead_letter_arguments()).await?;
+    bind(connection, &channel, DEAD_LETTER, DEAD_LETTER, "").await?;
+    let lost = lost(connection).await?;
     for (from, losses) in LOSSES {
-        queue(link, &channel, losses, dead_letter_arguments()).await?;
-        for one in lost.iter().filter(|lost| lost.exchange() == from) {
-            tell(link, losses, *one).await?;
+        queue(connection, &channel, losses, dead_letter_arguments()).await?;
+        for lost in lost.iter().filter(|lost| lost.exchange() == from) {
+            record_loss(connection, losses, *lost).await?;
         }
-        exchange(link, &channel, from, ExchangeKind::Topic).await?;
+        exchange(connection, &channel, from, ExchangeKind::Topic).await?;
     }
-    for one in &lost {
-        queue(link, &channel, one.name, arguments()).await?;
+    for lost in &lost {
+        queue(connection, &channel, lost.name, queue_arguments()).await?;
     }
-    for one in link.queues() {
-        let (from, key) = (one.exchange(), one.event_type.as_str());
-        bind(link, &channel, one.name, from, key).await?;
+    for known in connection.queues() {
+        let (from, key) = (known.exchange(), known.event_type.as_str());
+        bind(connection, &channel, known.name, from, key).await?;
     }
-    link.call(channel.close(200, "done".into())).await
+    connection.call(channel.close(200, "done".into())).await
 }
 
 /// Refuses queues that exist with other arguments. Only for a new connection: a queue that was deleted
 /// since [`declare`] would be declared here without a record of its loss.
-pub(super) async fn check(link: &BrokerConnection) -> Result<(), BusError> {
-    let channel = link.channel().await?;
-    for one in link.queues() {
-        queue(link, &channel, one.name, arguments()).await?;
+pub(super) async fn check(connection: &BrokerConnection) -> Result<(), BusError> {
+    let channel = connection.channel().await?;
+    for known in connection.queues() {
+        queue(connection, &channel, known.name, queue_arguments()).await?;
     }
-    link.call(channel.close(200, "done".into())).await
+    connection.call(channel.close(200, "done".into())).await
 }
 
 /// The queues that may have lost messages: those that are missing, and all queues of an exchange that is
 /// missing itself or whose queue of losses is.
-async fn lost(link: &BrokerConnection) -> Result<Vec<Queue>, BusError> {
+async fn lost(connection: &BrokerConnection) -> Result<Vec<Queue>, BusError> {
     let mut lost = Vec::new();
-    let mut asking = Asking {
-        link,
-        channel: link.channel().await?,
+    let mut existing = Existing {
+        connection,
+        channel: connection.channel().await?,
     };
     for (from, losses) in LOSSES {
-        let whole = asking.has_exchange(from).await? && asking.has_queue(losses).await?;
-        for one in link.queues().iter().filter(|one| one.exchange() == from) {
-            if !whole || !asking.has_queue(one.name).await? {
-                lost.push(*one);
+        let complete = existing.has_exchange(from).await? && existing.has_queue(losses).await?;
+        let fed = |queue: &&Queue| queue.exchange() == from;
+        for queue in connection.queues().iter().filter(fed) {
+            if !complete || !existing.has_queue(queue.name).await? {
+                lost.push(*queue);
             }
         }
     }
-    link.call(asking.channel.close(200, "done".into())).await?;
+    connection
+        .call(existing.channel.close(200, "done".into()))
+        .await?;
     Ok(lost)
 }
 
 /// Records a loss for the refiller. See [`events::bus::refill`].
-async fn tell(link: &BrokerConnection, losses: &str, lost: Queue) -> Result<(), BusError> {
-    let channel = link.channel().await?;
-    link.call(channel.confirm_select(ConfirmSelectOptions::default()))
+async fn record_loss(
+    connection: &BrokerConnection,
+    losses: &str,
+    lost: Queue,
+) -> Result<(), BusError> {
+    let channel = connection.channel().await?;
+    connection
+        .call(channel.confirm_select(ConfirmSelectOptions::default()))
         .await?;
     let mandatory = BasicPublishOptions {
         mandatory: true,
         ..Default::default()
     };
     let body = Loss::of(lost, Timestamp::now()).to_json();
-    let until = Instant::now() + IN_THE_MAKING;
+    let until = Instant::now() + DECLARED_WITHIN;
     loop {
         let persistent = message::persistent();
-        let told = channel.basic_publish("".into(), losses.into(), mandatory, &body, persistent);
-        let told = link.call(async { told.await?.await }).await?;
-        if told.is_ack() && told.take_message().is_none() {
+        let sent = channel.basic_publish("".into(), losses.into(), mandatory, &body, persistent);
+        let confirmation = connection.call(async { sent.await?.await }).await?;
+        if confirmation.is_ack() && confirmation.take_message().is_none() {
             break;
         }
         if Instant::now() > until {
             let why = format!("the queue `{losses}` takes nothing");
             return Err(BusError::Unavailable(why.into()));
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_PAUSE).await;
     }
-    link.call(channel.close(200, "done".into())).await
+    connection.call(channel.close(200, "done".into())).await
 }
 
-/// Passive declarations: if the thing does not exist, the broker closes the channel and nothing else.
-struct Asking<'l> {
-    link: &'l BrokerConnection,
+/// What exists on the broker, found by passive declarations. If the queue or exchange is missing, the broker
+/// closes the channel and nothing else.
+struct Existing<'c> {
+    connection: &'c BrokerConnection,
     channel: Channel,
 }
 
-impl Asking<'_> {
+impl Existing<'_> {
     async fn has_queue(&mut self, name: &str) -> Result<bool, BusError> {
         let (passive, none) = (
             QueueDeclareOptions::default().passive(),
             FieldTable::default(),
         );
-        let asked = self.channel.queue_declare(name.into(), passive, none);
-        let there = self.link.is_there(asked).await?;
-        self.go_on(there).await
+        let declaration = self.channel.queue_declare(name.into(), passive, none);
+        let exists = self.connection.exists(declaration).await?;
+        self.reopen_unless(exists).await
     }
 
     async fn has_exchange(&mut self, name: &str) -> Result<bool, BusError> {
@@ -136,23 +145,24 @@ impl Asking<'_> {
             ..Default::default()
         };
         let (kind, none) = (ExchangeKind::Topic, FieldTable::default());
-        let asked = self
+        let declaration = self
             .channel
             .exchange_declare(name.into(), kind, passive, none);
-        let there = self.link.is_there(asked).await?;
-        self.go_on(there).await
+        let exists = self.connection.exists(declaration).await?;
+        self.reopen_unless(exists).await
     }
 
-    async fn go_on(&mut self, there: bool) -> Result<bool, BusError> {
-        if !there {
-            self.channel = self.link.channel().await?;
+    /// Opens a new channel if the broker closed the last one.
+    async fn reopen_unless(&mut self, exists: bool) -> Result<bool, BusError> {
+        if !exists {
+            self.channel = self.connection.channel().await?;
         }
-        Ok(there)
+        Ok(exists)
     }
 }
 
 pub(super) async fn exchange(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     channel: &Channel,
     name: &str,
     kind: ExchangeKind,
@@ -161,32 +171,35 @@ pub(super) async fn exchange(
         durable: true,
         ..Default::default()
     };
-    link.call(channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
+    connection
+        .call(channel.exchange_declare(name.into(), kind, options, FieldTable::default()))
         .await
         .map_err(|error| refused("exchange", name, error))
 }
 
 async fn queue(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     channel: &Channel,
     name: &str,
     arguments: FieldTable,
 ) -> Result<(), BusError> {
-    link.call(channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments))
+    connection
+        .call(channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments))
         .await
         .map(drop)
         .map_err(|error| refused("queue", name, error))
 }
 
 async fn bind(
-    link: &BrokerConnection,
+    connection: &BrokerConnection,
     channel: &Channel,
     queue: &str,
     exchange: &str,
     key: &str,
 ) -> Result<(), BusError> {
     let (options, none) = (QueueBindOptions::default(), FieldTable::default());
-    link.call(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none))
+    connection
+        .call(channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none))
         .await
 }
 
@@ -200,23 +213,24 @@ fn refused(what: &str, name: &str, error: BusError) -> BusError {
     }
 }
 
-fn arguments() -> FieldTable {
-    let mut arguments = quorum(DELIVERY_LIMIT);
+fn queue_arguments() -> FieldTable {
+    let mut arguments = quorum_arguments(DELIVERY_LIMIT);
     let mut set = |name: &str, value: &str| {
         arguments.insert(name.into(), AMQPValue::LongString(value.into()));
     };
     set("x-dead-letter-exchange", DEAD_LETTER);
-    // Without these two a dead letter can be lost on its way (the default is at-most-once).
+    // Without these two the broker may lose a message on its way to the dead letters (its default is
+    // at-most-once).
     set("x-dead-letter-strategy", "at-least-once");
     set("x-overflow", "reject-publish");
     arguments
 }
 
 fn dead_letter_arguments() -> FieldTable {
-    quorum(DEAD_LETTER_DELIVERY_LIMIT)
+    quorum_arguments(DEAD_LETTER_DELIVERY_LIMIT)
 }
 
-fn quorum(delivery_limit: i32) -> FieldTable {
+fn quorum_arguments(delivery_limit: i32) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(
         "x-queue-type".into(),

@@ -1,4 +1,4 @@
-//! Bodies that are read whole, within a bound and a deadline.
+//! Reads whole bodies, within a bound and a deadline.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,7 +14,7 @@ pub enum BodyError {
     Broken(#[source] crate::error::BoxError),
 }
 
-/// Reads a whole body of at most `max` bytes within `deadline`. Nothing else collects a body.
+/// Reads a whole body of at most `max` bytes within `deadline`. No other code collects a body.
 pub async fn read_body<B>(
     body: B,
     max: usize,

@@ -1,5 +1,5 @@
-//! A small HTTP/1.1 client for calls inside the platform: pooled, every call with a deadline and a
-//! bound on the answer. Cleartext only; the network between our processes is private.
+//! A small HTTP/1.1 client for calls inside the platform. It pools connections, and every call has a deadline
+//! and a bound on its response. Cleartext only: the network between the processes is private.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::body::{BodyError, read_body};
 
-/// Why a call gave no answer.
+/// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("the server cannot be reached")]
@@ -63,7 +63,7 @@ impl Client {
         Self(client)
     }
 
-    /// GET with everything bounded.
+    /// Sends a GET; `deadline` and `max` bytes bound its answer.
     pub async fn get(
         &self,
         uri: &Uri,
@@ -77,7 +77,7 @@ impl Client {
         self.call(request, deadline, max).await
     }
 
-    /// GET with these headers, everything bounded.
+    /// Sends a GET with these headers; `deadline` and `max` bytes bound its answer.
     pub async fn get_with(
         &self,
         uri: &Uri,
@@ -90,7 +90,7 @@ impl Client {
         self.call(request, deadline, max).await
     }
 
-    /// One call whose answer is read whole: at most `max` bytes, all within `deadline`.
+    /// Sends a request and reads the whole answer: at most `max` bytes, within `deadline` in all.
     pub async fn call(
         &self,
         request: Request<Full<Bytes>>,
@@ -110,7 +110,7 @@ impl Client {
             .map_err(|_| ClientError::TimedOut(deadline))?
     }
 
-    /// One call whose answer streams; `deadline` bounds the wait for its head.
+    /// Sends a request whose answer streams; `deadline` bounds the wait for its head.
     pub async fn send(
         &self,
         request: Request<Full<Bytes>>,

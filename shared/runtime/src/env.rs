@@ -1,8 +1,8 @@
-//! Configuration from environment variables, parsed once and reported whole.
+//! Configuration from environment variables. It is parsed once, and all its errors are reported together.
 //!
-//! A [`Vars`] reads each variable through a [`Strings`] source, so a test passes a map, and collects
-//! every complaint before anything starts. `NAME_FILE` holds the path of a file with the value
-//! (secrets in containers); it must not stand beside `NAME`.
+//! A [`Vars`] reads each variable through a [`Strings`] source (a map in tests), and collects every error before
+//! anything starts. `NAME_FILE` holds the path of a file with the value (secrets in containers); it must not be
+//! set together with `NAME`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,7 +42,7 @@ impl fmt::Display for EnvErrors {
     }
 }
 
-/// Reads variables and remembers what is wrong with them.
+/// Reads variables and collects their errors.
 pub struct Vars<'a> {
     source: &'a dyn Strings,
     errors: Vec<String>,
@@ -56,7 +56,7 @@ impl<'a> Vars<'a> {
         }
     }
 
-    /// The variable, or `default` where it is unset.
+    /// The variable, or `default` if it is unset.
     pub fn or<T>(&mut self, name: &str, default: T) -> T
     where
         T: FromStr<Err: fmt::Display> + Clone,
@@ -70,7 +70,7 @@ impl<'a> Vars<'a> {
         self.parsed(name, parse_duration).unwrap_or(default)
     }
 
-    /// A variable that must be set, read by `parse`. `None` means an error was recorded.
+    /// A variable that must be set, parsed by `parse`. `None` means that an error was recorded.
     pub fn required<T>(
         &mut self,
         name: &str,
@@ -89,12 +89,12 @@ impl<'a> Vars<'a> {
         self.required(name, |text| Ok(Secret::new(text)))
     }
 
-    /// Records what is wrong with several variables together.
+    /// Records an error of several variables together.
     pub fn refuse(&mut self, why: &str) {
         self.errors.push(why.to_owned());
     }
 
-    /// Ends the reading: the value `build` makes, or every complaint.
+    /// Ends the reading: returns the value that `build` makes, or every error.
     pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, EnvErrors> {
         match (self.errors.is_empty(), build()) {
             (true, Some(value)) => Ok(value),

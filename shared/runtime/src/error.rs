@@ -1,11 +1,11 @@
-//! Errors of whatever origin, and how a log line shows them.
+//! Errors of any origin, and how a log line shows them.
 
 use std::error::Error;
 
-/// The cause under an adapter's error, of whatever driver.
+/// The cause of an adapter's error, of any driver.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Writes an error with its causes, as a log line wants it.
+/// Writes an error with all its causes, for a log line.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

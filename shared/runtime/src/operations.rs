@@ -26,7 +26,7 @@ impl Operations {
         }
     }
 
-    /// The answer where `path` is one of ours.
+    /// The answer, if `path` is one of these paths.
     pub(crate) async fn answer(&self, path: &str) -> Option<Response<Full<Bytes>>> {
         match path {
             "/livez" => Some(json_response(StatusCode::OK, &json!({"status": "live"}))),
@@ -49,7 +49,7 @@ impl Operations {
         json_response(status, &body)
     }
 
-    /// What `/readyz` says, with every metric that is one number: a worker's `/status`.
+    /// A worker's `/status`: the body of `/readyz`, and every metric that is a single number.
     pub async fn status(&self) -> Value {
         let (_, mut body) = self.health().await;
         body["figures"] = telemetry::figures(&self.registry).into();
@@ -76,13 +76,13 @@ impl Operations {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether everything that is required can be reached now.
+    /// Whether every required dependency can be reached now.
     pub(crate) async fn dependencies_are_there(&self) -> bool {
         is_ready(&self.readiness.dependencies().await)
     }
 }
 
-/// A whole answer of JSON.
+/// A JSON response.
 pub fn json_response(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
     let kind = HeaderValue::from_static("application/json");
     response(status, kind, body.to_string().into_bytes())

@@ -1,5 +1,5 @@
-//! The skeleton of a process: reads its settings, logs, listens, watches for signals, and reports its
-//! error when it ends; and the `healthcheck` that containers and supervisors run.
+//! The skeleton of a process: it reads its settings, logs, listens, watches for signals, and reports its error
+//! when it ends. Also the `healthcheck` that containers and supervisors run.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -70,7 +70,7 @@ pub fn choose_tls() {
         .ok();
 }
 
-/// Logs, watches for signals and listens: what every worker does before it serves.
+/// Starts the log, watches for signals and listens, as every worker does before it serves.
 pub async fn start(name: &str, settings: &Settings) -> anyhow::Result<Started> {
     choose_tls();
     telemetry::init(&settings.log).map_err(anyhow::Error::msg)?;
@@ -80,7 +80,7 @@ pub async fn start(name: &str, settings: &Settings) -> anyhow::Result<Started> {
     Ok(Started { listener, shutdown })
 }
 
-/// Binds, or says which address is taken.
+/// Binds the address. The error names it.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
@@ -117,8 +117,8 @@ pub fn exit(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Asks `url` (a `/readyz`, or another page inside) once and prints its answer: an error unless it is
-/// 200 within two seconds.
+/// Requests `url` (a `/readyz` or another page inside the platform) once and prints the answer. It is an error
+/// unless the answer is a success within two seconds.
 pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
     let uri = url
         .parse()
@@ -136,7 +136,7 @@ pub async fn healthcheck(url: &str) -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(&answer.body)?)
 }
 
-/// Where this machine reaches the `/readyz` of the worker that the same environment starts.
+/// The URL at which this machine reaches the `/readyz` of the worker that the same environment starts.
 pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
     let listen = source
         .get("LISTEN")
@@ -145,7 +145,7 @@ pub fn own_readyz(source: &dyn Strings, default_port: u16) -> String {
     format!("http://{}/readyz", reachable(address))
 }
 
-/// An address at which this machine reaches a listener, also one that listens on all addresses.
+/// An address at which this machine reaches a listener, even one that listens on all addresses.
 pub fn reachable(mut listener: SocketAddr) -> SocketAddr {
     if listener.ip().is_unspecified() {
         listener.set_ip(match listener {

@@ -1,4 +1,4 @@
-//! Whether a process can do its work. Its dependencies are asked again for every `/readyz`.
+//! Whether a process can do its work. Every `/readyz` checks its dependencies again.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::chain;
 
-/// One thing that a process needs, and whether it can be reached.
+/// A server that a process depends on, and whether it can be reached.
 #[derive(Debug, Clone, Serialize)]
 pub struct Dependency {
     pub name: &'static str,
@@ -19,14 +19,14 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// Asks a dependency, for at most a second: readiness must answer soon whatever it depends on.
+    /// Checks a dependency for at most a second, so that readiness always answers soon.
     pub async fn ask<E: std::error::Error>(
         name: &'static str,
         required: bool,
-        asked: impl Future<Output = Result<(), E>>,
+        check: impl Future<Output = Result<(), E>>,
     ) -> Self {
         const DEADLINE: Duration = Duration::from_secs(1);
-        let detail = match tokio::time::timeout(DEADLINE, asked).await {
+        let detail = match tokio::time::timeout(DEADLINE, check).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(chain(&error)),
             Err(_) => Some(format!("no answer within {DEADLINE:?}")),
@@ -40,13 +40,13 @@ impl Dependency {
     }
 }
 
-/// Asks what a process depends on. Must answer within about a second.
+/// Checks the dependencies of a process. Must answer within about a second.
 #[async_trait]
 pub trait Readiness: Send + Sync + 'static {
     async fn dependencies(&self) -> Vec<Dependency>;
 }
 
-/// Whether everything that is required is there.
+/// Whether every required dependency is reachable.
 pub(crate) fn is_ready(dependencies: &[Dependency]) -> bool {
     dependencies.iter().all(|d| d.ok || !d.required)
 }

@@ -1,8 +1,8 @@
-//! A value that must not be seen: no `Display`, and `Debug` says only that it is there.
+//! A value that must not be shown: it has no `Display`, and its `Debug` hides the text.
 
 use std::fmt;
 
-/// Text that never reaches a log line.
+/// Text that is never logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -1,5 +1,5 @@
-//! A listener inside the platform: deadlines on every head, a bounded number of connections, and a
-//! drain on shutdown. What it answers is a [`Service`]'s business.
+//! A listener inside the platform: a deadline on every request's head, a bounded number of connections, and a
+//! drain on shutdown. A [`Service`] decides what it answers.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::error::BoxError;
 use crate::operations::Operations;
 use crate::stall::Stall;
 
-/// What a listener answers.
+/// Answers the requests of a listener.
 pub trait Service: Send + Sync + 'static {
     type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 
@@ -41,11 +41,11 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub max_connections: usize,
-    /// How long the first connections wait for what their requests need. A worker that is back before
-    /// its gateways have noticed its absence is sent requests at once, and would refuse them while it
-    /// connects to its store.
+    /// How long the first connections wait for the required dependencies. After a quick restart, gateways that
+    /// have not noticed the absence send requests at once, and the worker would refuse them while it connects
+    /// to its store.
     pub settle: Duration,
-    /// How long after the signal requests are still taken while `/readyz` already answers 503.
+    /// How long requests are still accepted after the signal, while `/readyz` already answers 503.
     pub lame_duck: Duration,
     /// How long the whole drain may take, the lame-duck time included.
     pub grace: Duration,
@@ -62,20 +62,21 @@ impl Default for Limits {
     }
 }
 
-/// How long a request's head may take; also how long an idle connection is kept. Longer than the
-/// gateway keeps its idle upstream connections, so that it never writes into a closing one.
+/// How long a request's head may take, and how long an idle connection is kept. Longer than the gateway keeps
+/// its idle upstream connections, so the gateway never writes to a connection that is closing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may leave what was sent to it unread.
+/// How long a client may leave sent bytes unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEAD_BYTES: usize = 32 << 10;
-/// How long idle connections are kept after the listener.
+/// How long idle connections are kept after the listener is closed.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// Serves until `shutdown`, then drains: readiness first, then no new connections, then none that are
-/// idle, and what runs may finish within the grace. `stopping` is cancelled when streams should end.
+/// Serves until `shutdown`, then drains: it fails readiness, then closes the listener, then closes idle
+/// connections, and lets running requests finish within the grace. `stopping` is cancelled when streams should
+/// end.
 ///
-/// From the first step on every answer says `Connection: close`, so that a gateway that has not noticed
-/// the drain keeps no connection into which it could write a request just before it is closed.
+/// During the drain every answer has `Connection: close`. So a gateway that has not noticed the drain keeps no
+/// connection to which it could write a request just before it is closed.
 pub async fn serve<S: Service>(
     listener: TcpListener,
     service: S,
@@ -100,7 +101,7 @@ pub async fn serve<S: Service>(
     };
     tokio::pin!(lame_duck);
     let end = loop {
-        // Connections over the bound wait in the kernel's backlog.
+        // Connections beyond the bound wait in the kernel's backlog.
         let accepted = async {
             let permit = permits.clone().acquire_owned().await;
             (listener.accept().await, permit)
@@ -115,7 +116,7 @@ pub async fn serve<S: Service>(
                     });
                 }
                 Err(error) => {
-                    // Out of file descriptors: accepting again at once would spin.
+                    // Out of file descriptors. Accepting again at once would spin.
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -136,24 +137,24 @@ pub async fn serve<S: Service>(
     }
 }
 
-/// Waits until requests can be answered, at most for `patience`.
-async fn settle(operations: &Operations, patience: Duration) {
+/// Waits until requests can be answered, at most for `limit`.
+async fn settle(operations: &Operations, limit: Duration) {
     let settled = async {
         while !operations.dependencies_are_there().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(patience, settled).await.ok();
+    tokio::time::timeout(limit, settled).await.ok();
 }
 
-/// Closes the listener, once nothing is in its queue: to the kernel those connections are made, and
-/// closing would reset them with the requests that they may hold.
+/// Accepts the connections in the listener's backlog, then closes it. The kernel has established these
+/// connections already, and a close would reset them with any requests that they hold.
 fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
     let Ok(listener) = listener.into_std() else {
         return Vec::new();
     };
     let mut waiting = Vec::new();
-    // It does not block: an empty queue is an error.
+    // The listener is non-blocking, so an empty backlog is an error.
     while let Ok(accepted) = listener.accept() {
         waiting.push(accepted);
     }

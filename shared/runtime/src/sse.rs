@@ -1,4 +1,4 @@
-//! Parses server-sent events (WHATWG HTML §9.2.6) from the chunks of a body, wherever they are cut.
+//! Parses server-sent events (WHATWG HTML §9.2.6) from the chunks of a body, however they are split.
 //!
 //! It does no I/O and holds at most one event: the caller pushes chunks and takes events.
 
@@ -6,7 +6,7 @@ use std::mem::take;
 
 use bytes::{Buf, BytesMut};
 
-/// The longest event; no event of ours is longer.
+/// The longest event; no event of the platform is longer.
 const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// One event, with the fields that were sent with it.
@@ -43,7 +43,7 @@ impl Parser {
         Ok(())
     }
 
-    /// The next whole event, if it has come. Without data there is none.
+    /// The next whole event, if it has arrived. Fields without data are no event.
     pub fn event(&mut self) -> Option<Event> {
         while let Some(line) = self.line() {
             if line.is_empty() {
@@ -59,7 +59,7 @@ impl Parser {
         None
     }
 
-    /// How many comments came so far: heartbeats.
+    /// The number of comments (heartbeats) so far.
     pub fn comments(&self) -> usize {
         self.comments
     }

@@ -1,5 +1,5 @@
-//! A connection whose peer stops reading is dropped: what waits to be written, and the handler that
-//! makes more of it, would be held for ever.
+//! Fails a connection whose peer stops reading. Otherwise its unwritten bytes, and the handler that produces
+//! them, would be kept for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -9,26 +9,26 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Passes everything on, and fails a write that made no progress for `patience`.
+/// Passes reads and writes on, and fails a write that makes no progress for `write_timeout`.
 pub(super) struct Stall<T> {
     io: T,
-    patience: Duration,
-    /// Since when nothing could be written, plus `patience`.
+    write_timeout: Duration,
+    /// `write_timeout` after writing stopped.
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
 }
 
 impl<T> Stall<T> {
-    pub(super) fn new(io: T, patience: Duration) -> Self {
+    pub(super) fn new(io: T, write_timeout: Duration) -> Self {
         Self {
             io,
-            patience,
-            deadline: Box::pin(sleep(patience)),
+            write_timeout,
+            deadline: Box::pin(sleep(write_timeout)),
             waiting: false,
         }
     }
 
-    /// Passes progress on; without any, waits for the deadline as well.
+    /// Passes progress on. Without progress, it also waits for the deadline.
     fn watch(
         &mut self,
         cx: &mut Context<'_>,
@@ -40,7 +40,9 @@ impl<T> Stall<T> {
         }
         if !self.waiting {
             self.waiting = true;
-            self.deadline.as_mut().reset(Instant::now() + self.patience);
+            self.deadline
+                .as_mut()
+                .reset(Instant::now() + self.write_timeout);
         }
         ready!(self.deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(
@@ -99,28 +101,28 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::timeout;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_stops_reading_is_given_up() {
         let (ours, _theirs) = duplex(10);
-        let mut stall = TokioIo::new(Stall::new(TokioIo::new(ours), PATIENCE));
+        let mut stall = TokioIo::new(Stall::new(TokioIo::new(ours), TIMEOUT));
         let started = Instant::now();
         let failed = stall.write_all(&[0; 100]).await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(started.elapsed().as_secs(), PATIENCE.as_secs());
+        assert_eq!(started.elapsed().as_secs(), TIMEOUT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_slowly_is_not() {
         let (ours, mut theirs) = duplex(10);
-        let mut stall = TokioIo::new(Stall::new(TokioIo::new(ours), PATIENCE));
+        let mut stall = TokioIo::new(Stall::new(TokioIo::new(ours), TIMEOUT));
         let reading = tokio::spawn(async move {
             let mut byte = [0];
             let mut count = 0;
             while theirs.read_exact(&mut byte).await.is_ok() {
                 count += 1;
-                sleep(PATIENCE / 2).await;
+                sleep(TIMEOUT / 2).await;
             }
             count
         });
@@ -128,7 +130,7 @@ mod tests {
             stall.write_all(&[0; 100]).await.unwrap();
             stall.shutdown().await.unwrap();
         };
-        timeout(PATIENCE * 100, writing).await.unwrap();
+        timeout(TIMEOUT * 100, writing).await.unwrap();
         drop(stall);
         assert_eq!(reading.await.unwrap(), 100);
     }

@@ -1,4 +1,4 @@
-//! Background tasks that end only on shutdown: one that fails or panics is logged and started again.
+//! Background tasks that end only on shutdown. A task that fails or panics is logged and started again.
 
 use std::future::Future;
 use std::time::Duration;
@@ -9,11 +9,11 @@ pub use tokio_util::task::TaskTracker;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A run this long counts as healthy: the next failure starts again from the first pause.
+/// A run of this length counts as healthy: after it, the next pause is the first one again.
 const HEALTHY_RUN: Duration = Duration::from_secs(10);
 
-/// Runs `task` until `shutdown`, again whenever it returns an error or panics, with a growing pause
-/// of at most two seconds. `task` must itself watch `shutdown` and return `Ok` then.
+/// Runs `task` until `shutdown`. When it ends early, fails or panics, it is started again after a pause, which
+/// grows to at most two seconds. `task` must watch `shutdown` itself and return `Ok` then.
 pub async fn keep_running<F, Fut>(name: &'static str, shutdown: CancellationToken, mut task: F)
 where
     F: FnMut() -> Fut,

@@ -1,4 +1,4 @@
-//! What can be seen from outside: log lines as JSON on standard error, and Prometheus metrics.
+//! Logs as JSON lines on standard error, and Prometheus metrics.
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -10,7 +10,7 @@ pub fn init(filter: &str) -> Result<(), String> {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_new(filter)
         .map_err(|why| format!("LOG: `{filter}` is not a filter: {why}"))?;
-    // Already set is fine: the first one wins.
+    // An error means that it was set before, and the first one stays.
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -20,7 +20,7 @@ pub fn init(filter: &str) -> Result<(), String> {
         .or(Ok(()))
 }
 
-/// Registers a metric; a name used twice is a bug that the first start shows.
+/// Registers a metric. Panics if its name is used twice, which is a bug that the first start shows.
 pub fn register<M: prometheus::core::Collector + Clone + 'static>(
     registry: &Registry,
     metric: Result<M, prometheus::Error>,
@@ -31,7 +31,7 @@ pub fn register<M: prometheus::core::Collector + Clone + 'static>(
     }
 }
 
-/// The text exposition of everything registered.
+/// All registered metrics in the text exposition format.
 pub fn render(registry: &Registry) -> Vec<u8> {
     let mut text = Vec::new();
     if let Err(error) = TextEncoder::new().encode(&registry.gather(), &mut text) {
@@ -40,8 +40,8 @@ pub fn render(registry: &Registry) -> Vec<u8> {
     text
 }
 
-/// Everything registered that is one number, by name: the number, or with labels a list of
-/// `{labels, value}`. For people and scripts that ask `/status`; histograms are for Prometheus.
+/// All registered counters and gauges by name: a number, or with labels a list of `{labels, value}`. For people
+/// and scripts that read `/status`; histograms are for Prometheus only.
 pub fn figures(registry: &Registry) -> serde_json::Map<String, serde_json::Value> {
     let families = registry.gather();
     let numbers = families.iter().filter(|family| {

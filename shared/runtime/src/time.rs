@@ -1,11 +1,11 @@
-//! The present, injected: whoever needs it holds a [`Clock`].
+//! The current time, injected: code that needs it holds a [`Clock`].
 
 use contract::time::whole_millis;
 use jiff::Timestamp;
 
-/// The one source of "now", so that tests can hold it still.
+/// The only source of the current time, so that tests can control it.
 pub trait Clock: Send + Sync + 'static {
-    /// The present, cut to whole milliseconds (what stores and answers keep).
+    /// The current time in whole milliseconds, which is what stores and answers keep.
     fn now(&self) -> Timestamp;
 }
 

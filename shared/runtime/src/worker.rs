@@ -11,17 +11,17 @@ use tokio_util::task::TaskTracker;
 use crate::serve::{Limits, Service, serve};
 use crate::supervise::keep_running;
 
-/// How long background tasks may take after the last request. The relay publishes for 2 s what was
-/// hinted last; nothing else takes as long, and nothing is lost with it.
+/// How long background tasks may take after the last request. The relay publishes the last hints for up to 2 s,
+/// no other task takes as long, and events that are not published stay in the outbox.
 const LAST_TASKS: Duration = Duration::from_secs(5);
 
-/// A worker's background tasks. Each of them names the moment at which it ends.
+/// A worker's background tasks. Each task is given the token that ends it.
 pub struct Worker {
-    /// The process was asked to end.
+    /// Cancelled when the process is asked to end.
     pub shutdown: CancellationToken,
-    /// The lame duck is over: streams end.
+    /// Cancelled when the lame-duck time is over and streams end.
     pub stopping: CancellationToken,
-    /// The last request was answered.
+    /// Cancelled when the last request was answered.
     pub served: CancellationToken,
     tasks: TaskTracker,
 }
@@ -36,7 +36,7 @@ impl Worker {
         }
     }
 
-    /// Keeps a task running until `end`; see [`keep_running`]. `task` is handed `end`.
+    /// Keeps a task running until `end`, which is passed to it; see [`keep_running`].
     pub fn keep<F, Fut>(&self, name: &'static str, end: &CancellationToken, mut task: F)
     where
         F: FnMut(CancellationToken) -> Fut + Send + 'static,

@@ -1,11 +1,11 @@
-//! What columns hold, and how it is read back.
+//! How values are written to columns and read back.
 
 use jiff::Timestamp;
 use rusqlite::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What a column of times holds.
+/// A time as a column holds it.
 pub fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
 }
@@ -30,12 +30,12 @@ pub fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Resul
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(unreadable)
 }
 
-/// What a column of JSON holds.
+/// A value as a column of JSON holds it.
 pub fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(unreadable)
 }
 
-/// The error of a job or query that finds unreadable data.
+/// The error for a job or query that finds unreadable data.
 pub fn unreadable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(why.into())
 }

@@ -10,7 +10,7 @@ use super::connection::connect;
 use super::readers::Readers;
 use super::writer::Writer;
 
-/// One file. Cloning is cheap; dropping the last clone ends the writer after the jobs that wait.
+/// One file. Cloning is cheap; dropping the last clone waits for the queued jobs and ends the writer.
 #[derive(Clone)]
 pub struct Database {
     writer: Arc<Writer>,
@@ -37,8 +37,8 @@ pub enum OpenError {
 }
 
 impl Database {
-    /// Opens a file, makes it where it is missing, and brings its schema up to date: each of
-    /// `migrations` is applied once, in order, whole or not at all. `user_version` counts them.
+    /// Opens a file, or makes it if it is missing, and brings its schema up to date: each of `migrations` is
+    /// applied once, in order, completely or not at all. `user_version` counts them.
     pub fn open(path: &Path, migrations: &[&str]) -> Result<Self, OpenError> {
         let unusable = |source| OpenError::Unusable {
             path: path.to_owned(),

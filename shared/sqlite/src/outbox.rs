@@ -28,7 +28,7 @@ pub const SCHEMA: &str = "
 /// The backlog is counted up to here; a larger count would cost more than it tells.
 const MAX_COUNT: u64 = 10_000;
 
-/// Adds an event; for a job of [`Database::write`], beside the change it tells of.
+/// Adds an event, in the same job of [`Database::write`] as the change that it describes.
 pub fn add(connection: &Connection, version: u64, event: &Envelope) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT INTO events (subject, version, at, event) VALUES (?1, ?2, ?3, ?4)")?
@@ -82,11 +82,11 @@ pub fn event(
 pub fn all(connection: &Connection, subject: &str) -> rusqlite::Result<Vec<Envelope>> {
     connection
         .prepare_cached("SELECT version, event FROM events WHERE subject = ?1 ORDER BY version")?
-        .query_map([subject], |row| pending(row).map(|one| one.event))?
+        .query_map([subject], |row| pending(row).map(|pending| pending.event))?
         .collect()
 }
 
-/// Forgets a subject's history. Nothing of it may wait.
+/// Removes a subject's history. None of its events may be unpublished.
 pub fn forget(connection: &Connection, subject: &str) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM events WHERE subject = ?1 AND published = 1")?
@@ -101,7 +101,7 @@ fn pending(row: &Row<'_>) -> rusqlite::Result<Pending> {
     })
 }
 
-/// The methods of [`events::outbox::Outbox`]: a store passes them on.
+/// The methods of [`events::outbox::Outbox`], to which a store delegates.
 impl Database {
     pub async fn pending(
         &self,
@@ -110,7 +110,7 @@ impl Database {
     ) -> Result<Vec<Pending>, StoreError> {
         let until = millis(older_than);
         self.read("read outbox", move |connection| {
-            // A subject is as old as the event that is to be published first.
+            // The age of a subject is the age of its first unpublished event.
             let mut subjects = connection.prepare_cached(
                 "SELECT subject FROM events AS first
                  WHERE published = 0 AND at <= ?1 AND NOT EXISTS (
@@ -134,7 +134,7 @@ impl Database {
     pub async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
         let published: Vec<_> = published
             .iter()
-            .map(|one| (one.event.subject.clone(), one.version))
+            .map(|pending| (pending.event.subject.clone(), pending.version))
             .collect();
         self.write("mark published", move |connection| {
             let mut mark = connection.prepare_cached(
@@ -169,7 +169,7 @@ impl Database {
         .await
     }
 
-    /// A subject's events behind a version, in version order, published or not.
+    /// A subject's events after a version, in version order, published or not.
     pub async fn history(
         &self,
         subject: &str,
@@ -190,6 +190,6 @@ impl Database {
                     .collect()
             })
             .await?;
-        Ok(Page::new(found, limit, |one| one.version).map(|one| one.event))
+        Ok(Page::new(found, limit, |pending| pending.version).map(|pending| pending.event))
     }
 }

@@ -11,12 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::{DEADLINE, connect, store_error};
 
 const CONNECTIONS: usize = 4;
-/// How many virtual-machine steps of a query pass between two looks at the clock.
+/// SQLite's virtual-machine steps between two checks of a query's deadline.
 const STEPS: i32 = 10_000;
 
 pub(super) struct Readers {
     /// As many permits as there are connections in `idle`.
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
@@ -29,7 +29,7 @@ impl Readers {
             idle.push(connection);
         }
         Ok(Self {
-            turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
             idle: Arc::new(Mutex::new(idle)),
         })
     }
@@ -40,14 +40,14 @@ impl Readers {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let end = Instant::now() + DEADLINE;
-        let turn = timeout_at(end, self.turns.clone().acquire_owned())
+        let permit = timeout_at(end, self.permits.clone().acquire_owned())
             .await
             .map_err(|late| StoreError::unavailable(operation, late))?
             .map_err(|closed| StoreError::unavailable(operation, closed))?;
         let idle = self.idle.clone();
         // The query holds the permit, because its caller may be gone before the deadline ends it.
         let query = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
+            let _permit = permit;
             let mut borrowed = Borrowed::take(&idle);
             let connection = borrowed.connection()?;
             let late = move || std::time::Instant::now() > end.into_std();
@@ -65,7 +65,7 @@ impl Readers {
     }
 }
 
-/// A connection that goes back when dropped, whatever happens.
+/// A connection that returns to the pool when dropped, even if the query panics.
 struct Borrowed<'a> {
     idle: &'a Mutex<Vec<Connection>>,
     connection: Option<Connection>,
@@ -78,7 +78,7 @@ impl<'a> Borrowed<'a> {
     }
 
     fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
-        // Never missing: there is one for every permit.
+        // Never missing, because there is a connection for every permit.
         self.connection
             .as_mut()
             .ok_or(rusqlite::Error::InvalidQuery)

@@ -57,7 +57,10 @@ async fn add(database: &Database, subject: &str, version: u64, at: i64) {
 async fn pending_ids(database: &Database, until: i64) -> Vec<String> {
     let until = Timestamp::from_millisecond(until).unwrap();
     let pending = database.pending(until, 100).await.unwrap();
-    pending.into_iter().map(|one| one.event.id).collect()
+    pending
+        .into_iter()
+        .map(|pending| pending.event.id)
+        .collect()
 }
 
 #[tokio::test]

@@ -15,9 +15,9 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::{DEADLINE, store_error};
 
 /// The most jobs in the queue; beyond it callers wait.
-const QUEUE: usize = 1_024;
+const MAX_QUEUED: usize = 1_024;
 /// Jobs in one commit: a few milliseconds of work at most.
-const AT_ONCE: usize = 256;
+const BATCH: usize = 256;
 
 /// Runs inside the transaction of the batch. The closure that it returns answers the caller once the
 /// outcome of the commit is known.
@@ -28,18 +28,20 @@ type Answer = Box<dyn FnOnce(Option<String>) + Send>;
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// Whether the last commit succeeded.
+    /// Whether the last commit failed.
     failed: Arc<AtomicBool>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (jobs, queue) = mpsc::channel(MAX_QUEUED);
         let failed = Arc::new(AtomicBool::new(false));
-        let told = failed.clone();
+        let last_failed = failed.clone();
         Self {
             jobs: Some(jobs),
-            thread: Some(std::thread::spawn(move || write(&connection, queue, &told))),
+            thread: Some(std::thread::spawn(move || {
+                write(&connection, queue, &last_failed)
+            })),
             failed,
         }
     }
@@ -57,7 +59,7 @@ impl Writer {
         let (sender, answer) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let result = in_savepoint(connection, job);
-            // A caller that has gone needs no answer.
+            // Sending fails if the caller has gone, and then nobody needs the answer.
             Box::new(move |failed| drop(sender.send((result, failed))))
         });
         let Some(jobs) = &self.jobs else {
@@ -80,12 +82,12 @@ impl Writer {
     }
 }
 
-/// Waits for what is queued: nothing that was accepted is left undone.
+/// Waits for the queued jobs, so every accepted job runs.
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(thread) = self.thread.take() {
-            // It catches what panics inside it.
+            // Jobs that panic are caught, so the thread itself does not.
             drop(thread.join());
         }
     }
@@ -111,7 +113,7 @@ fn in_savepoint<T>(
     let result = catch_unwind(AssertUnwindSafe(|| job(connection)))
         .map_err(|_| Failed::Panicked)
         .and_then(|result| result.map_err(Failed::Sqlite));
-    // A disk that is full may have ended the whole transaction: then the commit fails for everybody.
+    // A full disk may have ended the whole transaction. Then the commit fails for all jobs.
     if result.is_err() && !connection.is_autocommit() {
         statement("ROLLBACK TO job")?;
     }
@@ -121,9 +123,9 @@ fn in_savepoint<T>(
     result
 }
 
-fn write(connection: &Connection, mut queue: mpsc::Receiver<Job>, told: &AtomicBool) {
-    let mut batch = Vec::with_capacity(AT_ONCE);
-    while queue.blocking_recv_many(&mut batch, AT_ONCE) > 0 {
+fn write(connection: &Connection, mut queue: mpsc::Receiver<Job>, last_failed: &AtomicBool) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut answers = Vec::with_capacity(batch.len());
         let failed = match commit(connection, &mut batch, &mut answers) {
             Ok(()) => None,
@@ -137,8 +139,8 @@ fn write(connection: &Connection, mut queue: mpsc::Receiver<Job>, told: &AtomicB
                 Some(error.to_string())
             }
         };
-        told.store(failed.is_some(), Ordering::Relaxed);
-        // Jobs that did not run answer by being dropped.
+        last_failed.store(failed.is_some(), Ordering::Relaxed);
+        // Dropping a job that did not run tells its caller that the writer has ended.
         batch.clear();
         for answer in answers {
             answer(failed.clone());

@@ -68,15 +68,15 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// What became of a request with a key.
+/// The outcome of a request with a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Once<New, Before> {
     /// It happened now.
     New(New),
-    /// It happened before; this is what was answered then.
+    /// It happened before; this was the answer.
     Before(Before),
     /// The key was used for another body.
     Mismatch,
-    /// The key's first request has not ended.
+    /// The key's first request is still running.
     InFlight,
 }

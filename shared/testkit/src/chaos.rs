@@ -1,7 +1,6 @@
-//! A TCP proxy that breaks the network between two parties, switched while it runs.
+//! A TCP proxy that injects network faults between a client and a server while it runs.
 //!
-//! It never alters, reorders or invents bytes: what arrives at all arrives whole and in order, as
-//! TCP has it.
+//! It never changes, reorders or invents bytes: as in TCP, the bytes that arrive are in order and without gaps.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,16 +14,16 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::port::free_port;
 
-/// What the network does at the moment.
+/// The faults that are injected now.
 #[derive(Clone, Copy, Default)]
-struct Weather {
+struct Faults {
     latency: Duration,
     bytes_per_second: Option<u64>,
     frozen: bool,
     /// New connections are reset at once.
     resetting: bool,
-    /// How often all connections were reset. A connection ends when this is no longer what it was
-    /// at its birth, which cannot be missed even when the weather changes twice in a moment.
+    /// How often all connections were reset. A connection ends when this differs from its value when the
+    /// connection was accepted, so no reset is missed even if the faults change twice at once.
     cuts: u64,
 }
 
@@ -34,15 +33,15 @@ type Connections = Arc<Mutex<JoinSet<()>>>;
 pub struct ChaosProxy {
     address: SocketAddr,
     upstream: SocketAddr,
-    weather: Arc<watch::Sender<Weather>>,
+    faults: Arc<watch::Sender<Faults>>,
     connections: Connections,
-    /// None while connections are refused.
+    /// `None` while connections are refused.
     acceptor: Option<JoinHandle<()>>,
 }
 
 impl ChaosProxy {
     pub async fn start(upstream: SocketAddr) -> Self {
-        // A port of the kit, not one the system chooses: `restore` needs it again after `refuse`.
+        // A port from `free_port`, not one that the system chooses: `restore` needs it again after `refuse`.
         let listener = loop {
             if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).await {
                 break listener;
@@ -51,7 +50,7 @@ impl ChaosProxy {
         let mut proxy = Self {
             address: listener.local_addr().expect("a listener has an address"),
             upstream,
-            weather: Arc::default(),
+            faults: Arc::default(),
             connections: Arc::default(),
             acceptor: None,
         };
@@ -63,39 +62,39 @@ impl ChaosProxy {
         self.address
     }
 
-    /// Each chunk takes this much longer, each way.
+    /// Delays each chunk by this much in each direction.
     pub async fn latency(&mut self, latency: Duration) {
-        self.change(|weather| weather.latency = latency).await;
+        self.change(|faults| faults.latency = latency).await;
     }
 
-    /// Each direction of each connection carries no more than this.
+    /// Limits each direction of each connection.
     pub async fn bandwidth(&mut self, bytes_per_second: u64) {
-        self.change(|weather| weather.bytes_per_second = Some(bytes_per_second.max(1)))
+        self.change(|faults| faults.bytes_per_second = Some(bytes_per_second.max(1)))
             .await;
     }
 
-    /// Accepts and says nothing; open connections freeze. After `restore` the bytes flow on.
+    /// Accepts connections and passes no bytes on; open connections freeze. After `restore` the bytes flow on.
     pub async fn blackhole(&mut self) {
-        self.change(|weather| weather.frozen = true).await;
+        self.change(|faults| faults.frozen = true).await;
     }
 
-    /// Resets every open connection, and every new one as it comes.
+    /// Resets every open connection, and every new one at once.
     pub async fn reset(&mut self) {
-        self.change(|weather| weather.resetting = true).await;
+        self.change(|faults| faults.resetting = true).await;
         self.cut().await;
     }
 
-    /// Resets every open connection; new ones pass.
+    /// Resets every open connection; new ones work.
     pub async fn cut(&mut self) {
         let mut open = {
             let mut connections = lock(&self.connections);
-            self.weather.send_modify(|weather| weather.cuts += 1);
+            self.faults.send_modify(|faults| faults.cuts += 1);
             std::mem::take(&mut *connections)
         };
         while open.join_next().await.is_some() {}
     }
 
-    /// Nothing listens any more, and open connections are reset.
+    /// Stops listening, and resets open connections.
     pub async fn refuse(&mut self) {
         if let Some(acceptor) = self.acceptor.take() {
             acceptor.abort();
@@ -104,19 +103,19 @@ impl ChaosProxy {
         self.cut().await;
     }
 
-    /// Fair weather again.
+    /// Ends all faults.
     pub async fn restore(&mut self) {
-        let fair = |weather: &mut Weather| {
-            *weather = Weather {
-                cuts: weather.cuts,
-                ..Weather::default()
+        let clear = |faults: &mut Faults| {
+            *faults = Faults {
+                cuts: faults.cuts,
+                ..Faults::default()
             }
         };
-        self.change(fair).await;
+        self.change(clear).await;
     }
 
-    async fn change(&mut self, change: impl FnOnce(&mut Weather)) {
-        self.weather.send_modify(change);
+    async fn change(&mut self, change: impl FnOnce(&mut Faults)) {
+        self.faults.send_modify(change);
         if self.acceptor.is_none() {
             let listener = TcpListener::bind(self.address)
                 .await
@@ -128,7 +127,7 @@ impl ChaosProxy {
     }
 
     fn accept_on(&mut self, listener: TcpListener) {
-        let (upstream, weather) = (self.upstream, Arc::clone(&self.weather));
+        let (upstream, faults) = (self.upstream, Arc::clone(&self.faults));
         let connections = Arc::clone(&self.connections);
         self.acceptor = Some(tokio::spawn(async move {
             loop {
@@ -139,8 +138,13 @@ impl ChaosProxy {
                 let mut connections = lock(&connections);
                 while connections.try_join_next().is_some() {}
                 // Under the lock, so that `cut` sees each connection either as old or as new.
-                let born = *weather.borrow();
-                connections.spawn(carry(client, upstream, born, weather.subscribe()));
+                let accepted_under = *faults.borrow();
+                connections.spawn(forward(
+                    client,
+                    upstream,
+                    accepted_under,
+                    faults.subscribe(),
+                ));
             }
         }));
     }
@@ -159,19 +163,19 @@ fn lock(connections: &Connections) -> std::sync::MutexGuard<'_, JoinSet<()>> {
     connections.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Carries one connection until both ends are done, or the network cuts it.
-async fn carry(
+/// Forwards one connection until both ends close it, or a fault cuts it.
+async fn forward(
     mut client: TcpStream,
     upstream: SocketAddr,
-    born: Weather,
-    mut weather: watch::Receiver<Weather>,
+    accepted_under: Faults,
+    mut faults: watch::Receiver<Faults>,
 ) {
     let mut server = None;
-    if !born.resetting {
-        let flow = flow(&mut client, upstream, &mut server, weather.clone());
+    if !accepted_under.resetting {
+        let copying = connect_and_copy(&mut client, upstream, &mut server, faults.clone());
         tokio::select! {
-            done = flow => if done.is_ok() { return },
-            _ = weather.wait_for(|now| now.cuts != born.cuts) => {}
+            done = copying => if done.is_ok() { return },
+            _ = faults.wait_for(|now| now.cuts != accepted_under.cuts) => {}
         }
     }
     for stream in [Some(client), server].into_iter().flatten() {
@@ -180,13 +184,13 @@ async fn carry(
     }
 }
 
-async fn flow(
+async fn connect_and_copy(
     client: &mut TcpStream,
     upstream: SocketAddr,
     server: &mut Option<TcpStream>,
-    weather: watch::Receiver<Weather>,
+    faults: watch::Receiver<Faults>,
 ) -> std::io::Result<()> {
-    thawed(&mut weather.clone()).await;
+    until_unfrozen(&mut faults.clone()).await;
     let server = server.insert(TcpStream::connect(upstream).await?);
     // The proxy must add no delay of its own.
     client.set_nodelay(true)?;
@@ -194,30 +198,30 @@ async fn flow(
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::try_join!(
-        pump(from_client, to_server, weather.clone()),
-        pump(from_server, to_client, weather),
+        copy(from_client, to_server, faults.clone()),
+        copy(from_server, to_client, faults),
     )?;
     Ok(())
 }
 
-async fn pump(
+async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut weather: watch::Receiver<Weather>,
+    mut faults: watch::Receiver<Faults>,
 ) -> std::io::Result<()> {
     let mut chunk = vec![0; 64 * 1024];
     loop {
-        let length = match weather.borrow().bytes_per_second {
+        let length = match faults.borrow().bytes_per_second {
             // About twenty chunks a second.
             Some(rate) => (rate / 20).clamp(1, chunk.len() as u64) as usize,
             None => chunk.len(),
         };
         let length = from.read(&mut chunk[..length]).await?;
-        let Weather {
+        let Faults {
             latency,
             bytes_per_second,
             ..
-        } = *weather.borrow();
+        } = *faults.borrow();
         let mut delay = latency;
         if let Some(rate) = bytes_per_second {
             delay += Duration::from_secs_f64(length as f64 / rate as f64);
@@ -225,7 +229,7 @@ async fn pump(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        thawed(&mut weather).await;
+        until_unfrozen(&mut faults).await;
         if length == 0 {
             return to.shutdown().await;
         }
@@ -233,7 +237,7 @@ async fn pump(
     }
 }
 
-async fn thawed(weather: &mut watch::Receiver<Weather>) {
-    // Fails only when the proxy is gone, and then this task is being aborted.
-    weather.wait_for(|now| !now.frozen).await.ok();
+async fn until_unfrozen(faults: &mut watch::Receiver<Faults>) {
+    // This fails only when the proxy is dropped, and then this task is aborted.
+    faults.wait_for(|now| !now.frozen).await.ok();
 }

@@ -1,4 +1,4 @@
-//! An HTTP client for tests: short to call, and it never waits for ever.
+//! An HTTP client for tests: short to call, with a deadline on every request.
 
 mod sse;
 
@@ -81,7 +81,7 @@ impl Client {
     }
 }
 
-/// A request in the making.
+/// A request that is being built.
 pub struct Request<'a> {
     client: &'a Client,
     method: Method,
@@ -101,7 +101,7 @@ impl Request<'_> {
         self.header("authorization", format!("Basic {credentials}"))
     }
 
-    /// Adds a header; the same name twice is sent twice.
+    /// Adds a header. A name that is added twice is sent twice.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header name");
         let value = HeaderValue::from_bytes(value.as_ref()).expect("a header value");
@@ -122,8 +122,7 @@ impl Request<'_> {
         self
     }
 
-    /// The request's first bytes as they are sent, for a body that no client would send; these headers
-    /// come last.
+    /// The request's head as it is sent, with `more` headers at its end. For bodies that no client would send.
     pub fn head(&self, more: &[(&str, &str)]) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\nhost: test\r\n", self.method, self.path);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -136,13 +135,13 @@ impl Request<'_> {
         head + "\r\n"
     }
 
-    /// How long the whole exchange may take (30 s unless told).
+    /// Sets how long the whole exchange may take; the default is 30 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Sends it and reads the whole reply; panics when there is none.
+    /// Sends the request and reads the whole reply. Panics if there is none.
     pub async fn send(self) -> Reply {
         self.try_send()
             .await
@@ -156,7 +155,7 @@ impl Request<'_> {
             .unwrap_or(Err(SendError::Late { request, deadline }))
     }
 
-    /// Opens an event stream; panics unless it is one.
+    /// Opens an event stream. Panics if the reply is not one.
     pub async fn sse(self) -> EventStream {
         let (request, deadline) = (self.name(), self.deadline);
         let opened =
@@ -257,14 +256,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Panics, with the whole reply, unless this is its status.
+    /// Panics with the whole reply unless it has this status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert!(self.status == status, "expected {status}, got {self:?}");
         self
     }
 
-    /// The value of a header that is text; of several, the first.
+    /// The value of the first header of this name, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -297,15 +296,15 @@ impl std::fmt::Debug for Reply {
     }
 }
 
-/// Sends bytes as they are, for requests that no client would make, and returns what comes back
-/// until the server closes, or for 5 s: ask for `Connection: close`.
+/// Sends raw bytes, for requests that no client would make. Returns everything that the server sends until it
+/// closes the connection, for at most 5 s, so send `Connection: close`.
 pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> Vec<u8> {
     let mut stream = TcpStream::connect(address)
         .await
         .unwrap_or_else(|error| panic!("failed to connect to {address}: {error}"));
     let mut reply = Vec::new();
     let exchange = async {
-        // The server may refuse and close before it has read everything: what it said counts.
+        // The server may answer and close before it has read everything; then its answer counts.
         stream.write_all(request.as_ref()).await.ok();
         while stream
             .read_buf(&mut reply)

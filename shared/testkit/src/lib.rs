@@ -1,18 +1,16 @@
-//! The test kit: real servers on free ports in temporary folders, processes to kill, a proxy that
-//! breaks networks, and an HTTP client that keeps tests short.
+//! The test kit: real servers on free ports in temporary folders, processes to kill, a proxy that injects
+//! network faults, and an HTTP client that keeps tests short.
 //!
-//! What it must never do: skip. A server that cannot be started fails the test with one line that
-//! names it and says how to install it. Nor may it leave anything behind: each process it starts is
-//! watched by a shell that holds the other end of a pipe, and dies with the test process, even when
-//! that one is killed with SIGKILL.
+//! It must never skip a test: a server that cannot be started fails the test with one line that names the server
+//! and how to install it. It must never leave anything behind: each process is watched by a shell that holds the
+//! other end of a pipe, and ends with the test process, even if that is killed with SIGKILL.
 //!
-//! The whole kit panics instead of returning errors, because its callers are tests. Servers that
-//! all tests of a process share (`shared_redis()` and so on) are handed out by shared reference,
-//! and faults need a mutable one: a test that wants to hurt a server starts its own, or puts a
-//! [`ChaosProxy`] in front of the shared one.
+//! The whole kit panics instead of returning errors, because its callers are tests. Servers that all tests of a
+//! process share (`shared_redis()` and so on) are lent by shared reference, and faults need a mutable one. So a
+//! test that breaks a server starts its own, or puts a [`ChaosProxy`] in front of the shared one.
 //!
-//! `cargo test` runs the tests of a binary in one process, hence one set of servers for each
-//! binary. (A runner with a process for each test works too, and starts a set for each.)
+//! `cargo test` runs the tests of a binary in one process, so there is one set of servers for each binary. (A
+//! runner with a process for each test works too, and starts a set for each.)
 
 mod port;
 mod process;
@@ -35,7 +33,7 @@ mod signed;
 
 pub use self::chaos::ChaosProxy;
 pub use self::client::{Client, EventStream, NoEvent, Reply, Request, SendError, SseEvent, raw};
-pub use self::eventually::{Outcome, eventually};
+pub use self::eventually::{ProbeResult, eventually};
 #[cfg(feature = "mongo")]
 pub use self::mongodb::{MongoDb, mongod, shared_mongodb};
 pub use self::names::{setting, unique};

@@ -13,7 +13,7 @@ use super::port::free_port;
 use super::process::{Process, on_path};
 use super::server::{StartError, missing, ready, start_on_free_ports};
 
-/// The one mongod that all tests of this process share. Isolate by [`MongoDb::fresh_database`].
+/// The mongod that all tests of this process share. Tests are isolated by [`MongoDb::fresh_database`].
 pub async fn shared_mongodb() -> &'static MongoDb {
     static SHARED: OnceCell<Result<MongoDb, String>> = OnceCell::const_new();
     let mongodb = SHARED.get_or_init(MongoDb::try_start).await;
@@ -23,7 +23,7 @@ pub async fn shared_mongodb() -> &'static MongoDb {
 pub struct MongoDb {
     process: Process,
     address: SocketAddr,
-    /// Unique, so that nobody mistakes another mongod on this port for this one.
+    /// Unique, so that another mongod on this port is not mistaken for this one.
     replica_set: String,
 }
 
@@ -79,7 +79,7 @@ impl MongoDb {
         )
     }
 
-    /// The same server through another address, such as a proxy's; without discovery, which would
+    /// The URL of the same server through another address, such as a proxy's. Without discovery, which would
     /// find the server behind the proxy.
     pub fn url_at(&self, address: SocketAddr) -> String {
         format!("mongodb://{address}/?directConnection=true")
@@ -94,7 +94,7 @@ impl MongoDb {
         super::unique("test")
     }
 
-    /// What the server wrote, over all its starts.
+    /// The server's output over all its starts.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -111,7 +111,7 @@ impl MongoDb {
         self.process.kill9();
     }
 
-    /// Kills what runs, and starts it again on the same port with the same data.
+    /// Kills the server if it runs, and starts it again on the same port with the same data.
     pub async fn restart(&mut self) {
         self.process.start_again();
         self.ready().await.unwrap_or_else(|error| panic!("{error}"));
@@ -129,7 +129,7 @@ impl MongoDb {
     }
 }
 
-/// Whether this is our member and takes writes; makes it the replica set's only member first.
+/// Whether this is our server and accepts writes. It becomes the only member of its replica set first.
 async fn is_primary(
     url: &str,
     address: SocketAddr,
@@ -155,8 +155,8 @@ async fn is_primary(
         .ok_or_else(|| hello.to_string()))
 }
 
-/// The `mongod` of the tests: on the PATH, or where `SLUICE_MONGOD` says, or where `make test` puts
-/// it. For a test that starts one in its own way.
+/// The `mongod` that tests use: on the PATH, at `SLUICE_MONGOD`, or where `make test` puts it. For tests that
+/// start their own.
 pub fn mongod() -> Option<PathBuf> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
     let named = std::env::var_os("SLUICE_MONGOD").filter(|path| !path.is_empty());

@@ -1,6 +1,6 @@
-//! Names and numbers that tests choose.
+//! Unique names, and numbers from the environment.
 
-/// A number from the environment, for tests whose length can be chosen.
+/// A number from the environment, for tests whose length is configurable.
 pub fn setting<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
     match std::env::var(name) {
         Ok(text) => text

@@ -17,8 +17,8 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts nginx with the configuration that `conf` makes for a port: a whole `nginx.conf`, whose
-    /// paths are relative to the folder. (Of the main directives the kit sets only `daemon off`.)
+    /// Starts nginx with the configuration that `conf` returns for a port: a whole `nginx.conf`, with paths
+    /// relative to the folder. (The kit sets only the main directive `daemon off`.)
     pub async fn start(mut conf: impl FnMut(u16) -> String) -> Self {
         let started = start_on_free_ports(async || {
             let program =

@@ -1,13 +1,12 @@
 //! A process in a folder of its own, with its log in a file, that cannot outlive the test process.
 //!
-//! How: the program is started by a shell that waits for a word on its standard input, in a process
-//! group of its own. Before the word is said, the group is made known to the *watchdog*: another
-//! shell, in yet another group, that reads a pipe held by the test process. When that pipe closes,
-//! because the test process dropped it or died in whatever way, the watchdog kills the group and
-//! removes the folder. At no moment is there a running program that nobody watches.
+//! A shell starts the program in a process group of its own, after it has read a line from its standard input.
+//! Before that line is written, the group is reported to the *watchdog*: another shell, in another group, that
+//! reads a pipe from the test process. When the pipe closes, because the test process dropped it or died, the
+//! watchdog kills the group and removes the folder. So every running program is watched from its start.
 //!
-//! (A parent-death signal would not do: it fires when the *thread* that spawned the child ends, and
-//! each test has its own thread.)
+//! (A parent-death signal would not work: it is sent when the *thread* that spawned the child ends, and each test
+//! has its own thread.)
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -106,7 +105,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Begins to describe a process; the name is for messages.
+    /// Describes a process to start. The name is for messages.
     pub fn named(name: &str) -> Launch {
         Launch {
             name: name.to_owned(),
@@ -117,7 +116,7 @@ impl Process {
         }
     }
 
-    /// Starts the same command in the same folder; kills what still runs.
+    /// Starts the same command in the same folder. Kills the process first if it still runs.
     pub fn start_again(&mut self) {
         self.kill9();
         let Launch {
@@ -181,7 +180,7 @@ impl Process {
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    /// The process id; panics when the process was killed.
+    /// The process id. Panics if the process was killed.
     pub fn pid(&self) -> u32 {
         self.child
             .as_ref()
@@ -193,13 +192,13 @@ impl Process {
         self.exit_status().is_none() && self.child.is_some()
     }
 
-    /// How it ended, if it did by itself.
+    /// The exit status, if the process ended by itself.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         let child = self.child.as_mut()?;
         child.try_wait().expect("a child can be waited for")
     }
 
-    /// Kills the process and all it started with SIGKILL, and returns when they are gone.
+    /// Kills the process and its children with SIGKILL, and returns when they are gone.
     pub fn kill9(&mut self) {
         let Some(mut child) = self.child.take() else {
             return;
@@ -208,8 +207,8 @@ impl Process {
         // Fails only when nothing is left to kill.
         kill_process_group(group, Signal::KILL).ok();
         child.wait().expect("a child can be waited for");
-        // The rest of the group has another parent; its ports are free when it is reaped. The
-        // bound is for a machine whose first process reaps nothing.
+        // The rest of the group has another parent, and its ports are free when it is reaped. The bound is for
+        // a machine whose first process does not reap.
         let end = Instant::now() + Duration::from_secs(2);
         while test_kill_process_group(group).is_ok() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
@@ -217,8 +216,8 @@ impl Process {
         self.launch.watchdog.watch(None);
     }
 
-    /// Stops the process and all it started, as a machine that hangs would, and returns when no
-    /// thread of them runs any more: on a busy machine that may be long after the signal.
+    /// Stops the process and its children, as if the machine hung, and returns when none of their threads runs.
+    /// On a busy machine that may be long after the signal.
     pub fn sigstop(&mut self) {
         self.signal_group(Signal::STOP);
         let group = self.pid();
@@ -241,13 +240,13 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
-    /// Sends SIGTERM and waits for the end; panics when it does not come.
+    /// Sends SIGTERM and waits for the process to end. Panics at the deadline.
     pub async fn terminate(&mut self, deadline: Duration) -> ExitStatus {
         self.sigterm();
         self.wait(deadline).await
     }
 
-    /// Waits for the process to end by itself; panics when it does not.
+    /// Waits for the process to end by itself. Panics at the deadline.
     pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let end = Instant::now() + deadline;
         loop {
@@ -308,15 +307,15 @@ fn is_stopped(group: u32) -> bool {
         .all(|(state, _)| matches!(state.as_str(), "T" | "Z" | "X"))
 }
 
-/// The state and the process group in `stat` of a process or thread; none when it has ended.
+/// The state and the process group from `stat` of a process or thread; `None` if it has ended.
 fn stat(folder: &Path) -> Option<(String, String)> {
     let stat = fs::read_to_string(folder.join("stat")).ok()?;
-    // The name before the last parenthesis may hold anything.
+    // The name before the last parenthesis may hold any character.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.to_owned(), fields.nth(1)?.to_owned()))
 }
 
-/// The shell that outlives the test process by a moment.
+/// A shell that outlives the test process for a moment, and cleans up.
 struct Watchdog {
     folder: PathBuf,
     shell: Child,
@@ -324,8 +323,8 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    /// Each line names the group to kill in the end; an empty one says that there is none.
-    /// Removing is tried again because the killed may still be writing.
+    /// Each line names the group to kill at the end; an empty line means that there is none. Removing the folder
+    /// is tried again, because killed processes may still be writing.
     const SCRIPT: &str = r#"
         group=
         while read -r line; do group=$line; done
@@ -350,7 +349,7 @@ impl Watchdog {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Not ours: Ctrl-C and a killed group of the test process must not reach it.
+            // Its own group: Ctrl-C, or a kill of the test process's group, must not reach it.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("failed to start /bin/sh: {error}"));
@@ -364,10 +363,10 @@ impl Watchdog {
 
     fn watch(&mut self, group: Option<u32>) {
         let line = group.map(|group| group.to_string()).unwrap_or_default();
-        let told = self.pipe.as_mut().map(|pipe| writeln!(pipe, "{line}"));
-        // A dead watchdog must fail the test, but not while the test is failing already.
+        let written = self.pipe.as_mut().map(|pipe| writeln!(pipe, "{line}"));
+        // A dead watchdog must fail the test, unless the test is failing already.
         assert!(
-            matches!(told, Some(Ok(()))) || std::thread::panicking(),
+            matches!(written, Some(Ok(()))) || std::thread::panicking(),
             "the watchdog of {} is gone",
             self.folder.display()
         );

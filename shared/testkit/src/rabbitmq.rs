@@ -16,7 +16,7 @@ use super::port::free_port;
 use super::process::{Process, on_path};
 use super::server::{StartError, missing, ready, start_on_free_ports};
 
-/// The one RabbitMQ that all tests of this process share. Isolate by [`RabbitMq::fresh_vhost`].
+/// The RabbitMQ that all tests of this process share. Tests are isolated by [`RabbitMq::fresh_vhost`].
 pub async fn shared_rabbitmq() -> &'static RabbitMq {
     static SHARED: OnceCell<Result<RabbitMq, String>> = OnceCell::const_new();
     let rabbitmq = SHARED.get_or_init(RabbitMq::try_start).await;
@@ -27,11 +27,11 @@ pub struct RabbitMq {
     process: Process,
     address: SocketAddr,
     management: SocketAddr,
-    /// Unique, so that nobody mistakes another broker on these ports for this one.
+    /// Unique, so that another broker on these ports is not mistaken for this one.
     user: String,
 }
 
-/// A virtual host of one test: queues and exchanges that nobody else sees.
+/// A virtual host of one test, with queues and exchanges that no other test sees.
 #[derive(Clone, Debug)]
 pub struct Vhost {
     name: String,
@@ -48,7 +48,7 @@ impl Vhost {
         self.url_at(self.address)
     }
 
-    /// The same virtual host through another address, such as a proxy's.
+    /// The URL of the same virtual host through another address, such as a proxy's.
     pub fn url_at(&self, address: SocketAddr) -> String {
         amqp_url(&self.user, address, &self.name)
     }
@@ -79,7 +79,7 @@ impl RabbitMq {
         .await
     }
 
-    /// The default virtual host, which all tests see.
+    /// The URL of the default virtual host, which all tests see.
     pub fn url(&self) -> String {
         amqp_url(&self.user, self.address, "%2f")
     }
@@ -120,7 +120,7 @@ impl RabbitMq {
         }
     }
 
-    /// One call of the management API; panics when it refuses.
+    /// Calls the management API. Panics if it refuses.
     pub async fn manage(
         &self,
         method: Method,
@@ -143,7 +143,7 @@ impl RabbitMq {
         }
     }
 
-    /// What the server wrote, over all its starts.
+    /// The server's output over all its starts.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -156,10 +156,10 @@ impl RabbitMq {
         self.process.sigcont();
     }
 
-    /// Waits until it is on disk which files belong to which quorum queue; call it before a `kill`.
+    /// Waits until the broker has saved which files belong to which quorum queue. Call it before a `kill`.
     ///
-    /// RabbitMQ 3 saves that half a second after a queue is declared. Killed sooner, it comes back with
-    /// an empty queue that never elects a leader, although messages were confirmed.
+    /// RabbitMQ 3 saves that half a second after a queue is declared. If it is killed sooner, the queue is empty
+    /// after the restart and never elects a leader, although messages were confirmed.
     pub async fn settle(&self) {
         let queues = self.manage(Method::GET, "/api/queues", json!(null)).await;
         let queues = queues.as_array().cloned().unwrap_or_default();
@@ -167,7 +167,7 @@ impl RabbitMq {
         let names: Vec<String> = quorum
             .map(
                 |queue| match (queue["vhost"].as_str(), queue["name"].as_str()) {
-                    // %2F, without what stands in no word of a configuration.
+                    // %2F without the `%`, which separates words below.
                     (Some("/"), Some(name)) => format!("2F_{name}"),
                     (Some(vhost), Some(name)) => format!("{vhost}_{name}"),
                     _ => panic!("a queue without a name: {queue}"),
@@ -178,7 +178,7 @@ impl RabbitMq {
             let saved = std::fs::read(self.quorum_folder().join("names.dets"))?;
             for name in &names {
                 let folders = self.folders_of(name)?;
-                // A name may still stand for a deleted queue's files.
+                // The saved name may still belong to a deleted queue's files.
                 let is_saved = |folder: &PathBuf| {
                     let id = folder.file_name().unwrap_or_default().as_encoded_bytes();
                     saved.windows(id.len()).any(|window| window == id)
@@ -197,10 +197,10 @@ impl RabbitMq {
         self.process.kill9();
     }
 
-    /// Kills the server and takes the files of a quorum queue away: after a restart the queue is there,
-    /// and has no leader for good. The same is left of one that was deleted and declared again less
-    /// than half a second before the server dies (RabbitMQ 3.10: the name still stands for the
-    /// deleted queue's files). Returns the folders that were removed.
+    /// Kills the server and removes the files of a quorum queue: after a restart the queue exists and never has a
+    /// leader. The same happens to a queue that is deleted and declared again less than half a second before the
+    /// server dies (RabbitMQ 3.10: the saved name still belongs to the deleted queue's files). Returns the number
+    /// of folders that were removed.
     pub fn lose_files(&mut self, queue: &str) -> std::io::Result<usize> {
         self.kill();
         let folders = self.folders_of(&format!("_{queue}"))?;
@@ -208,7 +208,7 @@ impl RabbitMq {
         Ok(folders.len())
     }
 
-    /// The folders of the quorum queues whose full names (virtual host and name) end so.
+    /// The folders of the quorum queues whose full names (virtual host and name) end with `name`.
     fn folders_of(&self, name: &str) -> std::io::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         for entry in std::fs::read_dir(self.quorum_folder())? {
@@ -216,7 +216,7 @@ impl RabbitMq {
             let Ok(config) = std::fs::read_to_string(folder.join("config")) else {
                 continue;
             };
-            // An Erlang term; a name stands in quotes only where it has to.
+            // An Erlang term, in which a name is quoted only if necessary.
             let mut words = config.split(|c: char| !(c.is_alphanumeric() || "_.".contains(c)));
             if words.any(|word| word.ends_with(name)) {
                 folders.push(folder);
@@ -231,13 +231,13 @@ impl RabbitMq {
         data.join(&node).join("quorum").join(&node)
     }
 
-    /// Kills what runs, and starts it again on the same ports with the same data.
+    /// Kills the server if it runs, and starts it again on the same ports with the same data.
     pub async fn restart(&mut self) {
         self.process.start_again();
         self.ready().await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Restarts it with less memory than it has taken already: it keeps what it has and takes no message.
+    /// Restarts the server with a memory limit that it exceeds already: it keeps its messages and accepts no more.
     pub async fn starve(&mut self) {
         let config = self.process.folder().join("rabbitmq.conf");
         let starve = || -> std::io::Result<()> {
@@ -273,8 +273,8 @@ impl RabbitMq {
 }
 
 fn launch(program: &Path, amqp: u16, management: u16, user: &str) -> Process {
-    // epmd runs in the foreground and in the broker's process group. The one that Erlang starts by
-    // itself becomes a daemon that nobody ends.
+    // epmd runs in the foreground, in the broker's process group. An epmd that Erlang starts itself becomes a
+    // daemon that is never ended.
     const SCRIPT: &str = r#"
         epmd &
         until epmd -names >/dev/null 2>&1; do sleep 0.02; done
@@ -312,7 +312,7 @@ fn launch(program: &Path, amqp: u16, management: u16, user: &str) -> Process {
         .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
         .env("RABBITMQ_LOG_BASE", folder.join("logs"))
         .env("RABBITMQ_PID_FILE", folder.join("pid"))
-        // Idle schedulers must not spin on a machine that runs the tests at the same time.
+        // Idle schedulers must not spin, because the tests need the CPU.
         .env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
             "-start_epmd false +sbwt none +S 2:2",
@@ -324,7 +324,7 @@ fn amqp_url(user: &str, address: SocketAddr, vhost: &str) -> String {
     format!("amqp://{user}:{user}@{address}/{vhost}")
 }
 
-/// Debian's `rabbitmq-server` on the PATH is a wrapper that insists on changing the user.
+/// Debian's `rabbitmq-server` on the PATH is a wrapper that changes the user. The program behind it comes first.
 fn program() -> Option<PathBuf> {
     Some(PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server"))
         .filter(|file| file.is_file())

@@ -12,7 +12,7 @@ use super::port::free_port;
 use super::process::{Process, on_path};
 use super::server::{StartError, missing, ready, start_on_free_ports};
 
-/// The one Redis that all tests of this process share. Isolate by [`Redis::key_prefix`].
+/// The Redis that all tests of this process share. Tests are isolated by [`Redis::key_prefix`].
 pub async fn shared_redis() -> &'static Redis {
     static SHARED: OnceCell<Result<Redis, String>> = OnceCell::const_new();
     let redis = SHARED.get_or_init(Redis::try_start).await;
@@ -31,7 +31,7 @@ impl Redis {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// With more arguments, such as `--cluster-enabled yes`, or `--sentinel` for no server but a guard.
+    /// Starts it with more arguments, such as `--cluster-enabled yes`, or `--sentinel` for a Sentinel.
     pub async fn start_with(more: &[&str]) -> Self {
         Self::try_start_with(more)
             .await
@@ -48,7 +48,7 @@ impl Redis {
                 .ok_or_else(|| missing("redis-server", "Debian package redis-server"))?;
             let port = free_port();
             let launch = Process::named("redis-server");
-            // Its working folder is its own. A Sentinel keeps its state in its configuration file.
+            // A file of its own, because a Sentinel keeps its state in its configuration file.
             let file = launch.file("redis.conf", "maxmemory-policy noeviction\n");
             let process = launch
                 .program(program)
@@ -70,7 +70,7 @@ impl Redis {
         self.url_at(self.address)
     }
 
-    /// The same server through another address, such as a proxy's.
+    /// The URL of the same server through another address, such as a proxy's.
     pub fn url_at(&self, address: SocketAddr) -> String {
         format!("redis://{address}")
     }
@@ -84,13 +84,13 @@ impl Redis {
         super::unique("test") + ":"
     }
 
-    /// Sends one command as its words and returns the reply as it came (`+OK`, `$1\r\na`).
+    /// Sends one inline command and returns the raw reply (`+OK`, `$1\r\na`).
     pub async fn command(&self, command: &str) -> String {
         let reply = ask(self.address, command).await;
         reply.unwrap_or_else(|error| panic!("redis-server did not answer `{command}`: {error}"))
     }
 
-    /// What the server wrote, over all its starts.
+    /// The server's output over all its starts.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -107,13 +107,13 @@ impl Redis {
         self.process.kill9();
     }
 
-    /// Kills what runs, and starts it again on the same port with the same data.
+    /// Kills the server if it runs, and starts it again on the same port with the same data.
     pub async fn restart(&mut self) {
         self.process.start_again();
         self.ready().await.unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// The same without the data, as after the loss of a machine.
+    /// Restarts the server without its data, as after the loss of a machine.
     pub async fn restart_empty(&mut self) {
         self.kill();
         fs::remove_dir_all(self.process.folder().join("appendonlydir"))
@@ -124,8 +124,8 @@ impl Redis {
     async fn ready(&mut self) -> Result<(), StartError> {
         let address = self.address;
         ready(&mut self.process, Duration::from_secs(20), async |pid| {
-            // PING fails while the data is loading; the process id tells ours from a server of
-            // somebody who was faster on this port.
+            // PING fails while the data is loading. The process id shows that this is not another process's
+            // server on the same port.
             let alive = ask(address, "PING")
                 .await
                 .map_err(|error| error.to_string())?;
@@ -152,7 +152,7 @@ async fn ask(address: SocketAddr, command: &str) -> std::io::Result<String> {
         let count = stream.read(&mut part).await?;
         reply.extend_from_slice(&part[..count]);
         let text = String::from_utf8_lossy(&reply);
-        // A Sentinel knows no QUIT, says so, and stays.
+        // A Sentinel answers QUIT with an error and keeps the connection.
         if let Some(end) = text.rfind("\r\n-ERR unknown command 'QUIT'") {
             return Ok(text[..end].to_owned());
         }

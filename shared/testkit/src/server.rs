@@ -1,4 +1,4 @@
-//! What the real servers have in common: they become ready, or say why not.
+//! What the real servers have in common: the start, and the wait until they are ready.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::process::Process;
 /// Why a server could not be started.
 #[derive(Debug)]
 pub(super) enum StartError {
-    /// Somebody was faster on the port; another one may do.
+    /// Another process has the port; a different port may work.
     AddressInUse(String),
     Failed(String),
 }
@@ -21,7 +21,8 @@ impl Display for StartError {
     }
 }
 
-/// Starts a server with other ports for as long as its log says that the address is in use.
+/// Starts a server, and tries again with other ports (five times in all) while its log says that the address
+/// is in use.
 pub(super) async fn start_on_free_ports<S>(
     mut start: impl AsyncFnMut() -> Result<S, StartError>,
 ) -> Result<S, String> {
@@ -35,7 +36,7 @@ pub(super) async fn start_on_free_ports<S>(
     Err(last.map(|error| error.to_string()).unwrap_or_default())
 }
 
-/// Asks the server itself until it says that it is ready.
+/// Probes the server until it is ready.
 pub(super) async fn ready(
     process: &mut Process,
     deadline: Duration,
@@ -70,7 +71,7 @@ pub(super) async fn ready(
     }
 }
 
-/// The one line for a server that is not installed.
+/// The error for a server that is not installed.
 pub(super) fn missing(server: &str, package: &str) -> StartError {
     StartError::Failed(format!(
         "{server} is not installed: `make test` installs it before it runs the tests ({package})"

@@ -1,7 +1,6 @@
-//! Speaks to a worker the way the gateway does: every request carries the signed identity family.
+//! Calls a worker as the gateway does: every request carries the signed identity headers.
 //!
-//! The signature is made when the request is: whoever adds a header of the family afterwards has
-//! forged it, which is what some tests want.
+//! The request is signed when it is created. A test that adds an identity header afterwards forges the request.
 
 use contract::id::{SessionId, UserId};
 use contract::identity::{self, SigningKeys};
@@ -18,8 +17,7 @@ pub fn gateway_keys() -> SigningKeys {
     SigningKeys::parse(GATEWAY_KEYS).expect("the test keys are well formed")
 }
 
-/// A client of one worker that signs with [`GATEWAY_KEYS`]: for nobody in particular, until
-/// [`Signed::as_user`].
+/// A client of one worker that signs with [`GATEWAY_KEYS`]: without a user, until [`Signed::as_user`].
 #[derive(Clone)]
 pub struct Signed {
     client: Client,
@@ -46,7 +44,7 @@ impl Signed {
             .with(&identity::TOKEN_EXPIRES, expires.to_string())
     }
 
-    /// A client that calls for a user nobody else is.
+    /// A client that calls for a new user.
     #[must_use]
     pub fn as_somebody(&self) -> (UserId, Self) {
         let user_id = UserId::new();
@@ -54,7 +52,7 @@ impl Signed {
         (user_id, client)
     }
 
-    /// Signs one more header of the family, or replaces it (`x-session-id`, `x-claim-plan`, …).
+    /// Adds or replaces a signed identity header (`x-session-id`, `x-claim-plan`, …).
     #[must_use]
     pub fn with(&self, name: &HeaderName, value: impl AsRef<str>) -> Self {
         let value = HeaderValue::try_from(value.as_ref()).expect("a header value");
@@ -63,7 +61,7 @@ impl Signed {
         with
     }
 
-    /// The client below, which signs nothing.
+    /// The underlying client, which signs nothing.
     pub fn unsigned(&self) -> &Client {
         &self.client
     }

@@ -1,8 +1,8 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a client that does not know
-//! what became of its POST sends it again, and it happens once.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07): a client that does not know the outcome of
+//! its POST sends it again, and it happens once.
 //!
-//! A key belongs to one user and one path. It is kept with what the request made, in one write, so
-//! there is no moment at which one exists without the other.
+//! A key belongs to one user and one path. The store keeps it in one write with what the request created, so
+//! neither exists without the other.
 
 use contract::problem::{Kind, Problem};
 use http::{HeaderName, HeaderValue, header};
@@ -14,14 +14,14 @@ use super::reply::Reply;
 use super::request::{MAX_JSON_BYTES, Request, read};
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// On an answer that was given before.
+/// Marks an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const MAX_KEY_BYTES: usize = 255;
 
 impl<W> Request<W> {
-    /// The body as one JSON object, and the client's `Idempotency-Key` with it. 400 where the key is
-    /// there twice, empty, longer than 255 bytes or not visible ASCII. Quotes around it are the
-    /// draft's spelling, and count like none.
+    /// Reads the body as one JSON object, and the client's `Idempotency-Key`. 400 if the key is there twice, is
+    /// empty, is longer than 255 bytes or is not visible ASCII. The quotes that the draft asks for are optional
+    /// and not part of the key.
     pub async fn idempotent_object(self) -> Result<(W, Object, Option<Idempotency>), Problem> {
         self.require_json()?;
         let key = self.idempotency_key()?;
@@ -54,7 +54,7 @@ impl<W> Request<W> {
             )
         })?;
         let path = self.path().trim_end_matches('/');
-        // No path holds a line break.
+        // A path cannot hold a line break.
         let scoped = format!("{path}\n{key}");
         Ok(Some(Digest::of(scoped.as_bytes())))
     }
@@ -71,14 +71,14 @@ fn parse_key(value: &HeaderValue) -> Option<&str> {
 }
 
 impl Reply {
-    /// Says that this answer was given before.
+    /// Marks the answer as one that was given before.
     #[must_use]
     pub fn replayed(self) -> Self {
         self.header(REPLAYED, HeaderValue::from_static("true"))
     }
 }
 
-/// 422: the key stands for something else.
+/// 422: the key was used for another body.
 pub fn mismatch() -> Problem {
     Problem::new(
         Kind::IdempotencyMismatch,
@@ -86,7 +86,7 @@ pub fn mismatch() -> Problem {
     )
 }
 
-/// 409: nobody knows yet what becomes of the key's first request.
+/// 409: the key's first request is still running.
 pub fn in_flight() -> Problem {
     Problem::new(
         Kind::Conflict,

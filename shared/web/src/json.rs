@@ -1,7 +1,7 @@
-//! Strict JSON from outside: bounded depth, no duplicate members, and every complaint at once.
+//! Strict JSON from outside: bounded depth, no duplicate members, and all errors together.
 //!
-//! A handler takes a request's [`Object`] apart member by member; [`Object::finish`] answers 422
-//! with all that was wrong, unknown members included, or gives the value.
+//! A handler reads a request's [`Object`] member by member. [`Object::finish`] then returns the value, or 422
+//! with every error, unknown members included.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use serde_json::{Map, Number, Value};
 
 /// How deep objects and arrays may nest.
 pub const MAX_DEPTH: usize = 32;
-/// How much of an unknown member's name an answer repeats.
+/// How many characters of an unknown member's name an answer repeats.
 pub(super) const MAX_NAME: usize = 100;
-/// Complaints in one answer; more are left out.
+/// The most errors in one answer; more are left out.
 pub(super) const MAX_ERRORS: usize = 64;
 
-/// Parses one JSON document. Malformed text, duplicate members and depth over [`MAX_DEPTH`] are 400.
+/// Parses one JSON document. Malformed text, duplicate members and a depth over [`MAX_DEPTH`] are 400.
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let mut from = serde_json::Deserializer::from_slice(bytes);
     Strict { depth: MAX_DEPTH }
@@ -110,17 +110,17 @@ impl<'de> Visitor<'de> for Strict {
     }
 }
 
-/// What a member of a merge patch (RFC 7396) asks for.
+/// The change that a member of a merge patch (RFC 7396) asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Patch<T> {
-    /// The member is not there: leave the value alone.
+    /// The member is absent: keep the value.
     Keep,
     /// `null`: remove the value.
     Clear,
     Set(T),
 }
 
-/// A JSON object being taken apart; it remembers everything that is wrong with it.
+/// A JSON object that is read member by member. It collects all errors.
 #[derive(Debug)]
 pub struct Object {
     members: Map<String, Value>,
@@ -128,7 +128,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// 422 where the document is not an object.
+    /// 422 if the document is not an object.
     pub fn new(value: Value) -> Result<Self, Problem> {
         match value {
             Value::Object(members) => Ok(Self {
@@ -182,7 +182,7 @@ impl Object {
         }
     }
 
-    /// Records a complaint about a member, or about how several fit together.
+    /// Records an error of a member, or of several members together.
     pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         // An answer must not outgrow its request.
         if self.errors.len() >= MAX_ERRORS {
@@ -194,8 +194,8 @@ impl Object {
         });
     }
 
-    /// Ends the reading: 422 with everything that was wrong, or what `build` makes. `build` sees
-    /// `None` only for members whose error was recorded.
+    /// Ends the reading: returns the value that `build` makes, or 422 with every error. `build` sees `None` only
+    /// for members whose error was recorded.
     pub fn finish<T>(mut self, build: impl FnOnce() -> Option<T>) -> Result<T, Problem> {
         let unknown: Vec<_> = self.members.keys().cloned().collect();
         for name in unknown {
@@ -253,7 +253,7 @@ pub fn boolean(value: Value) -> Result<bool, String> {
         .ok_or_else(|| "must be true or false".to_owned())
 }
 
-/// An RFC 3339 time with its offset, cut to milliseconds.
+/// An RFC 3339 time with its offset, truncated to milliseconds.
 pub fn time(value: Value) -> Result<jiff::Timestamp, String> {
     text(value)?
         .parse()
@@ -276,8 +276,8 @@ pub fn list<T>(
                 items.len()
             ));
         }
-        let one = |(n, value)| item(value).map_err(|why| format!("item {n} {why}"));
-        items.into_iter().enumerate().map(one).collect()
+        let read = |(n, value)| item(value).map_err(|why| format!("item {n} {why}"));
+        items.into_iter().enumerate().map(read).collect()
     }
 }
 

@@ -1,8 +1,8 @@
-//! The one way workers speak HTTP: a route table of `async fn(cx, Request) -> Result<Reply, Problem>`,
+//! How every worker speaks HTTP: a route table of `async fn(cx, Request) -> Result<Reply, Problem>`,
 //! served by hyper with bounds and deadlines everywhere.
 //!
-//! [`runtime::serve`] accepts the connection; [`service`] checks the gateway's signature before any
-//! handler runs, [`routes`] matches the request, and every refusal leaves as problem+json.
+//! [`runtime::serve`] accepts the connection, [`service`] checks the gateway's signature before any handler
+//! runs, and [`routes`] finds the handler. Every error is answered as problem+json.
 
 pub mod idempotency;
 pub mod json;

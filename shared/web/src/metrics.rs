@@ -1,4 +1,4 @@
-//! Counts and times of a worker's requests.
+//! Counts and durations of a worker's requests.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl HttpMetrics {
     }
 
     pub(crate) fn observe(&self, method: &Method, route: &str, status: u16, took: Duration) {
-        // Methods outside the standard would be labels without bound.
+        // Clients can invent methods, and labels must be bounded.
         let method = match method.as_str() {
             known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
             _ => "other",

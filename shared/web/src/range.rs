@@ -1,4 +1,4 @@
-//! `Range` and `If-Range` (RFC 9110 §14): a client that has a part asks for the rest.
+//! `Range` and `If-Range` (RFC 9110 §14): a client that has some of the bytes asks for the rest.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, header};
 
 use super::request::Request;
 
-/// The bytes of something that an answer carries.
+/// The bytes of a file that an answer carries: all of them, or one range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub bytes: Range<u64>,
@@ -40,9 +40,8 @@ impl Part {
 }
 
 impl<W> Request<W> {
-    /// The part that is asked for of something with `size` bytes and a strong entity tag: the whole
-    /// where none is, or several are, or the client has another version. 416 where it begins behind
-    /// the end.
+    /// The part that the client asks for, of a file with `size` bytes and a strong entity tag. The whole file if
+    /// the client names no range or several, or has another version. 416 if the range begins after the end.
     pub fn part(&self, size: u64, etag: &str) -> Result<Part, Problem> {
         let same = |known: &str| known == format!("\"{etag}\"");
         let usable = self.method() == Method::GET
@@ -83,7 +82,7 @@ fn part(value: &str, size: u64) -> Result<Part, Problem> {
     })
 }
 
-/// First and last byte of the only range; `None` for everything else, which may be ignored.
+/// The first and last byte of a single range. `None` for every other value, which a server may ignore.
 fn single(value: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (unit, range) = value.split_once('=')?;
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -139,9 +138,9 @@ mod tests {
     fn a_range_behind_the_end_is_refused_with_the_size() {
         for (value, size) in [("bytes=10-", 10), ("bytes=-0", 10), ("bytes=0-", 0)] {
             let problem = part(value, size).unwrap_err();
-            let told = format!("bytes */{size}");
+            let range = format!("bytes */{size}");
             let headers: Vec<_> = problem.headers().collect();
-            assert_eq!(headers[0].1, told.as_str(), "{value}");
+            assert_eq!(headers[0].1, range.as_str(), "{value}");
             assert_eq!(problem.status(), 416);
         }
     }

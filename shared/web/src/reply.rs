@@ -1,4 +1,4 @@
-//! Answers: a status, headers, and a body that is whole or streams.
+//! Answers: a status, headers, and a body that is whole or a stream.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -52,7 +52,7 @@ impl Body for ReplyBody {
     }
 }
 
-/// What a handler answers.
+/// The answer of a handler.
 pub struct Reply {
     status: StatusCode,
     headers: HeaderMap,
@@ -83,7 +83,7 @@ impl Reply {
         Self::json(StatusCode::OK, value)
     }
 
-    /// 201 with JSON and where the new object is.
+    /// 201 with JSON and the new object's `Location`.
     pub fn created(location: &str, value: &impl Serialize) -> Self {
         let reply = Self::json(StatusCode::CREATED, value);
         match HeaderValue::try_from(location) {
@@ -92,7 +92,7 @@ impl Reply {
         }
     }
 
-    /// An answer that streams; an error ends the connection, so the client sees that it broke.
+    /// An answer that streams. An error ends the connection, so the client sees that the answer is incomplete.
     pub fn stream(
         status: StatusCode,
         content_type: &'static str,
@@ -107,7 +107,7 @@ impl Reply {
         .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
-    /// A part of something, or the whole of it: `chunks` must give exactly that. 206 or 200.
+    /// 206 with a part of a file, or 200 with all of it. `chunks` must yield exactly these bytes.
     pub fn bytes(
         part: &Part,
         content_type: &str,
@@ -151,8 +151,8 @@ impl Reply {
         }
     }
 
-    /// 304 without a body where a 200 or 206 carries an entity tag that the client already has
-    /// (RFC 9110 §13.1.2, weak comparison). `known` are the values of `If-None-Match`.
+    /// 304 without a body if a 200 or 206 has an entity tag that the client already knows (RFC 9110 §13.1.2, weak
+    /// comparison). `known` are the values of `If-None-Match`.
     pub(crate) fn unless_known(mut self, known: &[HeaderValue]) -> Self {
         let tag = self
             .headers
@@ -168,12 +168,12 @@ impl Reply {
         {
             return self;
         }
-        for of_the_body in [
+        for body_header in [
             header::CONTENT_TYPE,
             header::CONTENT_LENGTH,
             header::CONTENT_RANGE,
         ] {
-            self.headers.remove(of_the_body);
+            self.headers.remove(body_header);
         }
         Self {
             status: StatusCode::NOT_MODIFIED,

@@ -1,4 +1,4 @@
-//! What a handler is given. The type of `who` is the proof of what was checked before it ran.
+//! The request as a handler gets it. The type of `who` proves what was checked before the handler ran.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,11 +21,11 @@ pub const MAX_JSON_BYTES: usize = 1 << 20;
 /// How long a JSON body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Signed by the gateway, but by nobody in particular: a public path.
+/// The sender of a request that the gateway signed without a user: a public path.
 #[derive(Debug, Clone)]
 pub struct Public;
 
-/// Unsigned: health, metrics and public keys only.
+/// The sender of an unsigned request: health, metrics and public keys only.
 #[derive(Debug, Clone)]
 pub struct Anybody;
 
@@ -46,13 +46,13 @@ impl<W> Request<W> {
         self.head.uri.path()
     }
 
-    /// A segment of the path by its name in the route; empty where the route has no such name.
+    /// A segment of the path by its name in the route; empty if the route has no such name.
     pub fn param(&self, name: &str) -> &str {
         let found = self.params.iter().find(|(known, _)| known == name);
         found.map_or("", |(_, value)| value)
     }
 
-    /// A header's value where it is there once and is visible ASCII.
+    /// A header's value, if the header occurs once and is visible ASCII.
     pub fn header(&self, name: &HeaderName) -> Option<&str> {
         single(&self.head, name)
     }
@@ -76,20 +76,20 @@ impl<W> Request<W> {
         Query::parse(self.head.uri.query().unwrap_or(""))
     }
 
-    /// The versions that the client would have changed.
+    /// The versions that the client is willing to change.
     pub fn if_match(&self) -> IfMatch {
         let values = self.head.headers.get_all(header::IF_MATCH);
         IfMatch::parse(values.iter().map(|value| value.to_str().unwrap_or("")))
     }
 
-    /// Reads the body as one JSON object: 415, 413, 408 or 400 where it is not one.
+    /// Reads the body as one JSON object; 415, 413, 408, 400 or 422 if it is not one.
     pub async fn object(self) -> Result<(W, Object), Problem> {
         self.require_json()?;
         let body = read(self.body, MAX_JSON_BYTES).await?;
         Ok((self.who, Object::new(json::parse(&body)?)?))
     }
 
-    /// The sender of a request that takes no members: it has no body, or an empty object.
+    /// The sender of a request without members: its body must be empty, or an empty object.
     pub async fn without_members(self) -> Result<W, Problem> {
         let is_json = self.require_json();
         let body = read(self.body, MAX_JSON_BYTES).await?;
@@ -110,12 +110,12 @@ impl<W> Request<W> {
         }
     }
 
-    /// `type/subtype` of the body, in lower case; empty where none is told.
+    /// The body's `type/subtype` in lower case; empty if the client names none.
     pub fn media_type(&self) -> String {
         media_type(self.header(&header::CONTENT_TYPE).unwrap_or("")).0
     }
 
-    /// The body as it arrives; it fails with 408 when nothing comes for 30 s.
+    /// The body as it arrives; 408 if nothing arrives for 30 s.
     pub fn into_chunks(self) -> (W, impl Stream<Item = Result<Bytes, Problem>> + Send) {
         let chunks = stream::try_unfold(self.body, async |mut body: Incoming| {
             loop {
@@ -140,7 +140,7 @@ impl<W> Request<W> {
 }
 
 impl Request<Caller> {
-    /// Who is calling.
+    /// The calling user.
     pub fn user_id(&self) -> &contract::id::UserId {
         &self.who.user_id
     }
@@ -202,7 +202,7 @@ fn is_json(head: &Parts) -> bool {
     json && utf8
 }
 
-/// The condition of `If-Match` (RFC 9110 §13.1.1): met where it is absent or names the version.
+/// The condition of `If-Match` (RFC 9110 §13.1.1): met if the header is absent or names the version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(Option<Vec<String>>);
 
@@ -213,7 +213,7 @@ impl IfMatch {
         Self((!tags.is_empty()).then_some(tags))
     }
 
-    /// 412 where the object has another version.
+    /// 412 if the object has another version.
     pub fn check(&self, version: u64) -> Result<(), Problem> {
         match self.accepts(version) {
             true => Ok(()),
@@ -237,7 +237,7 @@ impl IfMatch {
     }
 }
 
-/// A query string being taken apart; it remembers everything that is wrong with it.
+/// A query string that is read parameter by parameter. It collects all errors.
 pub struct Query {
     pairs: Vec<(String, String)>,
     errors: Vec<FieldError>,
@@ -258,11 +258,11 @@ impl Query {
         name: &str,
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let (mine, rest) = std::mem::take(&mut self.pairs)
+        let (found, rest) = std::mem::take(&mut self.pairs)
             .into_iter()
             .partition(|(known, _)| known == name);
         self.pairs = rest;
-        match <Vec<(String, String)>>::as_slice(&mine) {
+        match <Vec<(String, String)>>::as_slice(&found) {
             [] => None,
             [(_, value)] => read(value).map_err(|why| self.refuse(name, why)).ok(),
             _ => {
@@ -272,7 +272,7 @@ impl Query {
         }
     }
 
-    /// `limit` and `cursor`, as every list takes them.
+    /// `limit` and `cursor`, which every list accepts.
     pub fn page<K: serde::de::DeserializeOwned>(&mut self) -> PageRequest<K> {
         let limit = self.optional("limit", |text| {
             let limit = usize::from_str(text).ok();
@@ -293,7 +293,7 @@ impl Query {
         })
     }
 
-    /// Ends the reading: 422 with everything that was wrong, unknown parameters included.
+    /// Ends the reading: 422 with every error, unknown parameters included.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.pairs) {
             self.refuse(&name, "is not a known parameter");
@@ -304,7 +304,7 @@ impl Query {
         }
     }
 
-    /// Records a complaint about a parameter, or about how several fit together.
+    /// Records an error of a parameter, or of several parameters together.
     pub fn refuse(&mut self, name: &str, detail: impl Into<String>) {
         if self.errors.len() >= json::MAX_ERRORS {
             return;

@@ -1,4 +1,5 @@
-//! The route table: path and method to handler, with what each handler may assume about its caller.
+//! The route table: it maps paths and methods to handlers, and decides what each handler may assume about its
+//! caller.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,15 +18,15 @@ type Answer = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
 type Handler<C> = Box<dyn Fn(Arc<C>, Sender, Parts, Incoming, Params) -> Answer + Send + Sync>;
 type Params = Vec<(String, String)>;
 
-/// What is known of a sender before the table is asked.
+/// What is known about the sender before a route is found.
 pub(super) enum Sender {
     /// No valid signature; the reason is for the log.
     Unsigned,
-    /// Signed; the caller where there is one.
+    /// Signed, with the caller if there is one.
     Signed(Option<Caller>),
 }
 
-/// What a handler demands of its sender. Sealed by `Sender`, which only this module's parent makes.
+/// What a handler requires of its sender. Only this crate makes a [`Sender`].
 trait Access: Sized {
     const SIGNED: bool;
     fn admit(sender: Sender) -> Result<Self, Problem>;
@@ -72,13 +73,13 @@ struct Endpoint<C> {
     handler: Handler<C>,
 }
 
-/// Everything that stands under one path.
+/// All endpoints of one path.
 struct Resource<C> {
     pattern: &'static str,
     endpoints: Vec<Endpoint<C>>,
 }
 
-/// A worker's whole HTTP surface. `C` is what its handlers share.
+/// All routes of a worker. `C` is the context that its handlers share.
 pub struct Routes<C> {
     paths: matchit::Router<usize>,
     resources: Vec<Resource<C>>,
@@ -98,7 +99,7 @@ impl<C: Send + Sync + 'static> Routes<C> {
         }
     }
 
-    /// A handler for identified callers.
+    /// Adds a handler for identified callers.
     pub fn caller<F, Fut>(self, method: Method, pattern: &'static str, handler: F) -> Self
     where
         F: Fn(Arc<C>, Request<Caller>) -> Fut + Send + Sync + 'static,
@@ -107,7 +108,7 @@ impl<C: Send + Sync + 'static> Routes<C> {
         self.add(method, pattern, handler)
     }
 
-    /// A handler for whoever comes through the gateway.
+    /// Adds a handler for all requests that come through the gateway.
     pub fn public<F, Fut>(self, method: Method, pattern: &'static str, handler: F) -> Self
     where
         F: Fn(Arc<C>, Request<Public>) -> Fut + Send + Sync + 'static,
@@ -116,7 +117,7 @@ impl<C: Send + Sync + 'static> Routes<C> {
         self.add(method, pattern, handler)
     }
 
-    /// A handler that answers even unsigned requests: public keys, health, metrics.
+    /// Adds a handler that answers even unsigned requests: public keys, health, metrics.
     pub fn anybody<F, Fut>(self, method: Method, pattern: &'static str, handler: F) -> Self
     where
         F: Fn(Arc<C>, Request<Anybody>) -> Fut + Send + Sync + 'static,
@@ -164,13 +165,13 @@ impl<C: Send + Sync + 'static> Routes<C> {
         self
     }
 
-    /// A collection (`/api/tasks`) is one resource with and without its trailing slash.
+    /// Adds the paths of a resource. A collection (`/api/tasks`) may also end in a slash.
     fn insert(&mut self, pattern: &'static str, resource: usize) {
         let collection = pattern.starts_with("/api/") && pattern.matches('/').count() == 2;
         let slashed = collection.then(|| format!("{pattern}/"));
         for path in std::iter::once(pattern.to_owned()).chain(slashed) {
             if let Err(why) = self.paths.insert(path, resource) {
-                // A table that contradicts itself is a bug that the first test run shows.
+                // Routes that contradict each other are a bug that the first test run shows.
                 panic!("route {pattern}: {why}");
             }
         }
@@ -187,7 +188,7 @@ impl<C: Send + Sync + 'static> Routes<C> {
         let refuse = |problem| Box::pin(std::future::ready(Err(problem))) as Answer;
         let path = head.uri.path();
         let Ok(found) = self.paths.at(path) else {
-            // Only who comes through the gateway may learn which paths exist.
+            // Only clients of the gateway may learn which paths exist.
             let problem = match sender {
                 Sender::Signed(_) => Problem::not_found("resource"),
                 Sender::Unsigned => unauthenticated(),
@@ -217,7 +218,7 @@ impl<C: Send + Sync + 'static> Routes<C> {
 }
 
 impl<C> Resource<C> {
-    /// `HEAD` is answered by the handler of `GET`; hyper leaves its body out.
+    /// The handler of `GET` also answers `HEAD`; hyper omits the body.
     fn endpoint(&self, method: &Method) -> Option<&Endpoint<C>> {
         let find = |wanted: &Method| self.endpoints.iter().find(|e| e.method == *wanted);
         find(method).or_else(|| (*method == Method::HEAD).then(|| find(&Method::GET))?)

@@ -1,5 +1,5 @@
-//! Answers a worker's requests: the signature is checked before any handler runs, and a handler that
-//! panics still gives an answer.
+//! Answers a worker's requests. The signature is checked before any handler runs, and a handler that panics is
+//! answered with 500.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The notification worker as a process of its own, on MongoDB and RabbitMQ. What it does is the crate
-//! `notifications`.
+//! Runs the notification worker on MongoDB and RabbitMQ. It only connects the parts: what the worker
+//! does is in the crate `notifications`. The binary and the tests call [`run`].
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use process::Config;
 use runtime::supervise::CancellationToken;
 use tokio::net::TcpListener;
 
-/// Where the first of these workers listens unless told.
+/// The default port of the first notification worker.
 pub const DEFAULT_PORT: u16 = 4003;
 
-/// Serves with the servers that `config` names, until `shutdown`.
+/// Serves until `shutdown`, with the servers that `config` names.
 pub async fn run(
     listener: TcpListener,
     config: Config,

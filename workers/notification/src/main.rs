@@ -17,7 +17,7 @@ struct NotificationWorker;
 
 #[derive(Subcommand)]
 enum Extra {
-    /// Brings dead letters back to the queues they came from. Safe to repeat, and while everything runs.
+    /// Moves dead letters back to the queues they came from. Safe to repeat, and while everything runs.
     Redrive(redrive::Options),
 }
 

@@ -1,5 +1,6 @@
-//! What the processes of the three workers share: their command line, their settings, and the queues of
-//! all consumers. Each worker's own package adds its store and its service.
+//! What the three worker processes share: the command line, the settings, and the queues of all
+//! consumers. It starts a worker and never decides what a worker does: each worker's own package
+//! adds its store and its service, and its `main` calls [`main`].
 
 use std::process::ExitCode;
 
@@ -13,12 +14,13 @@ use runtime::secret::Secret;
 use runtime::supervise::CancellationToken;
 use tokio::net::TcpListener;
 
-/// Every queue of the platform: whichever process comes first declares all of them.
+/// Every queue of the platform. Each process declares all of them, so the order of starts does not
+/// matter.
 pub fn topology() -> Topology {
     Topology::of(&[&tasks::consumer::QUEUES, &notifications::consumer::QUEUES])
 }
 
-/// What every worker's process reads from its environment.
+/// What every worker process reads from its environment.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub settings: Settings,
@@ -27,8 +29,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the variables of every worker, of the store and of the broker. `None` means that an error
-    /// was recorded.
+    /// Reads the variables that all workers share, and those of the store and the broker. `None`
+    /// means that `vars` has recorded an error.
     pub fn read(vars: &mut Vars<'_>, default_port: u16) -> Option<Self> {
         let settings = Settings::read(vars, default_port);
         let mongo = MongoSettings::read(vars);
@@ -40,39 +42,41 @@ impl Config {
         })
     }
 
-    /// The same without more.
+    /// Reads the same from `source`, for a worker without variables of its own. The error lists
+    /// every bad variable.
     pub fn only(source: &dyn Strings, default_port: u16) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
         let config = Self::read(&mut vars, default_port);
         vars.finish(|| config)
     }
 
-    /// Connects to nothing yet.
+    /// The broker with all queues. Does not connect yet.
     pub fn bus(&self) -> anyhow::Result<RabbitBus> {
         bus(&self.amqp_url)
     }
 }
 
-/// The broker with all queues. Connects to nothing yet.
+/// The broker at `amqp_url` with all queues. Does not connect yet.
 pub fn bus(amqp_url: &Secret) -> anyhow::Result<RabbitBus> {
     RabbitBus::new(amqp_url, topology()).map_err(anyhow::Error::msg)
 }
 
-/// One of the three workers, as its process starts it.
+/// A worker, as its process starts it.
 pub trait Worker {
-    /// Its binary's name.
+    /// The binary's name.
     const NAME: &'static str;
-    /// What it does, for `--help`.
+    /// What the worker does, for `--help`.
     const ABOUT: &'static str;
-    /// Where the first of these workers listens unless `LISTEN` says otherwise.
+    /// The port to listen on unless `LISTEN` is set.
     const DEFAULT_PORT: u16;
     type Config;
-    /// What its binary can do besides serving.
+    /// The binary's subcommands besides `serve` and `healthcheck`.
     type Extra: Subcommand;
 
-    /// Reads the environment; every complaint at once.
+    /// Reads the environment. The error lists every bad variable.
     fn read(source: &dyn Strings) -> Result<Self::Config, EnvErrors>;
 
+    /// The settings that every worker has.
     fn settings(config: &Self::Config) -> &Settings;
 
     /// Serves until `shutdown`.
@@ -82,10 +86,11 @@ pub trait Worker {
         shutdown: CancellationToken,
     ) -> impl Future<Output = anyhow::Result<()>>;
 
+    /// Runs one of the worker's own subcommands.
     fn extra(extra: Self::Extra) -> impl Future<Output = anyhow::Result<()>>;
 }
 
-/// For a worker that only serves.
+/// The subcommands of a worker that only serves: none.
 #[derive(Debug, Subcommand)]
 pub enum Nothing {}
 
@@ -102,14 +107,14 @@ enum Command<Extra: Subcommand> {
     Serve,
     #[command(flatten)]
     Extra(Extra),
-    /// Exits with 0 when the worker is ready, and prints what it says.
+    /// Exits with 0 if the worker is ready, and prints its answer.
     Healthcheck {
-        /// Its /readyz, if not that of LISTEN.
+        /// The URL of its /readyz, if it is not at LISTEN.
         url: Option<String>,
     },
 }
 
-/// A worker's whole `main`.
+/// A worker's `main`: parses the command line and runs the subcommand.
 pub async fn main<W: Worker>() -> ExitCode {
     let about = format!("{} Configured by environment variables.", W::ABOUT);
     let cli = Cli::<W::Extra>::command().name(W::NAME).about(about);
@@ -133,8 +138,9 @@ async fn serve<W: Worker>() -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use events::bus::conformance;
+
+    use super::*;
 
     #[test]
     fn the_queues_of_all_consumers_are_those_that_every_bus_is_tested_with() {

@@ -1,5 +1,5 @@
-//! The folder of a platform in one process: its data, its keys, and the lock that keeps a second
-//! process away from them.
+//! The data folder of the platform in one process: its data, its keys, and a lock, so that no second
+//! process uses them. Everything that opens the folder's files must lock it first.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Write};
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use runtime::secret::Secret;
 
-/// A folder that belongs to this process until it ends.
-pub struct Home {
+/// A data folder that this process holds locked.
+pub struct DataFolder {
     folder: PathBuf,
-    /// The kernel lets go of it however the process ends.
+    /// The kernel releases the lock, no matter how the process ends.
     _lock: File,
 }
 
-impl Home {
-    /// Takes a folder, and makes it where it is missing. It is nobody else's to read.
-    pub fn take(folder: &Path) -> anyhow::Result<Self> {
+impl DataFolder {
+    /// Locks a folder, and creates it if it is missing. Only its owner may read it.
+    pub fn lock(folder: &Path) -> anyhow::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -56,20 +56,20 @@ impl Home {
         &self.folder
     }
 
-    /// The variable that workers and gateways find their signing keys in, and its value.
+    /// The environment variable that holds the signing keys of gateways, and its value.
     pub fn signing_keys(&self) -> anyhow::Result<(String, String)> {
         let key = self.key("gateway-signing-keys", "g1")?;
         Ok(("GATEWAY_SIGNING_KEYS".to_owned(), key.expose().to_owned()))
     }
 
-    /// The same of the keys that sign access tokens.
+    /// The environment variable that holds the keys that sign access tokens, and its value.
     pub fn token_keys(&self) -> anyhow::Result<(String, String)> {
         let key = self.key("token-signing-keys", "t1")?;
         Ok(("TOKEN_SIGNING_KEYS".to_owned(), key.expose().to_owned()))
     }
 
-    /// A key, `kid:hex`: made at the first start and kept. Tokens and signatures made with it must
-    /// stay good after a restart.
+    /// A key, as `kid:hex`. It is created at the first start and kept, because tokens and signatures
+    /// must stay valid after a restart.
     fn key(&self, name: &str, kid: &str) -> anyhow::Result<Secret> {
         let path = self.folder.join(name);
         match std::fs::read_to_string(&path) {
@@ -79,7 +79,7 @@ impl Home {
         }
         let key = format!("{kid}:{}", random_hex()?);
         let unusable = || format!("cannot write {}", path.display());
-        // Renamed when it is whole: a crash in between leaves no half a key.
+        // Renamed once it is complete, so that a crash never leaves half a key.
         let new = self.folder.join(format!("{name}.new"));
         let mut file = private().truncate(true).open(&new).with_context(unusable)?;
         file.write_all(key.as_bytes()).with_context(unusable)?;
@@ -98,7 +98,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// 32 bytes of the system's randomness.
+/// 32 random bytes from the system, as hex.
 fn random_hex() -> anyhow::Result<String> {
     let mut seed = [0; 32];
     File::open("/dev/urandom")
@@ -116,28 +116,28 @@ mod tests {
     #[test]
     fn a_folder_that_is_in_use_is_refused_and_says_by_whom() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::take(folder.path()).unwrap();
-        let refused = Home::take(folder.path()).err().unwrap().to_string();
+        let data_folder = DataFolder::lock(folder.path()).unwrap();
+        let refused = DataFolder::lock(folder.path()).err().unwrap().to_string();
         let pid = std::process::id().to_string();
         assert!(
             refused.contains(&pid) && refused.contains("--data"),
             "{refused}"
         );
-        drop(home);
-        Home::take(folder.path()).unwrap();
+        drop(data_folder);
+        DataFolder::lock(folder.path()).unwrap();
     }
 
     #[test]
     fn a_key_is_made_once_and_nobody_else_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home::take(&folder.path().join("new").join("deep")).unwrap();
-        let key = home.key("token-keys", "t1").unwrap();
-        assert_eq!(home.key("token-keys", "t1").unwrap(), key);
-        assert_ne!(home.key("other-keys", "t1").unwrap(), key);
+        let data_folder = DataFolder::lock(&folder.path().join("new").join("deep")).unwrap();
+        let key = data_folder.key("token-keys", "t1").unwrap();
+        assert_eq!(data_folder.key("token-keys", "t1").unwrap(), key);
+        assert_ne!(data_folder.key("other-keys", "t1").unwrap(), key);
         let parsed = contract::identity::parse_keys(key.expose()).unwrap();
         assert_eq!((parsed[0].0.as_str(), parsed[0].1.len()), ("t1", 32));
         for path in ["", "token-keys", "lock"] {
-            let mode = std::fs::metadata(home.folder().join(path))
+            let mode = std::fs::metadata(data_folder.folder().join(path))
                 .unwrap()
                 .permissions()
                 .mode();
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let refused = Home::take(&file.path().join("data")).err().unwrap();
+        let refused = DataFolder::lock(&file.path().join("data")).err().unwrap();
         assert!(format!("{refused:#}").contains("data"), "{refused:#}");
     }
 }

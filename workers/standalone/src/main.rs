@@ -1,4 +1,5 @@
-//! `standalone`: the whole platform in one process. See [`standalone::single`].
+//! The binary `standalone`: the whole platform in one process, and the commands on its data. See
+//! [`standalone::single`].
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use notifications::redrive;
 use runtime::process;
-use standalone::home::Home;
+use standalone::home::DataFolder;
 use standalone::platform::Embedded;
-use standalone::single::{self, Options, Single};
+use standalone::single::{self, Options, Standalone};
 use standalone::transfer;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Sluice in one process: gateway, workers, events and data, without a server beside it.
+/// Sluice in one process: gateway, workers, events and data, without any other server.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -27,7 +28,7 @@ struct Cli {
 
 #[derive(clap::Args)]
 struct Folder {
-    /// The folder of the data.
+    /// The folder with the data.
     #[arg(
         long,
         env = "DATA_DIR",
@@ -39,12 +40,12 @@ struct Folder {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Prints the configuration of the gateway that is built in.
+    /// Prints the gateway's built-in configuration.
     PrintConfig,
-    /// Writes users, tasks and notifications as lines of JSON. Nothing may run on the folder. The
-    /// hashes of passwords are among them.
+    /// Writes users, tasks and notifications as lines of JSON, password hashes included. Nothing may run
+    /// on the folder.
     Export(Folder),
-    /// Brings dead letters back to the queues they came from. Nothing may run on the folder.
+    /// Moves dead letters back to the queues they came from. Nothing may run on the folder.
     Redrive {
         #[command(flatten)]
         folder: Folder,
@@ -58,7 +59,7 @@ enum Command {
         mongodb_uri: String,
         #[arg(long, env = "MONGODB_DATABASE", default_value = "sluice")]
         database: String,
-        /// Finishes an import that broke off.
+        /// Finishes an interrupted import.
         #[arg(long)]
         resume: bool,
     },
@@ -79,7 +80,9 @@ async fn main() -> ExitCode {
             database,
             resume,
         }) => import(mongodb_uri, database, resume).await,
-        Some(Command::Redrive { folder, redrive }) => bring_back(&folder.data, redrive).await,
+        Some(Command::Redrive { folder, redrive }) => {
+            redrive_dead_letters(&folder.data, redrive).await
+        }
         None => serve(cli.options).await,
     })
 }
@@ -87,14 +90,14 @@ async fn main() -> ExitCode {
 async fn serve(options: Options) -> anyhow::Result<()> {
     runtime::telemetry::init(&options.log).map_err(anyhow::Error::msg)?;
     let shutdown = process::shutdown_on_signals()?;
-    let single = Single::start(options).await?;
-    print(&single.banner());
-    single.serve(shutdown).await
+    let standalone = Standalone::start(options).await?;
+    print(&standalone.banner());
+    standalone.serve(shutdown).await
 }
 
-async fn bring_back(data: &Path, options: redrive::Options) -> anyhow::Result<()> {
-    let home = Home::take(data)?;
-    let embedded = Embedded::open(home.folder())?;
+async fn redrive_dead_letters(data: &Path, options: redrive::Options) -> anyhow::Result<()> {
+    let data_folder = DataFolder::lock(data)?;
+    let embedded = Embedded::open(data_folder.folder())?;
     redrive::run(&*embedded.bus, options, &mut std::io::stdout()).await
 }
 
@@ -118,7 +121,7 @@ async fn import(uri: String, database: String, resume: bool) -> anyhow::Result<(
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "for whoever started it")]
+#[expect(clippy::print_stdout, reason = "output for the user of the command")]
 fn print(text: &str) {
     println!("{text}");
 }

@@ -1,7 +1,7 @@
-//! Composes gateways and workers in one process.
+//! Runs gateways and workers in one process.
 //!
-//! Each part is started exactly as its own binary starts it, and they speak over sockets as always:
-//! no part may notice that the others are near. Called by `standalone` and the end-to-end tests.
+//! Each of them starts exactly as its own binary starts it, and they communicate over sockets. None may
+//! depend on being in the same process. `standalone` and the end-to-end tests call it.
 
 mod backend;
 
@@ -24,30 +24,30 @@ use tokio_util::sync::CancellationToken;
 use users::Credentials;
 use users::tokens::{TokenKeys, Tokens};
 
-/// How a platform is to be composed.
+/// What to start, and with which configuration.
 pub struct Settings {
     pub backend: Backend,
-    /// What the processes would find in their environment: the keys, the paces of the drain, and what
-    /// the gateways' configuration names.
+    /// The environment variables of workers and gateways: the keys, the durations of the drain, and those
+    /// that the gateways' configuration names.
     pub variables: HashMap<String, String>,
-    /// How many of each worker.
+    /// How many replicas of each worker.
     pub replicas: usize,
     /// The gateways' configuration file. Besides `variables` it may name each gateway's own
     /// `GATEWAY_LISTEN` and `GATEWAY_ADMIN`, and the workers' addresses: `USER_WORKER_1` and so on.
     pub gateway_config: String,
     pub gateways: Vec<GatewayAddresses>,
-    /// What passwords cost.
+    /// The cost of hashing passwords.
     pub hashing: users::Hashing,
 }
 
-/// Where a gateway listens.
+/// The addresses that a gateway listens on.
 #[derive(Debug, Clone, Copy)]
 pub struct GatewayAddresses {
     pub http: SocketAddr,
     pub admin: SocketAddr,
 }
 
-/// A running platform. [`Platform::stop`] ends it in order; dropping it only asks it to end.
+/// A running platform. [`Platform::stop`] drains it and waits; dropping it only starts the shutdown.
 pub struct Platform {
     pub gateways: Vec<GatewayAddresses>,
     pub user_workers: Vec<SocketAddr>,
@@ -57,12 +57,12 @@ pub struct Platform {
     stop_workers: CancellationToken,
     gateway_threads: Vec<JoinHandle<()>>,
     stop_gateways: CancellationToken,
-    /// Cancelled when the first of them has ended.
+    /// Cancelled when the first gateway has ended.
     gateway_ended: CancellationToken,
 }
 
 impl Settings {
-    /// What each worker's own binary reads from its environment.
+    /// The settings that each worker's own binary reads from its environment.
     fn workers(&self) -> anyhow::Result<(WorkerSettings, Credentials, u64)> {
         let mut vars = Vars::new(&self.variables);
         let settings = WorkerSettings::read(&mut vars, 0);
@@ -102,29 +102,29 @@ impl Platform {
             .copied()
             .collect();
         for address in workers {
-            platform.ready(address, deadline).await?;
+            platform.wait_until_ready(address, deadline).await?;
         }
         for addresses in &settings.gateways {
             platform.start_gateway(&settings, *addresses)?;
         }
         for addresses in &settings.gateways {
-            platform.ready(addresses.admin, deadline).await?;
+            platform.wait_until_ready(addresses.admin, deadline).await?;
         }
         Ok(platform)
     }
 
-    /// One of each.
+    /// Starts one replica of each worker.
     async fn start_workers(&mut self, settings: &Settings) -> anyhow::Result<()> {
         let adapters = settings.backend.adapters().await?;
         let (worker, credentials, max_file_bytes) = settings.workers()?;
         let stop = || self.stop_workers.clone();
 
-        let (listener, address) = free_port().await?;
+        let (listener, address) = bind_free_port().await?;
         let user = users::run(listener, worker.clone(), credentials, adapters.user, stop());
         self.workers.spawn(user);
         self.user_workers.push(address);
 
-        let (listener, address) = free_port().await?;
+        let (listener, address) = bind_free_port().await?;
         let task = tasks::run(
             listener,
             worker.clone(),
@@ -135,7 +135,7 @@ impl Platform {
         self.workers.spawn(task);
         self.task_workers.push(address);
 
-        let (listener, address) = free_port().await?;
+        let (listener, address) = bind_free_port().await?;
         let notification = notifications::run(listener, worker, adapters.notification, stop());
         self.workers.spawn(notification);
         self.notification_workers.push(address);
@@ -177,8 +177,12 @@ impl Platform {
         ]
     }
 
-    /// Waits until the part at this address says that it is ready.
-    async fn ready(&mut self, address: SocketAddr, deadline: Instant) -> anyhow::Result<()> {
+    /// Waits until the worker or gateway at this address is ready.
+    async fn wait_until_ready(
+        &mut self,
+        address: SocketAddr,
+        deadline: Instant,
+    ) -> anyhow::Result<()> {
         let client = Client::new();
         let uri = format!("http://{address}/readyz").parse()?;
         loop {
@@ -200,8 +204,9 @@ impl Platform {
         }
     }
 
-    /// Waits until a part ends that nobody has asked to: a platform without it is none.
-    pub async fn a_part_ended(&mut self) -> anyhow::Error {
+    /// Waits until a worker or a gateway ends without having been stopped. The platform cannot run without
+    /// it.
+    pub async fn part_ended(&mut self) -> anyhow::Error {
         tokio::select! {
             Some(ended) = self.workers.join_next() => match ended {
                 Ok(Ok(())) => anyhow!("a worker ended by itself"),
@@ -212,7 +217,7 @@ impl Platform {
         }
     }
 
-    /// Drains the gateways, then the workers, and says what went wrong in any of them.
+    /// Drains the gateways, then the workers, and returns the first error of any of them.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.stop_gateways.cancel();
         for thread in self.gateway_threads.drain(..) {
@@ -234,7 +239,7 @@ impl Drop for Platform {
     }
 }
 
-async fn free_port() -> anyhow::Result<(TcpListener, SocketAddr)> {
+async fn bind_free_port() -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     Ok((listener, address))

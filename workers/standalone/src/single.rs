@@ -1,4 +1,5 @@
-//! The whole platform as one process, on files of its own: what `make run` starts.
+//! The whole platform as one process, with its data in files: what `make run` starts. It only composes
+//! the platform; the binary calls it.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,15 +10,15 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use runtime::supervise::CancellationToken;
 
-use crate::home::Home;
+use crate::home::DataFolder;
 use crate::platform::{Backend, Embedded, GatewayAddresses, Platform, Settings};
 
-/// The gateway's configuration unless another is given.
-const GATEWAY: &str = include_str!("../gateway.yaml");
-/// For the slowest of machines; an idle one takes a fraction of a second.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The gateway's configuration, unless the options name another.
+const GATEWAY_CONFIG: &str = include_str!("../gateway.yaml");
+/// Enough for a very slow machine; an idle one needs a fraction of a second.
+const START_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What can be chosen from outside.
+/// The options of the command line.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Where the platform listens.
@@ -28,7 +29,7 @@ pub struct Options {
         default_value = "127.0.0.1:8080"
     )]
     pub listen: SocketAddr,
-    /// Where the gateway tells how it is: /livez, /readyz, /metrics, /status. Never public.
+    /// Where the gateway reports its state: /livez, /readyz, /metrics, /status. Never public.
     #[arg(
         long,
         env = "ADMIN_LISTEN",
@@ -36,7 +37,7 @@ pub struct Options {
         default_value = "127.0.0.1:9001"
     )]
     pub admin: SocketAddr,
-    /// The folder of the data and the keys. It is made if need be.
+    /// The folder of the data and the keys. It is created if it is missing.
     #[arg(
         long,
         env = "DATA_DIR",
@@ -44,10 +45,10 @@ pub struct Options {
         default_value = ".run/standalone"
     )]
     pub data: PathBuf,
-    /// Requests that a user may send: N/s, N/min or N/h.
+    /// How many requests a user may send: N/s, N/min or N/h.
     #[arg(long, env = "RATE", value_name = "N/TIME", default_value = "100/s")]
     pub rate: String,
-    /// Requests that a user may send at once.
+    /// How many requests a user may send at once.
     #[arg(long, env = "BURST", value_name = "N", default_value = "200")]
     pub burst: String,
     /// Another configuration of the gateway (`print-config` shows the one that is built in).
@@ -69,39 +70,39 @@ pub struct Options {
         default_value = "0.0"
     )]
     pub access_log_sample: String,
-    /// Where it is noted what runs, for `make status` and `make down`.
+    /// A file that says what runs, for `make status` and `make down`.
     #[arg(long, env = "RUN_FILE", value_name = "FILE", hide = true)]
     pub run_file: Option<PathBuf>,
 }
 
 /// The built-in configuration of the gateway.
 pub fn config() -> &'static str {
-    GATEWAY
+    GATEWAY_CONFIG
 }
 
-/// A platform that has started.
-pub struct Single {
+/// The platform in one process, after its start.
+pub struct Standalone {
     platform: Platform,
-    started: Duration,
+    start_time: Duration,
     options: Options,
     _note: Option<RunNote>,
-    /// Let go of last of all.
-    _home: Home,
+    /// Dropped last, so that the folder stays locked until everything has ended.
+    _home: DataFolder,
 }
 
-impl Single {
-    /// Starts everything; returns when it is ready.
+impl Standalone {
+    /// Starts everything, and returns when it is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let began = Instant::now();
-        let home = Home::take(&options.data)?;
+        let start = Instant::now();
+        let data_folder = DataFolder::lock(&options.data)?;
         let gateway_config = match &options.config {
             Some(file) => std::fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?,
-            None => GATEWAY.to_owned(),
+            None => GATEWAY_CONFIG.to_owned(),
         };
         let settings = Settings {
-            backend: Backend::Embedded(Arc::new(Embedded::open(home.folder())?)),
-            variables: variables(&options, &home)?,
+            backend: Backend::Embedded(Arc::new(Embedded::open(data_folder.folder())?)),
+            variables: variables(&options, &data_folder)?,
             replicas: 1,
             gateway_config,
             gateways: vec![GatewayAddresses {
@@ -110,21 +111,21 @@ impl Single {
             }],
             hashing: users::Hashing::default(),
         };
-        let platform = Platform::start(settings, PATIENCE).await?;
+        let platform = Platform::start(settings, START_DEADLINE).await?;
         let note = options.run_file.as_deref();
         let note = note
             .map(|file| RunNote::write(file, &options))
             .transpose()?;
         Ok(Self {
             platform,
-            started: began.elapsed(),
+            start_time: start.elapsed(),
             options,
             _note: note,
-            _home: home,
+            _home: data_folder,
         })
     }
 
-    /// What a newcomer wants to know, with something to paste.
+    /// The text that is printed after the start: addresses, and commands to paste.
     pub fn banner(&self) -> String {
         let url = |address| format!("http://{}", runtime::process::reachable(address));
         let (edge, admin) = (url(self.options.listen), url(self.options.admin));
@@ -140,16 +141,16 @@ Try it, in another terminal:
   make demo
 
 Ctrl-C ends it; nothing is lost.",
-            self.started.as_secs_f64(),
+            self.start_time.as_secs_f64(),
             self.options.data.display(),
         )
     }
 
-    /// Serves until `shutdown`, then drains. An error if a part ends before.
+    /// Serves until `shutdown`, then drains. Fails if a worker or a gateway ends before that.
     pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let failed = tokio::select! {
             () = shutdown.cancelled() => None,
-            error = self.platform.a_part_ended() => Some(error),
+            error = self.platform.part_ended() => Some(error),
         };
         let stopped = self.platform.stop().await;
         failed.map_or(stopped, Err)
@@ -175,24 +176,27 @@ impl RunNote {
 
 impl Drop for RunNote {
     fn drop(&mut self) {
-        // One that is left behind names a process that is gone, and fools nobody.
+        // A file that is left behind names a process that is gone; its readers check the process.
         std::fs::remove_file(&self.0).ok();
     }
 }
 
-/// What the workers and the gateway's configuration would find in their environment; that of this
-/// process comes first where a configuration of one's own names more.
-fn variables(options: &Options, home: &Home) -> anyhow::Result<HashMap<String, String>> {
+/// The variables for the workers and for the gateway's configuration: the options and the keys, and
+/// otherwise this process's environment, from which a custom configuration may use more.
+fn variables(
+    options: &Options,
+    data_folder: &DataFolder,
+) -> anyhow::Result<HashMap<String, String>> {
     let mut variables: HashMap<String, String> = std::env::vars().collect();
     let given = [
         ("RATE", options.rate.clone()),
         ("BURST", options.burst.clone()),
         ("ACCESS_LOG_SAMPLE", options.access_log_sample.clone()),
         ("LISTEN", options.listen.to_string()),
-        // Nobody stands in front who would have to notice first.
+        // There is no load balancer that must notice the drain first.
         ("DRAIN_LAME_DUCK", "0ms".to_owned()),
     ];
     variables.extend(given.map(|(name, value)| (name.to_owned(), value)));
-    variables.extend([home.signing_keys()?, home.token_keys()?]);
+    variables.extend([data_folder.signing_keys()?, data_folder.token_keys()?]);
     Ok(variables)
 }

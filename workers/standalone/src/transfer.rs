@@ -1,7 +1,8 @@
-//! Moves what a platform in one process has gathered to where it can grow: accounts, tasks with their
-//! history and files, notifications with their counts. Lines of JSON in between, for whoever wants to look.
+//! Moves the data of the platform in one process to MongoDB: accounts, tasks with their history and
+//! files, notifications with their counts. In between it is lines of JSON, which can be inspected.
 //!
-//! Sessions and the keys of requests stay behind: users log in again.
+//! Sessions and idempotency keys are not moved: users log in again. The commands `export` and `import`
+//! call it.
 
 mod export;
 mod format;

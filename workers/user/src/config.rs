@@ -1,13 +1,14 @@
-//! The worker's configuration: read from the environment once, every complaint at once.
+//! The worker's configuration: read from the environment once, at the start. The error lists every
+//! bad variable. `main` reads it; nothing else may read the environment.
 
 use runtime::env::{EnvErrors, Strings, Vars};
 use users::tokens::{TokenKeys, Tokens};
 use users::{Credentials, Hashing};
 
-/// Where the first of these workers listens unless told.
+/// The port to listen on unless `LISTEN` is set.
 pub const DEFAULT_PORT: u16 = 4001;
 
-/// Everything that can be chosen from outside.
+/// Everything that the environment can set.
 #[derive(Debug)]
 pub struct Config {
     pub worker: process::Config,
@@ -15,7 +16,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the variables of every worker, and `TOKEN_SIGNING_KEYS`, `TOKEN_ISSUER` and
+    /// Reads the variables that all workers share, and `TOKEN_SIGNING_KEYS`, `TOKEN_ISSUER` and
     /// `TOKEN_AUDIENCE`.
     pub fn read(source: &dyn Strings) -> Result<Self, EnvErrors> {
         let mut vars = Vars::new(source);
@@ -37,8 +38,9 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::HashMap;
+
+    use super::*;
 
     #[test]
     fn an_empty_environment_is_told_everything_it_lacks() {

@@ -1,4 +1,5 @@
-//! The user worker as a process of its own, on MongoDB and RabbitMQ. What it does is the crate `users`.
+//! Runs the user worker on MongoDB and RabbitMQ. The service itself is the crate `users`; this
+//! crate only connects it to its servers. `main` calls [`run`].
 
 mod config;
 
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use users::Adapters;
 use users_mongo::MongoUserStore;
 
-/// Serves with the servers that `config` names, until `shutdown`.
+/// Serves until `shutdown`, with the store and the broker from `config`.
 pub async fn run(
     listener: TcpListener,
     config: Config,
@@ -23,7 +24,7 @@ pub async fn run(
     run_at(listener, config, Arc::new(SystemClock), shutdown).await
 }
 
-/// The same by another clock.
+/// Like [`run`], with another clock.
 pub async fn run_at(
     listener: TcpListener,
     Config {

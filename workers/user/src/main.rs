@@ -21,11 +21,11 @@ struct UserWorker;
 
 #[derive(Subcommand)]
 enum Extra {
-    /// Makes a mongod the only member of the replica set rs0, and waits until it takes writes.
+    /// Makes a mongod the only member of the replica set rs0, and waits until it accepts writes.
     PrepareMongo {
         #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
         uri: String,
-        /// HOST:PORT under which clients reach this mongod.
+        /// The HOST:PORT at which clients reach this mongod.
         #[arg(long)]
         host: String,
     },

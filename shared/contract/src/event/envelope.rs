@@ -54,7 +54,7 @@ impl EventType {
     }
 }
 
-/// The largest message that is read; no event of ours is larger.
+/// The largest message that is read; no event of the platform is larger.
 const MAX_BYTES: usize = 256 << 10;
 /// The longest reason in the header of a dead letter.
 const MAX_REASON_CHARS: usize = 300;
@@ -91,7 +91,7 @@ pub struct Envelope {
     /// The W3C trace context of the request that caused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
-    /// What the type's schema says.
+    /// As the type's schema describes it.
     pub data: Value,
 }
 

@@ -14,7 +14,7 @@ pub struct UserDeleted {
 }
 
 impl UserDeleted {
-    /// The event; `version` is the last one of the account.
+    /// Makes the event; `version` is the account's last one.
     pub fn event(self, source: &str, version: u64) -> Envelope {
         let (id, data) = (self.user_id.as_str(), json!({"user_id": self.user_id}));
         Envelope::new(source, EventType::UserDeleted, id, version, self.at, data)

@@ -1,5 +1,5 @@
-//! What every [`Bus`] must do, whatever is behind it. Call [`bus_conformance!`](crate::bus_conformance)
-//! with an `async fn() -> impl Bus` that gives an empty bus; each fact becomes a test.
+//! What every [`Bus`] must do, whatever its broker. Call [`bus_conformance!`](crate::bus_conformance) with
+//! an `async fn() -> impl Bus` that returns an empty bus; each fact becomes a test.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 use super::refill::Refillable;
-use super::{Bus, Delivery, Outcome, Queue, Subscription, Topology};
+use super::{Bus, Delivery, PublishOutcome, Queue, Subscription, Topology};
 
 /// The queues of the platform's consumers. A test in `workers/process` keeps the two lists equal.
 pub const TASK_QUEUES: [Queue; 3] = [
@@ -40,7 +40,7 @@ pub const NOTIFICATION_USER_DELETED: Queue = Queue {
     event_type: EventType::UserDeleted,
 };
 
-/// All of them.
+/// The topology of these queues.
 pub fn topology() -> Topology {
     Topology::of(&[
         &TASK_QUEUES,
@@ -95,7 +95,7 @@ fn created(count: u64) -> Vec<Envelope> {
 
 async fn publish(bus: &impl Bus, batch: &[Envelope]) {
     let outcomes = bus.publish(batch).await.expect("the bus is there");
-    assert_eq!(outcomes, vec![Outcome::Confirmed; batch.len()]);
+    assert_eq!(outcomes, vec![PublishOutcome::Confirmed; batch.len()]);
 }
 
 async fn subscribe(bus: &impl Bus) -> Box<dyn Subscription> {
@@ -104,7 +104,7 @@ async fn subscribe(bus: &impl Bus) -> Box<dyn Subscription> {
         .expect("the bus is there")
 }
 
-/// Exactly `count` deliveries.
+/// Receives exactly `count` deliveries.
 async fn receive(from: &mut dyn Subscription, count: usize) -> Vec<Delivery> {
     let mut received = Vec::new();
     while received.len() < count {
@@ -155,7 +155,7 @@ pub async fn events_of_one_queue_keep_their_order_through_a_batch(bus: impl Bus)
     let batch = created(200);
     publish(&bus, &batch).await;
     let mut subscription = subscribe(&bus).await;
-    // The prefetch is for all queues together, so acknowledge on the way.
+    // Some brokers apply the prefetch to all queues together, so acknowledge meanwhile.
     let mut received = Vec::new();
     while received.len() < batch.len() {
         let deliveries = receive(subscription.as_mut(), 20).await;
@@ -189,7 +189,7 @@ pub async fn what_is_acknowledged_never_comes_again(bus: impl Bus) {
     let mut received = receive(subscription.as_mut(), 3).await;
     received.swap(0, 2);
     subscription.ack(&received).await.unwrap();
-    // The queue is in order, so whatever came again would stand in front of the marker.
+    // The queue keeps its order, so a message that came again would arrive before the marker.
     assert_only_a_marker_is_left(&bus, subscription).await;
 }
 
@@ -233,11 +233,11 @@ pub async fn dead_letters_go_back_to_their_queue_once_and_only_those_that_are_me
             .unwrap();
     }
     drop(subscription);
-    // A broker counts what was given back to it a moment later.
-    let there = async |count| {
+    // A broker counts messages that were put back a moment later.
+    let wait_for_count = async |count| {
         eventually(SOON, async || bus.dead_letters().await.unwrap() == count).await;
     };
-    there(4).await;
+    wait_for_count(4).await;
 
     let all = Redrive {
         limit: 1_000,
@@ -271,13 +271,13 @@ pub async fn dead_letters_go_back_to_their_queue_once_and_only_those_that_are_me
     for _ in 0..2 {
         let (done, ids) = redrive(look).await;
         assert_eq!((done.moved, done.left), (3, 1));
-        there(4).await;
+        wait_for_count(4).await;
         assert_eq!(BTreeSet::from_iter(ids).len(), 3);
     }
     let (done, ids) = redrive(of(EventType::TaskDeleted)).await;
     assert_eq!((done.moved, done.left), (1, 3));
     assert_eq!(ids, ["t:4"]);
-    there(3).await;
+    wait_for_count(3).await;
     assert_eq!(redrive(Redrive { limit: 2, ..all }).await.0.moved, 2);
     assert_eq!(redrive(all).await.0.moved, 1);
     assert_eq!(redrive(all).await.0, Redriven::default());
@@ -286,11 +286,11 @@ pub async fn dead_letters_go_back_to_their_queue_once_and_only_those_that_are_me
     let received = receive(subscription.as_mut(), 4).await;
     let queues: BTreeSet<_> = received
         .iter()
-        .map(|one| (envelope(one).id, one.queue))
+        .map(|delivery| (envelope(delivery).id, delivery.queue))
         .collect();
     assert_eq!(queues.len(), 4);
     assert!(queues.contains(&("t:4".to_owned(), "task_deleted")));
-    // One that is put aside once more has its new reason.
+    // A message that is dead-lettered a second time has the new reason.
     subscription
         .dead_letter(&received[0], "another")
         .await
@@ -330,7 +330,7 @@ pub async fn a_hint_reaches_all_who_listen_and_nobody_who_comes_later(bus: impl 
 }
 
 pub async fn the_broker_answers_a_ping(bus: impl Bus) {
-    // The first one may have to connect, which a loaded machine can stretch beyond a ping's time.
+    // The first call may have to connect, and on a loaded machine that can take longer than a ping may.
     publish(&bus, &created(1)).await;
     bus.ping().await.unwrap();
 }
@@ -356,8 +356,8 @@ pub async fn declared(bus: &impl Refillable, exchange: &'static str) {
         .filter(|queue| queue.exchange() == exchange);
     let mut left = ours.count();
     while left > 0 {
-        let told = lost.next_batch(left).await.unwrap();
-        lost.ack(&told).await.unwrap();
-        left -= told.len();
+        let batch = lost.next_batch(left).await.unwrap();
+        lost.ack(&batch).await.unwrap();
+        left -= batch.len();
     }
 }

@@ -26,9 +26,9 @@ use super::{Bus, BusError, Delivery, Queue, Subscription, Topology};
 /// How far back a queue is refilled, counted from when its loss was noticed.
 pub const REACH: Duration = Duration::from_secs(24 * 60 * 60);
 /// Events that are published before their confirms are awaited.
-const AT_ONCE: usize = 256;
+const BATCH: usize = 256;
 /// Losses that are repaired together.
-const LOSSES_AT_ONCE: usize = 100;
+const LOSS_BATCH: usize = 100;
 /// How often everything is declared again: RabbitMQ does not report that a binding was deleted.
 const DECLARE_EVERY: Duration = Duration::from_secs(10);
 
@@ -73,7 +73,7 @@ pub trait History: Send + Sync + 'static {
     ///
     /// The outbox is read before the history: an event that is published in between is then found in
     /// the history, and an event that the lost queue had confirmed is in one of the two.
-    fn told(
+    fn events_since(
         &self,
         event_type: EventType,
         since: Timestamp,
@@ -112,9 +112,9 @@ impl Refiller {
     /// Runs `work`, and refills lost queues until it ends.
     pub async fn beside<T>(self, work: impl Future<Output = T>) -> T {
         let end = CancellationToken::new();
-        let (refiller, ends) = (Arc::new(self), end.clone());
+        let (refiller, shutdown) = (Arc::new(self), end.clone());
         let refill = keep_running("refiller", end.clone(), move || {
-            refiller.clone().run(ends.clone())
+            refiller.clone().run(shutdown.clone())
         });
         // Also ends the refill when the work panics or is dropped.
         let ended = end.drop_guard();
@@ -129,8 +129,8 @@ impl Refiller {
 
     /// Refills queues as their losses are recorded, until `shutdown`. The rest stays recorded.
     async fn run(self: Arc<Self>, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let mending = shutdown.run_until_cancelled(self.follow());
-        Ok(mending.await.transpose().map(drop)?)
+        let refilling = shutdown.run_until_cancelled(self.follow());
+        Ok(refilling.await.transpose().map(drop)?)
     }
 
     async fn follow(&self) -> Result<(), RefillError> {
@@ -140,20 +140,20 @@ impl Refiller {
         loop {
             tokio::select! {
                 _ = declare.tick() => self.bus.declare().await?,
-                batch = lost.next_batch(LOSSES_AT_ONCE) => {
-                    self.mend(lost.as_mut(), batch?).await?;
+                batch = lost.next_batch(LOSS_BATCH) => {
+                    self.repair(lost.as_mut(), batch?).await?;
                 }
             }
         }
     }
 
     /// Waits for losses and repairs them. Returns how many events were published again.
-    pub async fn mend_once(&self, lost: &mut dyn Subscription) -> Result<usize, RefillError> {
-        let batch = lost.next_batch(LOSSES_AT_ONCE).await?;
-        self.mend(lost, batch).await
+    pub async fn refill_once(&self, lost: &mut dyn Subscription) -> Result<usize, RefillError> {
+        let batch = lost.next_batch(LOSS_BATCH).await?;
+        self.repair(lost, batch).await
     }
 
-    async fn mend(
+    async fn repair(
         &self,
         lost: &mut dyn Subscription,
         batch: Vec<Delivery>,
@@ -173,29 +173,29 @@ impl Refiller {
                 Err(why) => lost.dead_letter(&delivery, &why).await?,
             }
         }
-        let mut put_back = 0;
+        let mut published = 0;
         for (queue, at) in noticed.into_values() {
-            put_back += self.refill(queue, at - REACH).await?;
+            published += self.refill(queue, at - REACH).await?;
         }
         lost.ack(&known).await?;
-        Ok(put_back)
+        Ok(published)
     }
 
     async fn refill(&self, queue: Queue, since: Timestamp) -> Result<usize, RefillError> {
-        let told = self.history.told(queue.event_type, since);
-        let mut events = told.try_chunks(AT_ONCE);
-        let mut put_back = 0;
-        while let Some(chunk) = events.try_next().await.map_err(|error| error.1)? {
+        let events = self.history.events_since(queue.event_type, since);
+        let mut chunks = events.try_chunks(BATCH);
+        let mut published = 0;
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| error.1)? {
             self.bus.put(queue, &chunk).await?;
-            put_back += chunk.len();
+            published += chunk.len();
         }
         tracing::warn!(
             queue = queue.name,
-            events = put_back,
+            events = published,
             "the queue `{}` was not there; it is again, with the events of the last 24 h",
             queue.name
         );
-        Ok(put_back)
+        Ok(published)
     }
 }
 

@@ -33,7 +33,7 @@ impl Metrics {
         metrics
     }
 
-    pub(super) fn waits(&self, backlog: &Backlog, now: Timestamp) {
+    pub(super) fn backlog(&self, backlog: &Backlog, now: Timestamp) {
         self.pending
             .set(i64::try_from(backlog.subjects).unwrap_or(i64::MAX));
         let age = backlog

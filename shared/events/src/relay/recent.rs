@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-/// Enough for all hints that can wait, and a few events each.
+/// Enough for all hints that can wait, with a few events each.
 const MAX: usize = 8_192;
 
 #[derive(Default)]

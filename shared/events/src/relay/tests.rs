@@ -11,13 +11,16 @@ use super::*;
 use crate::bus::{Hints, Queue, Subscription, Topology};
 use crate::outbox::Backlog;
 
-/// An outbox in memory. Whether another process sweeps it stands beside, and how marking goes.
+/// An outbox in memory.
 #[derive(Default)]
-struct Memory(
-    StdMutex<Vec<Pending>>,
-    StdMutex<bool>,
-    watch::Sender<Marking>,
-);
+struct Memory {
+    pending: StdMutex<Vec<Pending>>,
+    /// Whether another process sweeps it.
+    swept_elsewhere: StdMutex<bool>,
+    marking: watch::Sender<Marking>,
+}
+
+/// What marking events as published does.
 
 #[derive(Default, Clone, Copy, PartialEq)]
 enum Marking {
@@ -30,18 +33,18 @@ enum Marking {
 #[async_trait]
 impl Outbox for Memory {
     async fn pending(&self, older: Timestamp, limit: usize) -> Result<Vec<Pending>, StoreError> {
-        let all = self.0.lock().unwrap();
+        let all = self.pending.lock().unwrap();
         let old = all.iter().filter(|pending| pending.event.time < older);
         Ok(old.take(limit).cloned().collect())
     }
 
     async fn mark_published(&self, published: &[Pending]) -> Result<(), StoreError> {
-        let mut marking = self.2.subscribe();
-        let goes = marking.wait_for(|marking| *marking != Marking::Hangs).await;
-        if *goes.unwrap() == Marking::Fails {
+        let mut marking = self.marking.subscribe();
+        let marking = marking.wait_for(|marking| *marking != Marking::Hangs).await;
+        if *marking.unwrap() == Marking::Fails {
             return Err(StoreError::unavailable("mark", "away"));
         }
-        self.0
+        self.pending
             .lock()
             .unwrap()
             .retain(|pending| !published.contains(pending));
@@ -49,12 +52,12 @@ impl Outbox for Memory {
     }
 
     async fn claim_sweep(&self, _: &str, _: Duration) -> Result<bool, StoreError> {
-        Ok(!*self.1.lock().unwrap())
+        Ok(!*self.swept_elsewhere.lock().unwrap())
     }
 
     async fn backlog(&self) -> Result<Backlog, StoreError> {
         Ok(Backlog {
-            subjects: self.0.lock().unwrap().len() as u64,
+            subjects: self.pending.lock().unwrap().len() as u64,
             oldest: None,
         })
     }
@@ -78,17 +81,17 @@ impl Bus for Broker {
         unreachable!("the relay asks for no queues")
     }
 
-    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Outcome>, BusError> {
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<PublishOutcome>, BusError> {
         if *self.away.lock().unwrap() {
             return Err(BusError::Unavailable("away".into()));
         }
         let refused = self.refused.lock().unwrap();
         let mut taken = self.taken.lock().unwrap();
         let outcomes = batch.iter().map(|event| match refused.contains(&event.id) {
-            true => Outcome::Failed("no route".to_owned()),
+            true => PublishOutcome::Failed("no route".to_owned()),
             false => {
                 taken.push(event.id.clone());
-                Outcome::Confirmed
+                PublishOutcome::Confirmed
             }
         });
         Ok(outcomes.collect())
@@ -142,7 +145,7 @@ fn world() -> World {
 }
 
 impl World {
-    /// Commits version `version` of `task`; gives what is unpublished of it, as a handler hints it.
+    /// Commits version `version` of `task`, and returns its unpublished events, as a handler hints them.
     fn commit(&self, task: &str, version: u64) -> Vec<Pending> {
         let time = Timestamp::from_second(version as i64).unwrap();
         let event = Envelope::new(
@@ -153,7 +156,7 @@ impl World {
             time,
             json!({}),
         );
-        let mut all = self.outbox.0.lock().unwrap();
+        let mut all = self.outbox.pending.lock().unwrap();
         all.push(Pending { version, event });
         let mine = all.iter().filter(|pending| pending.event.subject == task);
         mine.cloned().collect()
@@ -164,7 +167,7 @@ impl World {
     }
 
     fn waiting(&self) -> Vec<String> {
-        let all = self.outbox.0.lock().unwrap();
+        let all = self.outbox.pending.lock().unwrap();
         all.iter().map(|pending| pending.event.id.clone()).collect()
     }
 }
@@ -294,21 +297,21 @@ async fn an_event_from_a_clock_that_runs_ahead_does_not_wait_for_it() {
 #[tokio::test(start_paused = true)]
 async fn what_another_process_sweeps_is_left_to_it_until_it_is_gone() {
     let world = world();
-    let much = BATCH + 1;
-    for number in 0..much {
+    let large = BATCH + 1;
+    for number in 0..large {
         world.commit(&format!("left-{number}"), 1);
     }
-    *world.outbox.1.lock().unwrap() = true;
+    *world.outbox.swept_elsewhere.lock().unwrap() = true;
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
     tokio::time::sleep(Duration::from_secs(9)).await;
-    assert_eq!(world.waiting().len(), much);
-    // What was hinted here is published here all the same.
+    assert_eq!(world.waiting().len(), large);
+    // An event that is hinted to this relay is published by it nevertheless.
     world.handle.hint(world.commit("b", 1));
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(world.waiting().len(), much);
+    assert_eq!(world.waiting().len(), large);
 
-    *world.outbox.1.lock().unwrap() = false;
+    *world.outbox.swept_elsewhere.lock().unwrap() = false;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(world.waiting().is_empty());
     shutdown.cancel();
@@ -318,7 +321,7 @@ async fn what_another_process_sweeps_is_left_to_it_until_it_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn while_one_batch_is_marked_the_next_is_published() {
     let world = world();
-    world.outbox.2.send_replace(Marking::Hangs);
+    world.outbox.marking.send_replace(Marking::Hangs);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
     for task in ["a", "b"] {
@@ -327,7 +330,7 @@ async fn while_one_batch_is_marked_the_next_is_published() {
     }
     assert_eq!(world.taken(), ["a:9999999999", "b:9999999999"]);
     assert_eq!(world.waiting().len(), 2);
-    world.outbox.2.send_replace(Marking::Works);
+    world.outbox.marking.send_replace(Marking::Works);
     shutdown.cancel();
     running.await.unwrap().unwrap();
     assert!(world.waiting().is_empty());
@@ -336,13 +339,13 @@ async fn while_one_batch_is_marked_the_next_is_published() {
 #[tokio::test(start_paused = true)]
 async fn what_was_confirmed_and_could_not_be_marked_is_marked_later_and_not_published_again() {
     let world = world();
-    world.outbox.2.send_replace(Marking::Fails);
+    world.outbox.marking.send_replace(Marking::Fails);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(world.relay.clone().run(shutdown.clone()));
     world.handle.hint(world.commit("a", 1));
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.waiting(), ["a:1"]);
-    world.outbox.2.send_replace(Marking::Works);
+    world.outbox.marking.send_replace(Marking::Works);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(world.waiting().is_empty());
     assert_eq!(world.taken(), ["a:1"]);

@@ -1,4 +1,4 @@
-//! RabbitMQ as a `Bus`: the conformance suite, and what only a real broker can do to us.
+//! RabbitMQ as a `Bus`: the conformance suite, and what only a real broker shows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use contract::event::{Envelope, EventType};
 use events::bus::conformance::{TASK_QUEUES, declared, event};
 use events::bus::refill::{History, Refillable, Refiller};
-use events::bus::{Bus, BusError, Outcome};
+use events::bus::{Bus, BusError, PublishOutcome};
 use futures_util::future::join_all;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::Method;
@@ -39,7 +39,7 @@ pub(crate) async fn delete_queue(vhost: &Vhost, name: &str) {
         .await;
 }
 
-/// The messages of a queue, put back afterwards.
+/// The messages of a queue. They are put back afterwards.
 pub(crate) async fn peek(vhost: &Vhost, name: &str) -> Vec<Value> {
     let path = format!("/api/queues/{}/{name}/get", vhost.name());
     let all = json!({"count": 100, "ackmode": "ack_requeue_true", "encoding": "auto"});
@@ -72,21 +72,24 @@ async fn only_the_unroutable_one_of_a_batch_counts_as_failed_and_its_queue_is_ma
     bus.publish(&[created(1)]).await.unwrap();
     delete_queue(&vhost, "task_updated").await;
 
-    // Unroutable messages are confirmed at once, in front of those that a queue still writes.
+    // The broker confirms unroutable messages at once, before earlier ones that a queue still writes.
     let mut batch: Vec<_> = (2..50).map(created).collect();
     batch.push(event(EventType::TaskUpdated, "t", 50));
     batch.push(created(51));
     let outcomes = bus.publish(&batch).await.unwrap();
-    let failed = Outcome::Failed("returned: no queue is bound for it".into());
+    let failed = PublishOutcome::Failed("returned: no queue is bound for it".into());
     for (event, outcome) in batch.iter().zip(outcomes) {
         let wanted = match event.event_type {
             EventType::TaskUpdated => failed.clone(),
-            _ => Outcome::Confirmed,
+            _ => PublishOutcome::Confirmed,
         };
         assert_eq!(outcome, wanted, "{}", event.id);
     }
     let again = [event(EventType::TaskUpdated, "t", 50)];
-    assert_eq!(bus.publish(&again).await.unwrap(), [Outcome::Confirmed]);
+    assert_eq!(
+        bus.publish(&again).await.unwrap(),
+        [PublishOutcome::Confirmed]
+    );
 }
 
 #[tokio::test]
@@ -95,7 +98,7 @@ async fn all_who_find_nothing_at_the_same_time_declare_it() {
     let publish = async || bus(&vhost.url()).publish(&[created(1)]).await;
     let published = join_all((0..8).map(|_| publish())).await;
     for outcomes in published {
-        assert_eq!(outcomes.unwrap(), [Outcome::Confirmed]);
+        assert_eq!(outcomes.unwrap(), [PublishOutcome::Confirmed]);
     }
 }
 
@@ -147,7 +150,7 @@ async fn a_deleted_queue_ends_the_subscription_and_the_next_one_makes_it_anew() 
     assert_eq!(subscription.next_batch(1).await.unwrap().len(), 1);
 }
 
-/// The names of that many queues that are told as lost.
+/// Waits until `count` queues of an exchange are recorded as lost, and returns their names.
 pub(crate) async fn lost(
     bus: &RabbitBus,
     exchange: &'static str,
@@ -164,8 +167,9 @@ pub(crate) async fn lost(
     names
 }
 
-/// Where everything was declared: whether the loss of these queues is told once this is deleted.
-pub(crate) async fn is_told(deleted: &str, exchange: &'static str, queues: &[&str]) {
+/// Declares everything, deletes what `deleted` names (a path of the management API), declares again, and
+/// asserts that the loss of `queues` is recorded.
+async fn assert_loss_is_recorded(deleted: &str, exchange: &'static str, queues: &[&str]) {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
     let bus = bus(&vhost.url());
     declared(&bus, exchange).await;
@@ -179,14 +183,14 @@ pub(crate) async fn is_told(deleted: &str, exchange: &'static str, queues: &[&st
 
 #[tokio::test]
 async fn the_loss_of_a_queue_is_told_to_its_exchange_alone() {
-    is_told("/api/queues/%/task_updated", "tasks", &["task_updated"]).await;
+    assert_loss_is_recorded("/api/queues/%/task_updated", "tasks", &["task_updated"]).await;
 }
 
 #[tokio::test]
 async fn with_an_exchange_or_the_queue_of_its_losses_all_its_queues_are_told_as_lost() {
     let both = ["notification.user_deleted", "task.user_deleted"];
-    is_told("/api/exchanges/%/users", "users", &both).await;
-    is_told("/api/queues/%/users.lost", "users", &both).await;
+    assert_loss_is_recorded("/api/exchanges/%/users", "users", &both).await;
+    assert_loss_is_recorded("/api/queues/%/users.lost", "users", &both).await;
 }
 
 #[tokio::test]
@@ -195,25 +199,29 @@ async fn a_loss_that_no_version_of_ours_told_is_put_aside() {
     let bus = Arc::new(bus(&vhost.url()));
     declared(&*bus, "tasks").await;
     let path = format!("/api/exchanges/{}/amq.default/publish", vhost.name());
-    let strange = json!({
+    let unknown = json!({
         "properties": {}, "routing_key": "tasks.lost", "payload": "?", "payload_encoding": "string",
     });
     shared_rabbitmq()
         .await
-        .manage(Method::POST, &path, strange)
+        .manage(Method::POST, &path, unknown)
         .await;
     let mut losses = bus.losses("tasks").await.unwrap();
     let refiller = Refiller::new(bus.clone(), Arc::new(Nothing), "tasks");
-    assert_eq!(refiller.mend_once(losses.as_mut()).await.unwrap(), 0);
-    let put_aside = &peek(&vhost, "dead_letter").await[0];
-    assert_eq!(put_aside["payload"], "?");
+    assert_eq!(refiller.refill_once(losses.as_mut()).await.unwrap(), 0);
+    let dead_letter = &peek(&vhost, "dead_letter").await[0];
+    assert_eq!(dead_letter["payload"], "?");
 }
 
 /// A history without events.
 struct Nothing;
 
 impl History for Nothing {
-    fn told(&self, _: EventType, _: Timestamp) -> BoxStream<'static, Result<Envelope, StoreError>> {
+    fn events_since(
+        &self,
+        _: EventType,
+        _: Timestamp,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
         stream::empty().boxed()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contract::event::{Envelope, EventType};
 use events::bus::conformance::{TASK_QUEUES, declared, event};
 use events::bus::refill::Refillable;
-use events::bus::{Bus, BusError, Outcome};
+use events::bus::{Bus, BusError, PublishOutcome};
 use http::Method;
 use runtime::error::chain;
 use serde_json::json;
@@ -50,19 +50,19 @@ async fn a_broker_short_of_memory_says_so_to_who_publishes_and_goes_on_with_who_
     while received.len() < both.len() {
         received.extend(subscription.next_batch(10).await.unwrap());
     }
-    let is_told = |error: BusError| {
+    let assert_short_of_memory = |error: BusError| {
         let why = chain(&error);
         assert!(why.contains("short of memory"), "{why}");
     };
-    is_told(bus.publish(&[created(3)]).await.unwrap_err());
-    // From now on it is known, and nobody waits.
+    assert_short_of_memory(bus.publish(&[created(3)]).await.unwrap_err());
+    // From now on the alarm is known, and no call waits.
     let again = timeout(Duration::from_secs(1), async {
-        is_told(bus.publish(&[created(3)]).await.unwrap_err());
-        let put_aside = subscription.dead_letter(&received[0], "unreadable");
-        is_told(put_aside.await.unwrap_err());
+        assert_short_of_memory(bus.publish(&[created(3)]).await.unwrap_err());
+        let dead_lettered = subscription.dead_letter(&received[0], "unreadable");
+        assert_short_of_memory(dead_lettered.await.unwrap_err());
     });
     again.await.unwrap();
-    // Nor for a hint, neither for the one that meets the alarm nor for those after it.
+    // A hint does not wait either, neither the first one during the alarm nor a later one.
     for _ in 0..2 {
         bus.hint("look".into()).await.unwrap();
     }
@@ -89,7 +89,7 @@ async fn a_broken_connection_is_rebuilt_by_the_next_call() {
     proxy.restore().await;
     assert_eq!(
         bus.publish(&[created(2)]).await.unwrap(),
-        [Outcome::Confirmed]
+        [PublishOutcome::Confirmed]
     );
 }
 
@@ -100,7 +100,7 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
     let batch: Vec<_> = (1..=100).map(created).collect();
     assert_eq!(
         bus.publish(&batch).await.unwrap(),
-        vec![Outcome::Confirmed; 100]
+        vec![PublishOutcome::Confirmed; 100]
     );
     rabbit.settle().await;
     rabbit.kill();
@@ -109,7 +109,7 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
     eventually(Duration::from_secs(30), || async {
         bus.publish(&[created(101)])
             .await
-            .map(|outcomes| outcomes == [Outcome::Confirmed])
+            .map(|outcomes| outcomes == [PublishOutcome::Confirmed])
             .unwrap_or(false)
     })
     .await;
@@ -127,7 +127,7 @@ async fn what_was_confirmed_survives_kill_9_of_the_broker_and_publishing_goes_on
             );
         }
     }
-    // An attempt without a confirm may have been written all the same.
+    // A publish without a confirm may have been written nevertheless.
     received.dedup();
     let all: Vec<String> = (1..=101).map(|version| format!("t:{version}")).collect();
     assert_eq!(received, all);
@@ -153,9 +153,15 @@ async fn a_queue_without_a_leader_is_named_and_once_deleted_it_works_again_and_i
     .await;
     assert!(refused.contains("has no leader"), "{refused}");
     let created = bus.publish(&[created(1)]).await.unwrap();
-    assert!(matches!(created[..], [Outcome::Failed(_)]), "{created:?}");
+    assert!(
+        matches!(created[..], [PublishOutcome::Failed(_)]),
+        "{created:?}"
+    );
     let deleted = [event(EventType::TaskDeleted, "t", 2)];
-    assert_eq!(bus.publish(&deleted).await.unwrap(), [Outcome::Confirmed]);
+    assert_eq!(
+        bus.publish(&deleted).await.unwrap(),
+        [PublishOutcome::Confirmed]
+    );
 
     let path = format!("/api/queues/{}/task_created", vhost.name());
     rabbit.manage(Method::DELETE, &path, json!({})).await;
@@ -175,7 +181,7 @@ async fn a_queue_that_was_deleted_and_made_anew_survives_kill_9_of_a_broker_that
     rabbit.manage(Method::DELETE, &path, json!({})).await;
     bus.declare().await.unwrap();
     let published = bus.publish(&[created(1)]).await.unwrap();
-    assert_eq!(published, [Outcome::Confirmed]);
+    assert_eq!(published, [PublishOutcome::Confirmed]);
     rabbit.settle().await;
     rabbit.kill();
     rabbit.restart().await;

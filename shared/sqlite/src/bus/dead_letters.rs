@@ -5,7 +5,8 @@ use events::bus::BusError;
 use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 use rusqlite::params;
 
-use super::{EmbeddedBus, unavailable};
+use super::EmbeddedBus;
+use super::delivery::unavailable;
 use crate::rusqlite;
 
 #[async_trait]
@@ -18,9 +19,9 @@ impl DeadLetters for EmbeddedBus {
         let (redrive, topology) = (*redrive, self.topology.clone());
         let moved = self.database.write("redrive", move |connection| {
             let (mut done, mut letters) = (Redriven::default(), Vec::new());
-            let mut all = connection
+            let mut select = connection
                 .prepare_cached("SELECT id, queue, body, reason FROM dead_letters ORDER BY id")?;
-            let mut rows = all.query([])?;
+            let mut rows = select.query([])?;
             while done.moved < redrive.limit
                 && let Some(row) = rows.next()?
             {
@@ -48,7 +49,7 @@ impl DeadLetters for EmbeddedBus {
             Ok((done, letters))
         });
         let (done, letters) = moved.await.map_err(unavailable)?;
-        self.shared.arrived.notify_waiters();
+        self.delivery.arrived.notify_waiters();
         for letter in &letters {
             seen(letter);
         }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use contract::event::EventType;
+use events::bus::Delivery;
 use events::bus::conformance::{TASK_QUEUES, TASK_USER_DELETED, event, topology};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -11,7 +12,7 @@ fn open(folder: &TempDir) -> EmbeddedBus {
     EmbeddedBus::open(&folder.path().join("events.db"), topology()).unwrap()
 }
 
-/// Its folder is gone at once; what is open stays until it is closed.
+/// A bus whose folder is removed at once. The open file stays until it is closed.
 async fn fresh() -> EmbeddedBus {
     open(&TempDir::new().unwrap())
 }
@@ -25,7 +26,11 @@ fn created(versions: std::ops::RangeInclusive<u64>) -> Vec<Envelope> {
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {
-    let id = |one: &Delivery| serde_json::from_slice::<Envelope>(&one.body).unwrap().id;
+    let id = |delivery: &Delivery| {
+        serde_json::from_slice::<Envelope>(&delivery.body)
+            .unwrap()
+            .id
+    };
     deliveries.iter().map(id).collect()
 }
 
@@ -34,15 +39,18 @@ async fn what_was_confirmed_is_delivered_after_the_file_is_opened_again() {
     let folder = TempDir::new().unwrap();
     let bus = open(&folder);
     bus.publish(&created(1..=3)).await.unwrap();
-    let mut taken = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    let first = taken.next_batch(1).await.unwrap();
-    taken.ack(&first).await.unwrap();
-    taken.next_batch(1).await.unwrap();
-    drop((taken, bus));
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let first = subscription.next_batch(1).await.unwrap();
+    subscription.ack(&first).await.unwrap();
+    subscription.next_batch(1).await.unwrap();
+    drop((subscription, bus));
 
     let bus = open(&folder);
-    let mut taken = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    assert_eq!(ids(&taken.next_batch(10).await.unwrap()), ["t:2", "t:3"]);
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    assert_eq!(
+        ids(&subscription.next_batch(10).await.unwrap()),
+        ["t:2", "t:3"]
+    );
 }
 
 #[tokio::test]
@@ -57,7 +65,7 @@ async fn each_message_goes_to_one_of_those_who_share_a_queue() {
     );
     let held = other.next_batch(10).await.unwrap();
     assert_eq!(ids(&held), ["t:4", "t:5"]);
-    // What one puts back, the other gets.
+    // A message that one of them puts back goes to the other.
     drop(one);
     assert_eq!(ids(&other.next_batch(10).await.unwrap()), ["t:1"]);
     other.ack(&held).await.unwrap();
@@ -67,8 +75,8 @@ async fn each_message_goes_to_one_of_those_who_share_a_queue() {
 #[tokio::test]
 async fn who_waits_is_woken_by_what_arrives() {
     let bus = fresh().await;
-    let mut taken = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    let waiting = tokio::spawn(async move { taken.next_batch(10).await.unwrap() });
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let waiting = tokio::spawn(async move { subscription.next_batch(10).await.unwrap() });
     bus.publish(&created(1..=1)).await.unwrap();
     let woken = timeout(Duration::from_secs(20), waiting).await;
     assert_eq!(ids(&woken.unwrap().unwrap()), ["t:1"]);
@@ -78,13 +86,13 @@ async fn who_waits_is_woken_by_what_arrives() {
 async fn a_full_bus_confirms_nothing_until_there_is_room() {
     let bus = fresh().await.with_max_messages(3);
     let outcomes = bus.publish(&created(1..=5)).await.unwrap();
-    let confirmed = |outcome: &Outcome| *outcome == Outcome::Confirmed;
+    let confirmed = |outcome: &PublishOutcome| *outcome == PublishOutcome::Confirmed;
     assert_eq!(outcomes.iter().filter(|one| confirmed(one)).count(), 3);
-    assert!(matches!(&outcomes[4], Outcome::Failed(why) if why.contains("full")));
-    let mut taken = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
-    let all = taken.next_batch(10).await.unwrap();
+    assert!(matches!(&outcomes[4], PublishOutcome::Failed(why) if why.contains("full")));
+    let mut subscription = bus.subscribe(&TASK_QUEUES, 10).await.unwrap();
+    let all = subscription.next_batch(10).await.unwrap();
     assert_eq!(ids(&all), ["t:1", "t:2", "t:3"]);
-    taken.ack(&all).await.unwrap();
+    subscription.ack(&all).await.unwrap();
     let outcomes = bus.publish(&created(4..=5)).await.unwrap();
     assert!(outcomes.iter().all(confirmed));
 }
@@ -97,9 +105,9 @@ async fn an_event_goes_into_every_queue_of_its_type_and_a_dead_letter_is_kept() 
     let counts = bus.counts().await.unwrap();
     assert_eq!((counts.messages, counts.dead_letters), (2, 0));
     let queue = TASK_USER_DELETED;
-    let mut taken = bus.subscribe(&[queue], 10).await.unwrap();
-    let delivery = taken.next_batch(10).await.unwrap().remove(0);
-    taken
+    let mut subscription = bus.subscribe(&[queue], 10).await.unwrap();
+    let delivery = subscription.next_batch(10).await.unwrap().remove(0);
+    subscription
         .dead_letter(&delivery, "nobody can read it")
         .await
         .unwrap();

@@ -5,9 +5,8 @@ use std::time::Duration;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
-
 use runtime::sse::{Event, Parser};
+use tokio::time::{Instant, timeout_at};
 
 /// One event, with the fields that were sent with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +37,7 @@ impl SseEvent {
 /// Why there is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoEvent {
-    /// The stream is open, and nothing came in time.
+    /// The stream is open, and no event came in time.
     Silence,
     /// The server ended the stream, or the connection broke.
     Ended,
@@ -60,7 +59,7 @@ impl EventStream {
         }
     }
 
-    /// The next event; panics when none comes within 10 s.
+    /// The next event. Panics if none comes within 10 s.
     pub async fn next(&mut self) -> SseEvent {
         let next = self.next_within(Duration::from_secs(10)).await;
         next.unwrap_or_else(|reason| panic!("no event within 10 s: {reason:?}"))
@@ -76,7 +75,7 @@ impl EventStream {
         }
     }
 
-    /// How many comments came so far: heartbeats.
+    /// The number of comments (heartbeats) so far.
     pub fn comments(&self) -> usize {
         self.parser.comments()
     }

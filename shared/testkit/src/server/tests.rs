@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use super::*;
 
-/// A "server" that says this and ends.
-async fn start(last_words: &str) -> Result<(), StartError> {
-    let script = format!("echo '{last_words}'; exit 1");
+/// Starts a "server" that writes this line and ends.
+async fn start(output: &str) -> Result<(), StartError> {
+    let script = format!("echo '{output}'; exit 1");
     let launch = Process::named("server").program("/bin/sh");
     let mut process = launch.args(["-c", &script]).start();
     ready(&mut process, Duration::from_secs(10), async |_| {

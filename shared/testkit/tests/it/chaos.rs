@@ -1,4 +1,4 @@
-//! The fault proxy, in front of a server that sends everything back.
+//! The fault proxy, in front of an echo server.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ async fn bandwidth_is_limited() {
     proxy.bandwidth(100_000).await;
     let start = Instant::now();
     say(&mut stream, &"x".repeat(30_000)).await.unwrap();
-    // One chunk may already have been on its way in.
+    // One chunk may have been read before the limit was set.
     assert!(
         start.elapsed() >= Duration::from_millis(250),
         "{:?}",

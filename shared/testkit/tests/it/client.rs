@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-/// Answers one connection with these bytes once the head has come, keeps it open until told, and
-/// hands out the request.
+/// Answers one connection with these bytes after its head has arrived. Returns the address, a sender that closes
+/// the connection, and a receiver of the request.
 async fn canned(
     reply: &'static str,
 ) -> (SocketAddr, oneshot::Sender<()>, oneshot::Receiver<String>) {

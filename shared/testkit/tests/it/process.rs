@@ -14,12 +14,12 @@ fn shell(script: &str) -> Launch {
         .args(["-c", script])
 }
 
-/// The ids of all processes whose working directory is in this folder, removed or not.
+/// The ids of all processes whose working directory is in this folder, even if it was removed.
 fn living_in(folder: &Path) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter(|process| {
-            // A process that has ended, or that ends while we look, has no working directory.
+            // A process that has ended, or ends meanwhile, has no working directory.
             fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
         })
         .map(|process| process.file_name().to_string_lossy().into_owned())
@@ -99,7 +99,7 @@ async fn a_process_that_does_not_end_fails_the_test_with_its_log() {
 async fn nothing_is_left_when_the_test_process_is_killed() {
     const ROLE: &str = "SLUICE_TESTKIT_VICTIM";
     if std::env::var_os(ROLE).is_some() {
-        // This is the victim: it has every server, one of them paused, and waits for its end.
+        // This is the victim: it has every server and a paused shell, and waits to be killed.
         let mut paused = shell("echo up; while :; do sleep 1; done").start();
         paused.sigstop();
         tokio::join!(shared_redis(), shared_rabbitmq(), shared_mongodb());

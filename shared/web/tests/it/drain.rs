@@ -1,4 +1,4 @@
-//! The end of a listener, as its clients see it: none of them loses a request that it had written.
+//! The drain of a listener, as its clients see it: no request that was sent is lost.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ async fn start(max_connections: usize, lame_duck: Duration) -> Server {
     }
 }
 
-/// The next answer's head, and whatever came with it.
+/// The next answer, in lower case.
 async fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\"done\"") {
@@ -87,7 +87,7 @@ async fn answer(stream: &mut TcpStream) -> String {
 #[tokio::test]
 async fn what_waits_in_the_queue_when_the_listener_closes_is_served() {
     let server = start(1, Duration::from_millis(1)).await;
-    // It has the only place, so that the others wait where the kernel keeps them.
+    // It has the only permit, so the others wait in the kernel's backlog.
     let mut first = TcpStream::connect(server.address).await.unwrap();
     first.write_all(POST).await.unwrap();
     answer(&mut first).await;

@@ -1,4 +1,4 @@
-//! The first moments of a worker's listener: what comes before its store is there waits, for a while.
+//! The start of a worker's listener: requests that come before its store is reachable wait for a while.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use web::{Routes, Service};
 
-/// Whether it is there, and who is told that somebody has looked.
-struct Store(Arc<AtomicBool>, Arc<Notify>);
+/// A store whose state the test chooses.
+struct Store {
+    reachable: Arc<AtomicBool>,
+    /// Notified when the store has been checked.
+    checked: Arc<Notify>,
+}
 
 #[async_trait]
 impl Readiness for Store {
@@ -26,14 +30,14 @@ impl Readiness for Store {
             required,
             detail: None,
         };
-        let store = dependency("store", self.0.load(Ordering::SeqCst), true);
-        self.1.notify_one();
+        let store = dependency("store", self.reachable.load(Ordering::SeqCst), true);
+        self.checked.notify_one();
         vec![store, dependency("broker", false, false)]
     }
 }
 
-/// A worker whose store is there when the flag says so.
-async fn start(store: &Arc<AtomicBool>, looked: &Arc<Notify>) -> Client {
+/// Starts a worker whose store is reachable while the flag is true.
+async fn start(store: &Arc<AtomicBool>, checked: &Arc<Notify>) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(format!("http://{}", listener.local_addr().unwrap()));
     let keys = SigningKeys::parse(&format!("g1:{}", "07".repeat(32))).unwrap();
@@ -42,7 +46,10 @@ async fn start(store: &Arc<AtomicBool>, looked: &Arc<Notify>) -> Client {
         Routes::new(),
         Arc::new(()),
         keys,
-        Store(store.clone(), looked.clone()),
+        Store {
+            reachable: store.clone(),
+            checked: checked.clone(),
+        },
         prometheus::Registry::new(),
     );
     let never = CancellationToken::new;
@@ -58,11 +65,11 @@ async fn start(store: &Arc<AtomicBool>, looked: &Arc<Notify>) -> Client {
 
 #[tokio::test]
 async fn the_first_request_waits_for_the_store() {
-    let (store, looked) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    let client = start(&store, &looked).await;
+    let (store, checked) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let client = start(&store, &checked).await;
     let comes = async {
-        // Not there when it is first looked for.
-        looked.notified().await;
+        // Not reachable at the first check.
+        checked.notified().await;
         store.store(true, Ordering::SeqCst);
     };
     let (first, ()) = tokio::join!(client.get("/readyz").send(), comes);

@@ -1,5 +1,5 @@
-//! What a user's latest read-alls with an `Idempotency-Key` answered, or how far they are: one small
-//! document per user, written in the transactions that mark.
+//! The answers to a user's latest read-all requests with an `Idempotency-Key`, and the progress of
+//! unfinished ones. One small document per user, written in the same transaction as the marks.
 
 use bson::DateTime;
 use contract::id::UserId;
@@ -10,8 +10,8 @@ use stores::{Idempotency, idempotency};
 
 use super::document::SCHEMA;
 
-/// Keys that are remembered of one user. Whoever sends more within their lifetime loses the oldest:
-/// sent again, it marks what is unread then.
+/// How many keys are remembered per user. A user who sends more within their lifetime loses the
+/// oldest: when it is sent again, it marks what is unread at that time.
 const MAX_KEYS: usize = 100;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub(super) struct AnswersDocument {
     user: UserId,
     /// The oldest first.
     answers: Vec<Answer>,
-    /// When the latest came: the document expires with it.
+    /// When the latest key was first used. The document expires with it.
     at: DateTime,
     schema: i32,
 }
@@ -30,18 +30,19 @@ pub(super) struct Answer {
     key: String,
     body: String,
     at: DateTime,
-    /// The sequence up to which it marks: what came later stays unread, so it ends.
+    /// The last sequence number that it marks. Later notifications stay unread, so that it ends.
     pub(super) up_to: i64,
     pub(super) updated: i64,
     pub(super) done: bool,
 }
 
-/// What is known of a key.
+/// What a look-up of a key finds.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    No,
-    Yes(Answer),
-    OtherBody,
+pub(super) enum Lookup {
+    Unknown,
+    Found(Answer),
+    /// The key was used with another body.
+    DifferentBody,
 }
 
 impl AnswersDocument {
@@ -54,21 +55,25 @@ impl AnswersDocument {
         }
     }
 
-    pub(super) fn find(&self, key: &Idempotency, now: Timestamp) -> Known {
+    pub(super) fn find(&self, key: &Idempotency, now: Timestamp) -> Lookup {
         let name = key.key.to_hex();
         let mut living = self.answers.iter().filter(|answer| answer.is_alive(now));
         match living.find(|answer| answer.key == name) {
-            None => Known::No,
-            Some(answer) if answer.body != key.body.to_hex() => Known::OtherBody,
-            Some(answer) => Known::Yes(answer.clone()),
+            None => Lookup::Unknown,
+            Some(answer) if answer.body != key.body.to_hex() => Lookup::DifferentBody,
+            Some(answer) => Lookup::Found(answer.clone()),
         }
     }
 
-    /// Keeps an answer in place of its key's earlier one.
-    pub(super) fn keep(&mut self, answer: Answer, now: Timestamp) {
+    /// Stores an answer; it replaces an earlier one of the same key.
+    pub(super) fn put(&mut self, answer: Answer, now: Timestamp) {
         self.at = self.at.max(answer.at);
-        match self.answers.iter_mut().find(|kept| kept.key == answer.key) {
-            Some(kept) => *kept = answer,
+        match self
+            .answers
+            .iter_mut()
+            .find(|known| known.key == answer.key)
+        {
+            Some(known) => *known = answer,
             None => self.answers.push(answer),
         }
         self.answers.retain(|answer| answer.is_alive(now));
@@ -111,29 +116,29 @@ mod tests {
 
     #[test]
     fn a_key_is_known_for_a_day_with_the_body_it_came_with() {
-        let mut kept = AnswersDocument::new(&UserId::new());
+        let mut document = AnswersDocument::new(&UserId::new());
         let mut answer = Answer::new(&key(1, ""), 7, NOW);
-        kept.keep(answer.clone(), NOW);
+        document.put(answer.clone(), NOW);
         answer.done = true;
-        kept.keep(answer.clone(), NOW);
+        document.put(answer.clone(), NOW);
         let day = idempotency::LIFETIME;
-        assert_eq!(kept.find(&key(1, ""), NOW + day), Known::Yes(answer));
-        assert_eq!(kept.find(&key(1, "{}"), NOW), Known::OtherBody);
-        assert_eq!(kept.find(&key(2, ""), NOW), Known::No);
+        assert_eq!(document.find(&key(1, ""), NOW + day), Lookup::Found(answer));
+        assert_eq!(document.find(&key(1, "{}"), NOW), Lookup::DifferentBody);
+        assert_eq!(document.find(&key(2, ""), NOW), Lookup::Unknown);
         let later = NOW + day + SignedDuration::from_millis(1);
-        assert_eq!(kept.find(&key(1, ""), later), Known::No);
-        kept.keep(Answer::new(&key(2, ""), 7, later), later);
-        assert_eq!(kept.answers.len(), 1);
+        assert_eq!(document.find(&key(1, ""), later), Lookup::Unknown);
+        document.put(Answer::new(&key(2, ""), 7, later), later);
+        assert_eq!(document.answers.len(), 1);
     }
 
     #[test]
     fn of_more_keys_than_are_remembered_the_oldest_goes() {
-        let mut kept = AnswersDocument::new(&UserId::new());
+        let mut document = AnswersDocument::new(&UserId::new());
         for name in 0..=MAX_KEYS {
-            kept.keep(Answer::new(&key(name, ""), 0, NOW), NOW);
+            document.put(Answer::new(&key(name, ""), 0, NOW), NOW);
         }
-        assert_eq!(kept.answers.len(), MAX_KEYS);
-        assert_eq!(kept.find(&key(0, ""), NOW), Known::No);
-        assert_ne!(kept.find(&key(1, ""), NOW), Known::No);
+        assert_eq!(document.answers.len(), MAX_KEYS);
+        assert_eq!(document.find(&key(0, ""), NOW), Lookup::Unknown);
+        assert_ne!(document.find(&key(1, ""), NOW), Lookup::Unknown);
     }
 }

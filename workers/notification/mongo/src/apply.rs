@@ -1,9 +1,10 @@
 //! Applies a batch of events inside a transaction.
 //!
-//! Each command of a transaction costs the server and us about as much as the work it does. So a batch is
-//! tried on what is nearly always so: that none of its events was applied before, and that nobody has
-//! moved the counters that we moved last. Where that is wrong, the store refuses (an id that is there, a
-//! counter that stands elsewhere), nothing has happened, and the batch is applied after a look at both.
+//! Each command of a transaction costs the server and us about as much as the work it does. So a batch
+//! is first applied without reading, on two assumptions that are nearly always true: none of its events
+//! was applied before, and no other worker has changed the counters that we changed last. If one is
+//! wrong, the store refuses the write (a duplicate id, or a counter with another sequence number) and
+//! nothing is changed; the batch is then applied again, after reading both.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,64 +17,66 @@ use jiff::Timestamp;
 use mongo::{is_final, to_bson};
 use mongodb::ClientSession;
 use mongodb::error::{Error, Result as MongoResult};
-use notifications::domain::{Entry, Event};
+use notifications::domain::{Event, TaskNotifications};
 use notifications::store::Outcome;
 
-use super::MongoNotifications;
 use super::document::{NotificationDocument, SCHEMA};
-use super::remembered::Numbering;
+use super::remembered::Sequences;
+use super::store::MongoNotifications;
 use super::transaction::RETRY_FOR;
 
-/// A batch that collides this often is tried again with half as much.
-const MAX_COLLISIONS: u32 = 4;
-/// Events, and what they are tried on: `None` is a look first.
+/// How many write conflicts a batch may have before it is tried again with half as many events.
+const MAX_CONFLICTS: u32 = 4;
+
+/// Events, and the sequence numbers that are assumed; `None` means to read first.
 struct Batch {
     events: Arc<[Event]>,
     now: Timestamp,
-    guess: Option<Numbering>,
+    assumed: Option<Sequences>,
 }
 
-/// A counter stood elsewhere.
-struct GuessedWrong;
+/// A counter had another sequence number than assumed.
+struct AssumedWrong;
 
-/// Whether a look may help: also where a counter cannot be read, for who was told already needs none.
-fn guessed_wrong(error: &Error) -> bool {
-    error.get_custom::<GuessedWrong>().is_some() || is_final(error)
+/// Whether reading first may help. It may even when a counter is unreadable: a user who already has the
+/// notification needs no counter.
+fn assumed_wrong(error: &Error) -> bool {
+    error.get_custom::<AssumedWrong>().is_some() || is_final(error)
 }
 
 impl MongoNotifications {
-    /// Applies all of a batch. `None` where it collided more often than [`MAX_COLLISIONS`]; a single event
-    /// is tried for as long as anybody waits.
+    /// Applies a whole batch. `None` when it had more write conflicts than [`MAX_CONFLICTS`]. A single
+    /// event is tried for as long as its caller waits.
     pub(super) async fn apply_batch(
         &self,
         events: Arc<[Event]>,
         now: Timestamp,
     ) -> MongoResult<Option<Vec<Outcome>>> {
-        let batch = |guess| Batch {
+        let batch = |assumed| Batch {
             events: events.clone(),
             now,
-            guess,
+            assumed,
         };
-        let max_collisions = match events.len() {
+        let max_conflicts = match events.len() {
             1 => u32::MAX,
-            _ => MAX_COLLISIONS,
+            _ => MAX_CONFLICTS,
         };
         let give_up = Instant::now() + RETRY_FOR;
-        let apply_on = async |guess| {
+        let apply_on = async |assumed| {
             self.transaction_until(
                 give_up,
-                max_collisions,
-                batch(guess),
+                max_conflicts,
+                batch(assumed),
                 |this, session, batch| this.apply_in(session, batch).boxed(),
             )
             .await
         };
         let mut applied = apply_on(Some(self.remembered.take(&events))).await;
-        if applied.as_ref().is_err_and(guessed_wrong) {
+        if applied.as_ref().is_err_and(assumed_wrong) {
             applied = apply_on(None).await;
         }
-        Ok(applied?.map(|(outcomes, numbering)| {
-            self.remembered.put(numbering);
+        Ok(applied?.map(|(outcomes, sequences)| {
+            self.remembered.put(sequences);
             outcomes
         }))
     }
@@ -82,34 +85,38 @@ impl MongoNotifications {
         &self,
         session: &mut ClientSession,
         batch: &Batch,
-    ) -> MongoResult<(Vec<Outcome>, Numbering)> {
-        let Batch { events, now, guess } = batch;
+    ) -> MongoResult<(Vec<Outcome>, Sequences)> {
+        let Batch {
+            events,
+            now,
+            assumed,
+        } = batch;
         let mut ids = HashSet::new();
-        let mut gone = HashSet::new();
+        let mut users = HashSet::new();
         for event in events.iter() {
             match event {
-                Event::Task(entry) => ids.extend([entry.event_id.as_str()]),
-                Event::UserDeleted(user) => gone.extend([user]),
+                Event::Task(task) => ids.extend([task.event_id.as_str()]),
+                Event::UserDeleted(user) => users.extend([user]),
             }
         }
-        // The tombstones first, so that the tasks see them: of what is in one batch, it does not
-        // matter which came first.
-        let mut buried = self.bury_in(session, gone, *now).await?;
-        let mut unknown = match guess {
+        // Tombstones first, so that the task events see them: within one batch the order of events
+        // does not matter.
+        let mut deleted = self.add_tombstones_in(session, users, *now).await?;
+        let mut not_applied = match assumed {
             Some(_) => ids,
-            None => self.unknown_in(session, ids).await?,
+            None => self.not_applied_in(session, ids).await?,
         };
         let mut fresh = Vec::new();
         let mut outcomes = Vec::with_capacity(events.len());
         for event in events.iter() {
-            // Removed, so that the same event twice in one batch is a duplicate too.
+            // Removed, so that an event that is in the batch twice is a duplicate the second time.
             let new = match event {
-                Event::Task(entry) => {
-                    let new = unknown.remove(entry.event_id.as_str());
-                    fresh.extend(new.then_some(entry));
+                Event::Task(task) => {
+                    let new = not_applied.remove(task.event_id.as_str());
+                    fresh.extend(new.then_some(task));
                     new
                 }
-                Event::UserDeleted(user) => buried.remove(user),
+                Event::UserDeleted(user) => deleted.remove(user),
             };
             outcomes.push(if new {
                 Outcome::Applied
@@ -117,16 +124,17 @@ impl MongoNotifications {
                 Outcome::Duplicate
             });
         }
-        let mut numbering = Numbering::new();
+        let mut sequences = Sequences::new();
         if !fresh.is_empty() {
-            let remembered = guess.as_ref().unwrap_or(&numbering);
-            numbering = self.tell_in(session, &fresh, remembered, *now).await?;
+            let remembered = assumed.as_ref().unwrap_or(&sequences);
+            sequences = self.notify_in(session, &fresh, remembered, *now).await?;
         }
-        Ok((outcomes, numbering))
+        Ok((outcomes, sequences))
     }
 
-    /// Those of some events that were never applied. An insert that fails would end the transaction.
-    async fn unknown_in<'a>(
+    /// The events that were not applied yet. They are read, because a failed insert would end the
+    /// transaction.
+    async fn not_applied_in<'a>(
         &self,
         session: &mut ClientSession,
         mut ids: HashSet<&'a str>,
@@ -146,28 +154,30 @@ impl MongoNotifications {
         Ok(ids)
     }
 
-    async fn tell_in(
+    async fn notify_in(
         &self,
         session: &mut ClientSession,
-        fresh: &[&Entry],
-        remembered: &Numbering,
+        fresh: &[&TaskNotifications],
+        remembered: &Sequences,
         now: Timestamp,
-    ) -> MongoResult<Numbering> {
+    ) -> MongoResult<Sequences> {
         let mut arrivals: HashMap<&UserId, i64> = HashMap::new();
-        for notice in fresh.iter().flat_map(|entry| &entry.notices) {
-            *arrivals.entry(&notice.user_id).or_default() += 1;
+        for content in fresh.iter().flat_map(|task| &task.notifications) {
+            *arrivals.entry(&content.user_id).or_default() += 1;
         }
-        // The counters first: who collides learns it before the larger part of the work.
-        let mut last = self.advance_in(session, arrivals, remembered).await?;
+        // The counters first, so that a write conflict shows before most of the work is done.
+        let mut last = self
+            .advance_counters_in(session, arrivals, remembered)
+            .await?;
         let mut documents = Vec::new();
-        for entry in fresh {
-            for notice in &entry.notices {
-                // Who is deleted has no number.
-                if let Some(sequence) = last.get_mut(&notice.user_id) {
+        for task in fresh {
+            for content in &task.notifications {
+                // A deleted user gets no sequence number.
+                if let Some(sequence) = last.get_mut(&content.user_id) {
                     *sequence += 1;
                     documents.push(NotificationDocument::new(
-                        &entry.event_id,
-                        notice,
+                        &task.event_id,
+                        content,
                         *sequence,
                     ));
                 }
@@ -182,20 +192,22 @@ impl MongoNotifications {
         let at = to_bson(now);
         let applied = fresh
             .iter()
-            .map(|entry| doc! {"_id": &entry.event_id, "at": at});
+            .map(|task| doc! {"_id": &task.event_id, "at": at});
         self.processed.insert_many(applied).session(session).await?;
         let last = last.into_iter();
-        Ok(last.map(|(user, number)| (user.clone(), number)).collect())
+        Ok(last
+            .map(|(user, sequence)| (user.clone(), sequence))
+            .collect())
     }
 
-    /// Adds to the counter of each user who is not deleted, and returns where their numbering stood
-    /// before: as `remembered`, or as it is read. Who is deleted meanwhile has another counter than the one
-    /// read here: a collision.
-    async fn advance_in<'a>(
+    /// Adds to the counter of each user who is not deleted, and returns their last sequence numbers
+    /// before that: as `remembered`, or else as read. If a user is deleted meanwhile, their counter
+    /// changes, which is a write conflict.
+    async fn advance_counters_in<'a>(
         &self,
         session: &mut ClientSession,
         arrivals: HashMap<&'a UserId, i64>,
-        remembered: &Numbering,
+        remembered: &Sequences,
     ) -> MongoResult<HashMap<&'a UserId, i64>> {
         let mut before: HashMap<&UserId, i64> = arrivals
             .keys()
@@ -228,8 +240,8 @@ impl MongoNotifications {
                 let new = doc! {"purged": 0_i64, "schema": SCHEMA};
                 let user_id = user.as_str();
                 match remembered.get(*user) {
-                    Some(number) => doc! {
-                        "q": {"_id": user_id, "sequence": number, "deleted_at": null},
+                    Some(sequence) => doc! {
+                        "q": {"_id": user_id, "sequence": sequence, "deleted_at": null},
                         "u": {"$inc": add},
                     },
                     None => doc! {
@@ -242,7 +254,7 @@ impl MongoNotifications {
             .collect();
         let count = updates.len();
         if self.update_counters(session, updates).await? < count {
-            return Err(Error::custom(GuessedWrong));
+            return Err(Error::custom(AssumedWrong));
         }
         Ok(before)
     }

@@ -1,13 +1,13 @@
-//! How notifications and counters look in MongoDB.
+//! The documents of notifications and counters in MongoDB.
 
 use bson::DateTime;
 use contract::id::{NotificationId, TaskId, UserId};
 use mongo::{from_bson, to_bson};
-use notifications::domain::{Kind, Notice, Notification, RETENTION};
+use notifications::domain::{Kind, Notification, NotificationContent, RETENTION};
 use notifications::store::Counter;
 use serde::{Deserialize, Serialize};
 
-/// The version of these shapes.
+/// The version of these documents' format.
 pub(super) const SCHEMA: i32 = 1;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,29 +26,29 @@ pub(super) struct NotificationDocument {
     actor_id: UserId,
     pub(super) read: bool,
     created_at: DateTime,
-    /// No TTL index: the purge step removes it together with its count.
+    /// No TTL index uses it: the purge removes the notification and adjusts the counts together.
     expires_at: DateTime,
     schema: i32,
 }
 
 impl NotificationDocument {
-    pub(super) fn new(event_id: &str, notice: &Notice, sequence: i64) -> Self {
-        // Out of range only at the end of time.
-        let expires_at = notice.created_at.checked_add(RETENTION);
+    pub(super) fn new(event_id: &str, content: &NotificationContent, sequence: i64) -> Self {
+        // Out of range only beyond the last representable time.
+        let expires_at = content.created_at.checked_add(RETENTION);
         Self {
-            id: notice.id.clone(),
-            user_id: notice.user_id.clone(),
+            id: content.id.clone(),
+            user_id: content.user_id.clone(),
             sequence,
             event_id: event_id.to_owned(),
-            kind: notice.kind,
-            task_id: notice.task_id.clone(),
-            // The parser of events lets nothing larger pass.
-            task_version: notice.task_version.cast_signed(),
-            title: notice.title.clone(),
-            body: notice.body.clone(),
-            actor_id: notice.actor_id.clone(),
+            kind: content.kind,
+            task_id: content.task_id.clone(),
+            // The event parser refuses larger versions.
+            task_version: content.task_version.cast_signed(),
+            title: content.title.clone(),
+            body: content.body.clone(),
+            actor_id: content.actor_id.clone(),
             read: false,
-            created_at: to_bson(notice.created_at),
+            created_at: to_bson(content.created_at),
             expires_at: to_bson(expires_at.unwrap_or(jiff::Timestamp::MAX)),
             schema: SCHEMA,
         }
@@ -58,7 +58,7 @@ impl NotificationDocument {
 impl From<NotificationDocument> for Notification {
     fn from(document: NotificationDocument) -> Self {
         Self {
-            notice: Notice {
+            content: NotificationContent {
                 id: document.id,
                 user_id: document.user_id,
                 kind: document.kind,
@@ -82,8 +82,9 @@ pub(super) struct CounterDocument {
     pub(super) sequence: i64,
     unread: i64,
     purged: i64,
-    /// The tombstone. It stays: a task's event may come at any time. With it goes `forgetting`, up
-    /// to where the notifications are removed, until all are.
+    /// The tombstone. It stays, because a task event may arrive at any time. Beside it is
+    /// `forgetting`: the sequence number up to which the user's notifications are removed. It is unset
+    /// once all are.
     pub(super) deleted_at: Option<DateTime>,
 }
 

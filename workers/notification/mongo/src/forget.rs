@@ -1,9 +1,9 @@
-//! Forgets deleted users: a tombstone on their counter first, in the transaction that applies the
-//! event; then, in steps that are nobody else's business, everything they were told.
+//! Removes what is stored of deleted users. The transaction that applies the event puts a tombstone on
+//! the user's counter; later steps, which hold up nobody else, remove the user's notifications.
 //!
-//! Invariant: whoever adds a notification writes its user's counter in the same transaction. So of
-//! an event and a tombstone at the same moment, one starts over and sees the other: either the
-//! notification is there before the tombstone, and is removed after it, or it is never added.
+//! Invariant: a transaction that adds a notification also writes its user's counter. So when an event
+//! and a tombstone are written at the same moment, one transaction starts over and sees the other:
+//! either the notification is there before the tombstone and is removed later, or it is never added.
 
 use std::collections::HashSet;
 
@@ -14,12 +14,12 @@ use mongo::to_bson;
 use mongodb::ClientSession;
 use mongodb::error::Result as MongoResult;
 
-use super::MongoNotifications;
 use super::document::SCHEMA;
+use super::store::MongoNotifications;
 
 impl MongoNotifications {
-    /// Puts a tombstone on every one of these users that has none, and returns who those are.
-    pub(super) async fn bury_in<'a>(
+    /// Puts a tombstone on each of these users who has none, and returns those users.
+    pub(super) async fn add_tombstones_in<'a>(
         &self,
         session: &mut ClientSession,
         users: HashSet<&'a UserId>,
@@ -55,9 +55,9 @@ impl MongoNotifications {
         Ok(living)
     }
 
-    /// Somebody with a tombstone who still has, or may have, notifications. No more of the counter
-    /// is read: one that cannot be must not keep everybody else from being forgotten.
-    pub(super) async fn being_forgotten(&self) -> MongoResult<Option<UserId>> {
+    /// A user with a tombstone who may still have notifications. It reads only the counter's id, so that
+    /// one unreadable counter does not stop the removal for all other users.
+    pub(super) async fn user_to_forget(&self) -> MongoResult<Option<UserId>> {
         let found = self
             .counters
             .clone_with_type::<Document>()
@@ -70,7 +70,7 @@ impl MongoNotifications {
         Ok(id.and_then(UserId::parse))
     }
 
-    /// Removes some of what a user with a tombstone was told, or notes that nothing is left.
+    /// Removes some notifications of a user with a tombstone, or records that none is left.
     pub(super) async fn forget_in(
         &self,
         session: &mut ClientSession,
@@ -85,16 +85,17 @@ impl MongoNotifications {
             .projection(doc! {"forgetting": 1})
             .session(&mut *session)
             .await?;
-        let Some(gone) = counter.and_then(|counter| counter.get_i64("forgetting").ok()) else {
-            // Another worker was faster.
+        let Some(removed_up_to) = counter.and_then(|counter| counter.get_i64("forgetting").ok())
+        else {
+            // Another worker has finished it.
             return Ok(());
         };
         let mut left = self
             .notifications
             .clone_with_type::<Document>()
-            // From where the last step stopped: a search from the start would pass by all that was
-            // removed.
-            .find(doc! {"user_id": user.as_str(), "sequence": {"$gt": gone}})
+            // Continues where the last step stopped: a search from the start would scan the index entries
+            // of all removed notifications.
+            .find(doc! {"user_id": user.as_str(), "sequence": {"$gt": removed_up_to}})
             .projection(doc! {"sequence": 1})
             .sort(doc! {"sequence": 1})
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))

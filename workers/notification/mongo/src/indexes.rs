@@ -1,4 +1,5 @@
-//! The indexes. Each costs every write, so there are no more than these.
+//! Creates the indexes when the worker prepares its store. Each index slows down every write, so there
+//! are only those that a query needs.
 
 use std::time::Duration;
 
@@ -9,40 +10,43 @@ use mongodb::options::IndexOptions;
 use notifications::domain::MEMORY;
 use stores::idempotency;
 
-use super::MongoNotifications;
+use super::store::MongoNotifications;
 
 impl MongoNotifications {
-    pub(super) async fn make_indexes(&self) -> MongoResult<()> {
-        let unread_or_not = doc! {"user_id": 1, "read": 1, "type": 1, "created_at": -1, "_id": -1};
-        // It could serve lists too, with a sort of everything a user has. Being partial, it serves
-        // only who asks for a sequence.
-        let sequenced = IndexOptions::builder()
+    pub(super) async fn create_all_indexes(&self) -> MongoResult<()> {
+        let lists = doc! {"user_id": 1, "read": 1, "type": 1, "created_at": -1, "_id": -1};
+        // Partial, so that only queries by sequence use it. Otherwise the server might choose it for
+        // lists, and sort everything that a user has.
+        let by_sequence = IndexOptions::builder()
             .name("by_sequence".to_owned())
             .unique(true)
             .partial_filter_expression(doc! {"sequence": {"$exists": true}});
         let notifications = [
-            index(unread_or_not, None),
-            index(doc! {"user_id": 1, "sequence": 1}, Some(sequenced.build())),
+            index(lists, None),
+            index(
+                doc! {"user_id": 1, "sequence": 1},
+                Some(by_sequence.build()),
+            ),
             index(doc! {"expires_at": 1}, None),
         ];
         let memory = Duration::from_secs(MEMORY.as_secs().unsigned_abs());
         let processed = index(doc! {"at": 1}, Some(expire_after(memory)));
         let answers = index(doc! {"at": 1}, Some(expire_after(idempotency::LIFETIME)));
-        // Only users who are being forgotten have the field.
+        // Only users whose notifications are being removed have the field.
         let sparse = IndexOptions::builder().sparse(true).build();
         let counters = index(doc! {"forgetting": 1}, Some(sparse));
-        // At once: each waits for the disk. Where a collection is missing, this makes it; a
-        // transaction must find it.
-        let made = tokio::join!(
+        // In parallel, because each waits for the disk. This also creates missing collections, which
+        // must exist before a transaction uses them.
+        let created = tokio::join!(
             self.notifications.create_indexes(notifications),
             self.processed.create_index(processed),
             self.answers.create_index(answers),
             self.counters.create_index(counters),
         );
-        made.0?;
-        made.1?;
-        made.2?;
-        made.3?;
+        created.0?;
+        created.1?;
+        created.2?;
+        created.3?;
         Ok(())
     }
 }

@@ -1,27 +1,27 @@
-//! Reads a user's notifications: each page is a walk along one index, from where it starts to where
-//! it ends, however many notifications lie before it or do not match.
+//! Reads a user's notifications. Each page scans one range of one index, no matter how many
+//! notifications come before the page or do not match its filter. It never writes.
 
 use bson::{Document, doc};
 use contract::id::UserId;
 use contract::page::PageRequest;
 use futures_util::TryStreamExt;
-use mongo::{self, to_bson};
+use mongo::to_bson;
 use notifications::domain::{Kind, Notification};
-use notifications::store::{Filter, Key};
+use notifications::store::{Cursor, Filter};
 use stores::StoreError;
 
-use super::MongoNotifications;
 use super::document::NotificationDocument;
+use super::store::MongoNotifications;
 
 impl MongoNotifications {
     pub(super) async fn list_page(
         &self,
         user: &UserId,
         filter: Filter,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Vec<Notification>, StoreError> {
-        // Every value is named, also without a filter: then the index gives each combination in
-        // order, and the server merges the few of them as it reads.
+        // Without a filter, all values are listed too: then the index yields each combination in order,
+        // and the server merges these few streams as it reads.
         let read = filter.read.map_or(vec![false, true], |read| vec![read]);
         let kinds = filter.kind.map_or(Kind::ALL.to_vec(), |kind| vec![kind]);
         let kinds: Vec<_> = kinds.into_iter().map(Kind::as_str).collect();
@@ -29,11 +29,11 @@ impl MongoNotifications {
             doc! {"user_id": user.as_str(), "read": {"$in": read}, "type": {"$in": kinds}};
         if let Some(after) = &page.after {
             let time = to_bson(after.created_at);
-            // Without those of that time which came before. Not as an `$or` of what comes behind:
-            // then the server may choose to read all of it and sort.
+            // Excludes the notifications of that same time that earlier pages had. Not written as an
+            // `$or` of what follows: then the server may choose to read everything and sort it.
             query.insert("created_at", doc! {"$lte": time});
-            let before = doc! {"created_at": time, "_id": {"$gte": &after.id}};
-            query.insert("$nor", [before].to_vec());
+            let on_earlier_pages = doc! {"created_at": time, "_id": {"$gte": &after.id}};
+            query.insert("$nor", [on_earlier_pages].to_vec());
         }
         let latest_first = doc! {"created_at": -1, "_id": -1};
         self.find("list", query, latest_first, page.limit + 1).await

@@ -1,5 +1,5 @@
-//! Marks and removes notifications inside a transaction, each time together with its count. The count
-//! of a deleted user is left alone: it is 0 for good.
+//! Marks and removes notifications inside a transaction, and adjusts the counts with them. It never
+//! changes the count of a deleted user, which stays 0.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ use mongodb::ClientSession;
 use mongodb::error::Result as MongoResult;
 use notifications::store::{Change, Expected};
 
-use super::MongoNotifications;
 use super::document::NotificationDocument;
+use super::store::MongoNotifications;
 
 impl MongoNotifications {
     pub(super) async fn set_read_in(
@@ -39,7 +39,7 @@ impl MongoNotifications {
         Ok(Change::Done(found.into()))
     }
 
-    /// A notification that may be changed, or what to say instead.
+    /// The notification if it may be changed, otherwise the answer to give.
     async fn find_in(
         &self,
         session: &mut ClientSession,

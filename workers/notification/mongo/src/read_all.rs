@@ -1,5 +1,5 @@
-//! Marks all that a user has, in steps: a transaction that marked everything would keep the user's
-//! events waiting for as long as that takes.
+//! Marks all notifications of a user as read, in steps: one transaction for everything would hold up
+//! the user's events for too long.
 
 use bson::doc;
 use contract::id::UserId;
@@ -10,19 +10,20 @@ use mongodb::error::Result as MongoResult;
 use notifications::store::NotificationStore;
 use stores::{Idempotency, Once, StoreError};
 
-use super::MongoNotifications;
-use super::answers::{Answer, AnswersDocument, Known};
+use super::answers::{Answer, AnswersDocument, Lookup};
+use super::store::MongoNotifications;
 
-/// How many one transaction marks: it holds the user's counter while it does.
-const MARKED_AT_ONCE: i64 = 500;
+/// How many notifications one transaction marks. It locks the user's counter meanwhile.
+const MARK_BATCH: i64 = 500;
 
-/// Where a read-all with a key stands after a step.
+/// The state of a read-all with a key after a step.
 enum Step {
-    OtherBody,
+    /// The key was used with another body.
+    DifferentBody,
     Marked {
-        /// This step was the key's first.
-        began: bool,
-        /// In all steps.
+        /// This step was the first with this key.
+        first: bool,
+        /// How many notifications all steps together have marked.
         updated: i64,
         done: bool,
     },
@@ -30,7 +31,7 @@ enum Step {
 
 impl MongoNotifications {
     pub(super) async fn read_all(&self, user: &UserId) -> Result<u64, StoreError> {
-        // What arrives meanwhile stays unread, so this ends.
+        // Notifications that arrive meanwhile stay unread, so the loop ends.
         let up_to = self.counter(user).await?.sequence.cast_signed();
         let mut updated = 0;
         loop {
@@ -43,22 +44,22 @@ impl MongoNotifications {
             });
             let marked = marked.await?.unwrap_or_default();
             updated += marked.unsigned_abs();
-            if marked < MARKED_AT_ONCE {
+            if marked < MARK_BATCH {
                 return Ok(updated);
             }
         }
     }
 
-    /// With a key, what is marked and what will be answered are one write. Whoever sends the key
-    /// again, at the same moment or after a crash, takes part in the same read-all and gets the same
-    /// answer; so nobody has to be told that it is in flight.
+    /// With a key, each transaction marks notifications and stores the answer so far. A request that
+    /// repeats the key, in parallel or after a crash, continues the same read-all and gets the same
+    /// answer. So no request has to be refused because another one is in flight.
     pub(super) async fn read_all_once(
         &self,
         user: &UserId,
         key: &Idempotency,
         now: Timestamp,
     ) -> Result<Once<u64, u64>, StoreError> {
-        let mut began = false;
+        let mut began_here = false;
         loop {
             let (this, wanted) = (self.clone(), (user.clone(), key.clone(), now));
             let step = mongo::run("set_all_read", async move {
@@ -68,15 +69,15 @@ impl MongoNotifications {
                 .await
             });
             match step.await? {
-                Some(Step::OtherBody) => return Ok(Once::Mismatch),
+                Some(Step::DifferentBody) => return Ok(Once::Mismatch),
                 Some(Step::Marked {
-                    began: now,
+                    first,
                     updated,
                     done,
                 }) => {
-                    began |= now;
+                    began_here |= first;
                     let updated = updated.unsigned_abs();
-                    match (done, began) {
+                    match (done, began_here) {
                         (true, true) => return Ok(Once::New(updated)),
                         (true, false) => return Ok(Once::Before(updated)),
                         (false, _) => {}
@@ -95,13 +96,13 @@ impl MongoNotifications {
         now: Timestamp,
     ) -> MongoResult<Step> {
         let this_user = doc! {"_id": user.as_str()};
-        let kept = self.answers.find_one(this_user.clone());
-        let kept = kept.session(&mut *session).await?;
-        let mut kept = kept.unwrap_or_else(|| AnswersDocument::new(user));
-        let (began, mut answer) = match kept.find(key, now) {
-            Known::OtherBody => return Ok(Step::OtherBody),
-            Known::Yes(answer) => (false, answer),
-            Known::No => {
+        let found = self.answers.find_one(this_user.clone());
+        let found = found.session(&mut *session).await?;
+        let mut document = found.unwrap_or_else(|| AnswersDocument::new(user));
+        let (first, mut answer) = match document.find(key, now) {
+            Lookup::DifferentBody => return Ok(Step::DifferentBody),
+            Lookup::Found(answer) => (false, answer),
+            Lookup::Unknown => {
                 let counter = self.counters.find_one(this_user.clone());
                 let counter = counter.session(&mut *session).await?;
                 let up_to = counter.map_or(0, |counter| counter.sequence);
@@ -111,22 +112,23 @@ impl MongoNotifications {
         if !answer.done {
             let marked = self.read_some_in(session, user, answer.up_to).await?;
             answer.updated += marked;
-            answer.done = marked < MARKED_AT_ONCE;
-            kept.keep(answer.clone(), now);
+            answer.done = marked < MARK_BATCH;
+            document.put(answer.clone(), now);
             self.answers
-                .replace_one(this_user, &kept)
+                .replace_one(this_user, &document)
                 .upsert(true)
                 .session(session)
                 .await?;
         }
         Ok(Step::Marked {
-            began,
+            first,
             updated: answer.updated,
             done: answer.done,
         })
     }
 
-    /// Marks some of the unread ones up to a sequence number; 0 when none is left.
+    /// Marks some unread notifications up to a sequence number and returns how many; 0 when none is
+    /// left.
     async fn read_some_in(
         &self,
         session: &mut ClientSession,
@@ -135,11 +137,12 @@ impl MongoNotifications {
     ) -> MongoResult<i64> {
         let mut unread = self
             .notifications
-            // Not `$lte`: that would offer the index by sequence, which passes by all that is read.
+            // Not `$lte`: with it, the server might choose the index by sequence, and scan all
+            // notifications that are read, too.
             .find(doc! {
                 "user_id": user.as_str(), "read": false, "sequence": {"$not": {"$gt": up_to}},
             })
-            .limit(MARKED_AT_ONCE)
+            .limit(MARK_BATCH)
             .session(&mut *session)
             .await?;
         let mut ids = Vec::new();

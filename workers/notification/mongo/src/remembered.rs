@@ -1,4 +1,5 @@
-//! Where each user's numbering was left off, as this worker knows it.
+//! The last sequence numbers that this worker assigned, so that it need not read them for the next
+//! batch. They may be outdated: whoever applies a batch on them must let the store check them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,39 +7,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use contract::id::UserId;
 use notifications::domain::Event;
 
-/// Users whose numbering is remembered; beyond that it is read again.
+/// How many users are remembered. Beyond that, all are forgotten and read again.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// Where the numbering of users stood when we last moved it.
-pub(super) type Numbering = HashMap<UserId, i64>;
+/// Each user's last sequence number, as of our last write.
+pub(super) type Sequences = HashMap<UserId, i64>;
 
-/// Kept between batches. A batch takes its users out and puts them back when it is committed: so what
-/// fails, however, is forgotten.
+/// Kept between batches. A batch takes its users out and puts them back after its commit, so the users
+/// of a failed batch are forgotten.
 #[derive(Clone, Default)]
-pub(super) struct Remembered(Arc<Mutex<Numbering>>);
+pub(super) struct RememberedSequences(Arc<Mutex<Sequences>>);
 
-impl Remembered {
-    pub(super) fn take(&self, events: &[Event]) -> Numbering {
+impl RememberedSequences {
+    pub(super) fn take(&self, events: &[Event]) -> Sequences {
         let mut remembered = self.lock();
-        let mut taken = Numbering::new();
+        let mut taken = Sequences::new();
         for event in events {
-            if let Event::Task(entry) = event {
-                let users = entry.notices.iter().map(|notice| &notice.user_id);
+            if let Event::Task(task) = event {
+                let users = task.notifications.iter().map(|content| &content.user_id);
                 taken.extend(users.filter_map(|user| remembered.remove_entry(user)));
             }
         }
         taken
     }
 
-    pub(super) fn put(&self, numbering: Numbering) {
+    pub(super) fn put(&self, sequences: Sequences) {
         let mut remembered = self.lock();
-        if remembered.len() + numbering.len() > MAX_REMEMBERED {
+        if remembered.len() + sequences.len() > MAX_REMEMBERED {
             remembered.clear();
         }
-        remembered.extend(numbering);
+        remembered.extend(sequences);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Numbering> {
+    fn lock(&self) -> MutexGuard<'_, Sequences> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,5 @@
-//! Transactions that start over when they collide, for as long as their caller waits.
+//! Runs transactions. After a write conflict a transaction starts over, for as long as its caller
+//! waits. The store's operations use it.
 
 use std::time::{Duration, Instant};
 
@@ -10,60 +11,62 @@ use mongodb::ClientSession;
 use mongodb::error::{Error, Result as MongoResult};
 use mongodb::options::ReadConcern;
 
-use super::MongoNotifications;
+use super::store::MongoNotifications;
 
-/// No transaction starts over later than this: its caller is about to give up.
+/// After this time no transaction starts over: its caller is about to give up.
 pub(super) const RETRY_FOR: Duration = Duration::from_secs(4);
 
-/// How many attempts may fail before it is asked whether somebody died.
-const ATTEMPTS_PER_LOOK: u32 = 4;
-/// A transaction of ours that is open for longer, and not at work, has lost its process.
+/// After how many failed attempts to look for abandoned transactions.
+const ATTEMPTS_PER_CHECK: u32 = 4;
+/// A transaction of this platform that is idle and has been open for longer than this has lost its
+/// process.
 const ABANDONED: Duration = Duration::from_secs(3);
 
-/// What a transaction does: repeatable, and with no effect but through its session.
+/// The work of a transaction. It must be repeatable and have no effect outside its session.
 pub(super) type Work<C, T> = for<'a> fn(
     &'a MongoNotifications,
     &'a mut ClientSession,
     &'a C,
 ) -> BoxFuture<'a, MongoResult<T>>;
 
-/// One transaction through all its attempts.
-struct Run<C> {
+/// All attempts at one transaction.
+struct Attempts<C> {
     store: MongoNotifications,
     context: C,
-    attempts: u32,
-    max_collisions: u32,
+    begun: u32,
+    max_conflicts: u32,
     give_up: Instant,
 }
 
-/// It collided as often as it may.
-struct Collided;
+/// The transaction had more write conflicts than allowed.
+struct TooManyConflicts;
 
-impl<C> Run<C> {
-    /// Ends the driver's own retries, which last two minutes.
-    async fn may_go_on(&mut self) -> MongoResult<()> {
-        if self.attempts > 0 && self.attempts.is_multiple_of(ATTEMPTS_PER_LOOK) {
-            self.store.end_abandoned().await;
+impl<C> Attempts<C> {
+    /// Begins another attempt, or fails if there may be no more. Without this, the driver would retry
+    /// for two minutes.
+    async fn begin(&mut self) -> MongoResult<()> {
+        if self.begun > 0 && self.begun.is_multiple_of(ATTEMPTS_PER_CHECK) {
+            self.store.end_abandoned_transactions().await;
         }
-        if self.attempts > self.max_collisions {
-            return Err(Error::custom(Collided));
+        if self.begun > self.max_conflicts {
+            return Err(Error::custom(TooManyConflicts));
         }
-        if self.attempts > 0 && Instant::now() > self.give_up {
+        if self.begun > 0 && Instant::now() > self.give_up {
             return Err(Error::custom(
                 "the transaction could not be committed in time",
             ));
         }
-        self.attempts += 1;
+        self.begun += 1;
         Ok(())
     }
 }
 
 impl MongoNotifications {
-    /// Runs `work` in one transaction, again (after a pause) when it collides with another. `None`
-    /// means that it collided more than `max_collisions` times and changed nothing.
+    /// Runs `work` in one transaction, and again (after a pause) after each write conflict. `None`
+    /// means that it had more than `max_conflicts` conflicts and changed nothing.
     pub(super) async fn transaction<C, T>(
         &self,
-        max_collisions: u32,
+        max_conflicts: u32,
         context: C,
         work: Work<C, T>,
     ) -> MongoResult<Option<T>>
@@ -72,15 +75,15 @@ impl MongoNotifications {
         T: 'static,
     {
         let give_up = Instant::now() + RETRY_FOR;
-        self.transaction_until(give_up, max_collisions, context, work)
+        self.transaction_until(give_up, max_conflicts, context, work)
             .await
     }
 
-    /// The same, and starts over no later than `give_up`.
+    /// The same, but it does not start over after `give_up`.
     pub(super) async fn transaction_until<C, T>(
         &self,
         give_up: Instant,
-        max_collisions: u32,
+        max_conflicts: u32,
         context: C,
         work: Work<C, T>,
     ) -> MongoResult<Option<T>>
@@ -89,33 +92,35 @@ impl MongoNotifications {
         T: 'static,
     {
         let mut session = self.database.client().start_session().await?;
-        let run = Run {
+        let attempts = Attempts {
             store: self.clone(),
             context,
-            attempts: 0,
-            max_collisions,
+            begun: 0,
+            max_conflicts,
             give_up,
         };
         let result = session
             .start_transaction()
             .read_concern(ReadConcern::snapshot())
-            .and_run(run, |session, run| {
+            .and_run(attempts, |session, attempts| {
                 async move {
-                    run.may_go_on().await?;
-                    work(&run.store, session, &run.context).await
+                    attempts.begin().await?;
+                    work(&attempts.store, session, &attempts.context).await
                 }
                 .boxed()
             })
             .await;
         match result {
             Ok(value) => Ok(Some(value)),
-            Err(error) if error.get_custom::<Collided>().is_some() => Ok(None),
+            Err(error) if error.get_custom::<TooManyConflicts>().is_some() => Ok(None),
             Err(error) => Err(error),
         }
     }
-    /// Ends transactions whose process died in the middle: the server would let them block what they
-    /// wrote for a minute. One that only seemed dead starts over, like after any collision.
-    async fn end_abandoned(&self) {
+
+    /// Ends transactions whose process died in the middle: the server would let them lock what they
+    /// wrote for a minute. If such a process is alive after all, its transaction starts over, as after
+    /// any write conflict.
+    async fn end_abandoned_transactions(&self) {
         let ended = async {
             let admin = self.database.client().database("admin");
             let open_for = ABANDONED.as_micros() as i64;
@@ -136,13 +141,13 @@ impl MongoNotifications {
                 sessions.extend(id.map(|id| doc! {"id": id}));
             }
             if !sessions.is_empty() {
-                tracing::warn!("ending {} transactions that were abandoned", sessions.len());
+                tracing::warn!("ending {} abandoned transactions", sessions.len());
                 admin.run_command(doc! {"killSessions": sessions}).await?;
             }
             MongoResult::Ok(())
         };
         if let Err(error) = ended.await {
-            // Where this is not allowed, the server ends them by itself, later.
+            // If the server does not allow this, it ends them itself later.
             tracing::warn!(%error, "abandoned transactions could not be ended");
         }
     }

@@ -1,4 +1,5 @@
-//! What this worker does with events: tells people of tasks, and forgets people who are gone.
+//! What this worker does with events: notifies users about tasks, and removes what it holds of
+//! deleted users. It never serves a request. The worker runs it until shutdown.
 
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use prometheus::Registry;
 use runtime::time::Clock;
 use stores::StoreError;
 
-use crate::domain::{Entry, Event, TaskEvent};
+use crate::domain::{Event, TaskEvent, TaskNotifications};
 use crate::live;
 use crate::store::NotificationStore;
 
-/// What this worker consumes.
+/// The queues that this worker consumes.
 pub const QUEUES: [Queue; 4] = [
     Queue {
         name: "task_created",
@@ -35,9 +36,10 @@ pub const QUEUES: [Queue; 4] = [
     },
 ];
 
-/// The only consumer of the notification queues.
+/// The consumer of the notification queues; nothing else consumes them.
 pub type Consumer = events::consumer::Consumer<Notifier>;
 
+/// Applies each event to the store, then sends the hint that wakes streams.
 pub struct Notifier {
     store: Arc<dyn NotificationStore>,
     bus: Arc<dyn Bus>,
@@ -76,8 +78,8 @@ impl Handler for Notifier {
 
     async fn apply(&self, events: &[Event]) -> Result<Vec<Outcome>, StoreError> {
         let outcomes = self.store.apply(events, self.clock.now()).await?;
-        // Of duplicates too, and before they are acknowledged: whoever applied them may have died before
-        // it could.
+        // For duplicates too, and before the acknowledgement: the worker that applied them may have
+        // died before it sent the hint.
         live::hint(self.bus.as_ref(), events).await;
         Ok(outcomes)
     }
@@ -87,7 +89,7 @@ fn read(queue: EventType, body: &[u8], now: Timestamp) -> Result<(Timestamp, Eve
     match queue {
         EventType::TaskCreated | EventType::TaskUpdated | EventType::TaskDeleted => {
             let event = TaskEvent::parse(body, queue)?;
-            Ok((event.time, Event::Task(Entry::new(&event, now))))
+            Ok((event.time, Event::Task(TaskNotifications::new(&event, now))))
         }
         EventType::UserDeleted => {
             let event = UserDeleted::read(body)?;

@@ -1,4 +1,5 @@
-//! The HTTP side: parse, ask the store, render. It never sees the broker.
+//! The HTTP handlers: parse the request, call the store, render the answer. They never use the
+//! broker. The worker's service calls them for requests that the gateway signed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use web::{IfMatch, Reply, Request, Routes, json};
 
 use crate::domain::{Kind, Notification};
 use crate::live::{Hub, MAX_STREAMS_PER_USER, Stream};
-use crate::store::{Change, Expected, Filter, Key, NotificationStore};
+use crate::store::{Change, Cursor, Expected, Filter, NotificationStore};
 
-/// A stream whose token has no end (none of ours) lives as long as a token of ours.
+/// How long a stream lasts when its token has no expiry. Our own tokens all have one, and last as
+/// long as this.
 const LONGEST_STREAM: Duration = Duration::from_secs(600);
 
 /// What the handlers share.
@@ -28,7 +30,7 @@ pub struct App {
     pub store: Arc<dyn NotificationStore>,
     pub hub: Arc<Hub>,
     pub clock: Arc<dyn Clock>,
-    /// Cancelled when streams should end.
+    /// Cancelled when streams must end.
     pub stopping: CancellationToken,
 }
 
@@ -45,18 +47,18 @@ pub fn routes() -> Routes<App> {
 
 async fn list(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let mut query = request.query();
-    let page = query.page::<Key>();
+    let page = query.page::<Cursor>();
     let filter = Filter {
         read: query.flag("unread").map(|unread| !unread),
         kind: query.optional("type", kind),
     };
     query.finish()?;
     let found = cx.store.list(request.user_id(), filter, &page).await?;
-    let key = |last: &Notification| Key {
-        created_at: last.notice.created_at,
-        id: last.notice.id.to_string(),
+    let cursor = |last: &Notification| Cursor {
+        created_at: last.content.created_at,
+        id: last.content.id.to_string(),
     };
-    Ok(Reply::ok(&Page::new(found, page.limit, key)))
+    Ok(Reply::ok(&Page::new(found, page.limit, cursor)))
 }
 
 async fn unread_count(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
@@ -77,13 +79,13 @@ async fn patch(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem>
     let read = body.required("read", json::boolean);
     let read = body.finish(|| read)?;
     let change = cx.store.set_read(&caller.user_id, &id, read, expected);
-    done(change.await?).map(|marked| render(&marked))
+    changed(change.await?).map(|marked| render(&marked))
 }
 
 async fn delete(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     let (id, expected) = (id(&request)?, expected(&request.if_match()));
     let change = cx.store.delete(request.user_id(), &id, expected);
-    done(change.await?).map(|_| Reply::empty(StatusCode::NO_CONTENT))
+    changed(change.await?).map(|_| Reply::empty(StatusCode::NO_CONTENT))
 }
 
 async fn read_all(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
@@ -102,14 +104,14 @@ async fn read_all(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Probl
 
 async fn live(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> {
     request.query().finish()?;
-    let ticket = cx
+    let permit = cx
         .hub
         .open(request.user_id())
         .ok_or_else(too_many_streams)?;
     let last_event_id = HeaderName::from_static("last-event-id");
     let stream = Stream::open(
         cx.store.clone(),
-        ticket,
+        permit,
         request.header(&last_event_id),
         Instant::now() + remaining(&request.who, cx.clock.as_ref()),
         cx.stopping.clone(),
@@ -121,7 +123,7 @@ async fn live(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> 
     });
     let reply = Reply::stream(StatusCode::OK, "text/event-stream", pieces)
         .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
-        // nginx would hold events back.
+        // Otherwise nginx would buffer the events.
         .header(
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -129,13 +131,13 @@ async fn live(cx: Arc<App>, request: Request<Caller>) -> Result<Reply, Problem> 
     Ok(reply)
 }
 
-/// How long the caller's token is still good.
+/// How long the caller's token remains valid.
 fn remaining(caller: &Caller, clock: &dyn Clock) -> Duration {
     let Some(expires) = caller.token_expires else {
         return LONGEST_STREAM;
     };
     let left = i128::from(expires) * 1000 - i128::from(clock.now().as_millisecond());
-    // Far beyond any token, and still an instant that can be waited for.
+    // Longer than any token, yet short enough for a timer.
     let left = left.clamp(0, i128::from(u32::MAX));
     Duration::from_millis(u64::try_from(left).unwrap_or_default())
 }
@@ -153,7 +155,7 @@ fn expected(if_match: &IfMatch) -> Expected {
     }
 }
 
-fn done(change: Change) -> Result<Notification, Problem> {
+fn changed(change: Change) -> Result<Notification, Problem> {
     match change {
         Change::Done(notification) => Ok(notification),
         Change::Unexpected(now) => Err(IfMatch::stale(now.version())),

@@ -1,9 +1,10 @@
-//! The notification worker: consumes task events, keeps each user's notifications, and serves them
-//! as lists and as live streams. What deleted users were told it removes.
+//! The notification worker: consumes events, keeps each user's notifications, and serves them as
+//! lists and as live streams. When a user is deleted, it removes their notifications.
 //!
-//! [`consumer`] takes events from the broker and [`domain`] decides who is told what; the
-//! [`store`] keeps it. [`http`] reads the store, and [`live`] sends what it gains. The HTTP side
-//! never sees the broker, the consumer never sees a request.
+//! [`consumer`] takes events from the broker, [`domain`] decides who is notified of what, and the
+//! [`store`] keeps it. [`http`] reads and changes the store; [`live`] sends new notifications.
+//! The HTTP side never uses the broker, and the consumer never sees a request. The worker's own
+//! process and the platform in one process call [`run`].
 
 pub mod consumer;
 pub mod domain;
@@ -32,19 +33,20 @@ use live::Hub;
 use store::NotificationStore;
 
 const PURGE_EVERY: Duration = Duration::from_secs(60);
-/// A look costs an empty index.
+/// Each check reads one index, which is nearly always empty.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(5);
-/// What one step removes: some milliseconds of work, and nobody's events wait for it.
-const AT_ONCE: usize = 500;
+/// How many notifications one cleanup step removes: some milliseconds of work, so that no event
+/// waits long for it.
+const CLEANUP_BATCH: usize = 500;
 
-/// What the worker stands on.
+/// The store and the bus that the worker uses.
 pub struct Adapters {
     pub store: Arc<dyn NotificationStore>,
     pub bus: Arc<dyn Bus>,
 }
 
-/// Serves on `listener` until `shutdown`, then drains. Starts with every server away.
+/// Serves on `listener` until `shutdown`, then drains. Starts even while every server is unreachable.
 pub async fn run(
     listener: TcpListener,
     settings: Settings,
@@ -74,7 +76,7 @@ pub async fn run(
         clock: clock.clone(),
         stopping: worker.stopping.clone(),
     });
-    // Lists are served from the store alone; without the broker only new notifications wait.
+    // Lists need only the store. Without the broker, only new notifications are delayed.
     let readiness = StoreAndBus {
         store: store.clone(),
         bus: bus.clone(),
@@ -96,31 +98,32 @@ pub async fn run(
     worker.keep("dead letters", &worker.shutdown, move |end| {
         count_dead_letters(counted.clone(), dead_letters.clone(), end)
     });
-    // Streams live through the lame duck, so what wakes them does too.
+    // Streams stay open during the lame duck, so they must still be woken then.
     worker.keep("hints", &worker.stopping, move |end| {
         let (hub, bus) = (hub.clone(), bus.clone());
         async move { hub.follow(bus, end).await }
     });
-    let old = store.clone();
+    let purged = store.clone();
     worker.keep("purge", &worker.shutdown, move |end| {
-        let (store, clock) = (old.clone(), clock.clone());
+        let (store, clock) = (purged.clone(), clock.clone());
         repeat(PURGE_EVERY, end, move || {
             let (store, now) = (store.clone(), clock.now());
-            async move { Ok(store.purge(now, AT_ONCE).await? == AT_ONCE) }
+            async move { Ok(store.purge(now, CLEANUP_BATCH).await? == CLEANUP_BATCH) }
         })
     });
     worker.keep("forget", &worker.shutdown, move |end| {
         let store = store.clone();
         repeat(FORGET_EVERY, end, move || {
             let store = store.clone();
-            async move { store.forget(AT_ONCE).await }
+            async move { store.forget(CLEANUP_BATCH).await }
         })
     });
     worker.serve(listener, service, settings.limits).await;
     Ok(())
 }
 
-/// While the broker is away the last count stands; its absence is told elsewhere.
+/// Keeps the gauge up to date. While the broker is unreachable the last count stays; readiness
+/// reports the outage.
 async fn count_dead_letters(
     bus: Arc<dyn Bus>,
     gauge: IntGauge,
@@ -137,7 +140,8 @@ async fn count_dead_letters(
     }
 }
 
-/// Repeats a step until `shutdown`: at once while it says that there is more, else now and then.
+/// Repeats a step until `shutdown`: immediately while the step says that there is more to do,
+/// otherwise after a pause of `every`.
 async fn repeat<F, Fut>(every: Duration, shutdown: CancellationToken, step: F) -> anyhow::Result<()>
 where
     F: Fn() -> Fut,

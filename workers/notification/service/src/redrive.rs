@@ -1,20 +1,21 @@
-//! The command that brings dead letters back, and shows what it does.
+//! The `redrive` command: moves dead letters back to their queues and prints what it moves. It never
+//! applies an event itself. The worker's binary and `standalone` call it.
 
 use std::io::Write;
 
 use contract::event::EventType;
 use events::bus::dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
 
-/// Which dead letters, as a command line says it.
+/// The command's arguments: which dead letters to move.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// At most so many.
+    /// Moves at most this many.
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     limit: usize,
-    /// Only those of queues of this type, such as task.created.v1.
+    /// Moves only those from queues of this event type, such as task.created.v1.
     #[arg(long, value_name = "TYPE", value_parser = event_type)]
     event_type: Option<EventType>,
-    /// Only shows what would go.
+    /// Only shows what would be moved.
     #[arg(long)]
     dry_run: bool,
 }
@@ -29,7 +30,7 @@ fn event_type(text: &str) -> Result<EventType, String> {
     })
 }
 
-/// Brings them back: one line for each, and one with the sum.
+/// Moves the dead letters and prints one line for each, then one with the totals.
 pub async fn run(
     bus: &dyn DeadLetters,
     options: Options,
@@ -40,14 +41,14 @@ pub async fn run(
     } else {
         "moved"
     };
-    let mut told = Ok(());
-    let mut tell = |letter: &DeadLetter| {
-        // A reason may quote what a stranger sent.
+    let mut printed = Ok(());
+    let mut print = |letter: &DeadLetter| {
+        // A reason may quote what an untrusted client sent.
         let reason = letter.reason.escape_debug();
         let (id, queue) = (letter.event_id.escape_debug(), &letter.queue);
         let line = writeln!(to, "{verb} {id} to {queue}; it was put aside: {reason}");
         if line.is_err() {
-            told = line;
+            printed = line;
         }
     };
     let redrive = Redrive {
@@ -55,8 +56,8 @@ pub async fn run(
         event_type: options.event_type,
         dry_run: options.dry_run,
     };
-    let Redriven { moved, left } = bus.redrive(&redrive, &mut tell).await?;
-    told?;
+    let Redriven { moved, left } = bus.redrive(&redrive, &mut print).await?;
+    printed?;
     writeln!(to, "{verb} {moved}, passed over {left}")?;
     Ok(())
 }

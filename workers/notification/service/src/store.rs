@@ -1,10 +1,12 @@
-//! The port behind which notifications are kept. The consumer writes them, the HTTP side reads and
-//! marks them, the live streams read what is new.
+//! The port for storing notifications. The consumer writes them, the HTTP side reads and marks them,
+//! and live streams read the new ones.
 //!
-//! Invariants of every adapter, which the conformance suite checks: an event is applied once however
-//! often and wherever in parallel it comes; a user's `unread` is exactly the number of their unread
-//! notifications; their sequence numbers become visible in order, each once; who was deleted is told
-//! nothing any more, whatever comes later or at the same moment.
+//! Invariants of every adapter, which the conformance suite checks:
+//! - An event is applied once, even when it is delivered repeatedly and in parallel.
+//! - A user's `unread` is exactly the number of their unread notifications.
+//! - A user's sequence numbers become visible in order, each once.
+//! - A deleted user gets no more notifications, not even from an event that is applied at the same
+//!   moment.
 
 pub mod transfer;
 
@@ -19,35 +21,37 @@ pub use events::consumer::Outcome;
 
 use crate::domain::{Event, Kind, Notification};
 
-/// Which of a user's notifications are wanted.
+/// Which of a user's notifications to list; `None` means any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filter {
     pub read: Option<bool>,
     pub kind: Option<Kind>,
 }
 
-/// Where a list goes on: behind the notification with this time and id, latest first. All filters
-/// share one order, and the notification need not be there any more.
+/// Where the next page of a list begins: after the notification with this time and id, latest first.
+/// It fits every filter, because all lists have the same order, and it stays valid when the
+/// notification is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
+pub struct Cursor {
     #[serde(with = "contract::time::millis")]
     pub created_at: Timestamp,
     pub id: String,
 }
 
-/// One user's numbers.
+/// One user's counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counter {
-    /// The last sequence number given out; 0 before the first.
+    /// The last sequence number assigned; 0 before the first.
     pub sequence: u64,
     pub unread: u64,
-    /// Retention has removed notifications up to here: not all that follow an older number are left.
+    /// The highest sequence number that retention has removed. After a lower number, some
+    /// notifications are missing.
     pub purged: u64,
-    /// The user is gone.
+    /// The user was deleted.
     pub deleted: bool,
 }
 
-/// The states in which a notification may be changed.
+/// The states in which the caller allows a notification to be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expected {
     pub read: bool,
@@ -65,33 +69,34 @@ impl Expected {
     }
 }
 
-/// What became of a change to one notification.
+/// The result of a change to one notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is this now; or was, where it was deleted.
+    /// The notification after the change; after a deletion, as it was before.
     Done(Notification),
-    /// It is in another state than expected, and stays in it.
+    /// The notification is in a state that was not expected, and was not changed.
     Unexpected(Notification),
     Missing,
 }
 
-/// Where notifications are.
+/// Stores notifications.
 #[async_trait]
 pub trait NotificationStore: Store {
-    /// Makes indexes and the like. Safe to repeat, and beside others who do.
+    /// Creates indexes and whatever else the store needs. Safe to repeat, also in parallel.
     async fn prepare(&self) -> Result<(), StoreError>;
 
-    /// Applies events, each once, with everything that follows from it or not at all; durable when
-    /// it returns. One outcome per event, in order. After an error any of them may be applied:
-    /// repeat it. Deleted users are remembered, their unread count is 0 and [`Self::forget`] has to do.
+    /// Applies events, each once and atomically with all its notifications and counts. Durable when
+    /// it returns. One outcome for each event, in order. After an error, any of the events may have
+    /// been applied: call it again with the same events. A deleted user stays recorded as such, with
+    /// an unread count of 0; [`Self::forget`] then removes their notifications.
     async fn apply(&self, events: &[Event], now: Timestamp) -> Result<Vec<Outcome>, StoreError>;
 
-    /// One more than the page's limit where there are more; latest first.
+    /// One page, latest first. When there is a next page, one notification more than the limit.
     async fn list(
         &self,
         user: &UserId,
         filter: Filter,
-        page: &PageRequest<Key>,
+        page: &PageRequest<Cursor>,
     ) -> Result<Vec<Notification>, StoreError>;
 
     async fn get(
@@ -100,7 +105,7 @@ pub trait NotificationStore: Store {
         id: &NotificationId,
     ) -> Result<Option<Notification>, StoreError>;
 
-    /// Marks one, and counts it.
+    /// Marks one notification as read or unread, and adjusts the unread count.
     async fn set_read(
         &self,
         user: &UserId,
@@ -109,8 +114,9 @@ pub trait NotificationStore: Store {
         expected: Expected,
     ) -> Result<Change, StoreError>;
 
-    /// Marks all that are there, and returns how many were unread. With a key that is known it goes
-    /// on where the first call stopped, and returns what both marked; nothing is marked twice.
+    /// Marks all existing notifications as read, and returns how many were unread. With a key that
+    /// was used before, it continues where the first call stopped and returns how many both calls
+    /// marked together.
     async fn set_all_read(
         &self,
         user: &UserId,
@@ -118,7 +124,7 @@ pub trait NotificationStore: Store {
         now: Timestamp,
     ) -> Result<Once<u64, u64>, StoreError>;
 
-    /// Deletes one. It never comes back: its event stays applied.
+    /// Deletes one notification. It never comes back, because its event stays applied.
     async fn delete(
         &self,
         user: &UserId,
@@ -128,7 +134,7 @@ pub trait NotificationStore: Store {
 
     async fn counter(&self, user: &UserId) -> Result<Counter, StoreError>;
 
-    /// Those behind a sequence number, in sequence, at most `limit`.
+    /// The notifications after a sequence number, in sequence, at most `limit`.
     async fn since(
         &self,
         user: &UserId,
@@ -136,11 +142,11 @@ pub trait NotificationStore: Store {
         limit: usize,
     ) -> Result<Vec<Notification>, StoreError>;
 
-    /// Removes what is beyond its retention, with its counts; at most `limit` at a time. Returns how
-    /// many.
+    /// Removes at most `limit` notifications whose retention is over, and adjusts the counts. Returns
+    /// how many it removed.
     async fn purge(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
-    /// Removes notifications of one deleted user, at most `limit`. Whether there was such a user:
-    /// call it again.
+    /// Removes at most `limit` notifications of one deleted user. Returns whether there was such a
+    /// user; if so, call it again.
     async fn forget(&self, limit: usize) -> Result<bool, StoreError>;
 }

@@ -1,12 +1,13 @@
-//! Applies a batch of events: what each tells, its id, and every count that follows from it.
+//! Applies a batch of events in one job: their notifications, their ids and the counts. The port
+//! calls it.
 
 use jiff::Timestamp;
-use notifications::domain::{Entry, Event, MEMORY, Notice, RETENTION};
+use notifications::domain::{Event, MEMORY, NotificationContent, RETENTION, TaskNotifications};
 use notifications::store::Outcome;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, named_params, params};
 use sqlite::{millis, unreadable};
 
-use super::forget::bury;
+use super::forget::add_tombstone;
 
 /// One outcome for each event.
 pub(super) fn apply(
@@ -15,38 +16,42 @@ pub(super) fn apply(
     now: Timestamp,
 ) -> rusqlite::Result<Vec<Outcome>> {
     let mut outcomes = vec![Outcome::Duplicate; events.len()];
-    // The tombstones first, so that the tasks see them: of what is in one batch, it does not matter
-    // which came first.
+    // Tombstones first, so that the task events see them: within one batch the order of events does
+    // not matter.
     for (event, outcome) in events.iter().zip(&mut outcomes) {
         if let Event::UserDeleted(user) = event
-            && bury(connection, user, now)?
+            && add_tombstone(connection, user, now)?
         {
             *outcome = Outcome::Applied;
         }
     }
     for (event, outcome) in events.iter().zip(&mut outcomes) {
-        if let Event::Task(entry) = event
-            && remember(connection, entry, now)?
+        if let Event::Task(task) = event
+            && record_applied(connection, task, now)?
         {
             *outcome = Outcome::Applied;
-            for notice in &entry.notices {
-                tell(connection, notice)?;
+            for content in &task.notifications {
+                notify(connection, content)?;
             }
         }
     }
     Ok(outcomes)
 }
 
-/// Notes that the event is applied. False where it was before.
-fn remember(connection: &Connection, entry: &Entry, now: Timestamp) -> rusqlite::Result<bool> {
-    let noted = connection
+/// Records that the event is applied. Returns false if it was applied before.
+fn record_applied(
+    connection: &Connection,
+    task: &TaskNotifications,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let recorded = connection
         .prepare_cached("INSERT INTO processed VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![entry.event_id, millis(now)])?;
-    Ok(noted > 0)
+        .execute(params![task.event_id, millis(now)])?;
+    Ok(recorded > 0)
 }
 
-/// Adds a notification, with the next number of its user; none where that user is gone.
-fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<()> {
+/// Adds a notification with the next sequence number of its user; adds nothing if the user was deleted.
+fn notify(connection: &Connection, content: &NotificationContent) -> rusqlite::Result<()> {
     let sequence: Option<i64> = connection
         .prepare_cached(
             "INSERT INTO counters (user_id, sequence, unread) VALUES (?1, 1, 1)
@@ -54,35 +59,35 @@ fn tell(connection: &Connection, notice: &Notice) -> rusqlite::Result<()> {
                  WHERE deleted_at IS NULL
              RETURNING sequence",
         )?
-        .query_row([notice.user_id.as_str()], |row| row.get(0))
+        .query_row([content.user_id.as_str()], |row| row.get(0))
         .optional()?;
     let Some(sequence) = sequence else {
         return Ok(());
     };
-    // Out of range only at the end of time.
-    let expires_at = notice.created_at.checked_add(RETENTION);
+    // Out of range only beyond the last representable time.
+    let expires_at = content.created_at.checked_add(RETENTION);
     connection
         .prepare_cached(
             "INSERT INTO notifications VALUES (:id, :user_id, :sequence, :kind, :task_id,
                  :task_version, :title, :body, :actor_id, 0, :created_at, :expires_at)",
         )?
         .execute(named_params! {
-            ":id": notice.id.as_str(),
-            ":user_id": notice.user_id.as_str(),
+            ":id": content.id.as_str(),
+            ":user_id": content.user_id.as_str(),
             ":sequence": sequence,
-            ":kind": notice.kind.as_str(),
-            ":task_id": notice.task_id.as_str(),
-            ":task_version": notice.task_version,
-            ":title": notice.title,
-            ":body": notice.body,
-            ":actor_id": notice.actor_id.as_str(),
-            ":created_at": millis(notice.created_at),
+            ":kind": content.kind.as_str(),
+            ":task_id": content.task_id.as_str(),
+            ":task_version": content.task_version,
+            ":title": content.title,
+            ":body": content.body,
+            ":actor_id": content.actor_id.as_str(),
+            ":created_at": millis(content.created_at),
             ":expires_at": millis(expires_at.unwrap_or(Timestamp::MAX)),
         })?;
     Ok(())
 }
 
-/// Forgets events that are too old to tell anybody anything, should they come again.
+/// Removes the ids of events so old that they would notify nobody if they were redelivered.
 pub(super) fn forget_events(
     connection: &Connection,
     now: Timestamp,

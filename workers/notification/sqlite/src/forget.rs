@@ -1,5 +1,6 @@
-//! Forgets deleted users: a tombstone on their counter first, in the job that applies the event; then,
-//! in steps that hold up nobody, everything they were told.
+//! Removes what is stored of deleted users, and keys whose lifetime is over. The job that applies the
+//! event puts a tombstone on the user's counter; later steps, short enough to hold up nobody, remove
+//! the user's notifications.
 
 use contract::id::UserId;
 use jiff::Timestamp;
@@ -7,34 +8,34 @@ use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use sqlite::{millis, parsed};
 use stores::idempotency::LIFETIME;
 
-/// Puts a tombstone on a user. False where there is one.
-pub(super) fn bury(
+/// Puts a tombstone on a user. Returns false if there was one.
+pub(super) fn add_tombstone(
     connection: &Connection,
     user: &UserId,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
-    let buried = connection
+    let deleted = connection
         .prepare_cached(
             "INSERT INTO counters (user_id, deleted_at, forgetting) VALUES (?1, ?2, 0)
              ON CONFLICT DO UPDATE SET unread = 0, deleted_at = ?2, forgetting = 0
                  WHERE deleted_at IS NULL",
         )?
         .execute(params![user.as_str(), millis(now)])?;
-    Ok(buried > 0)
+    Ok(deleted > 0)
 }
 
-/// Somebody with a tombstone who still has, or may have, notifications.
-pub(super) fn being_forgotten(connection: &Connection) -> rusqlite::Result<Option<UserId>> {
+/// A user with a tombstone who may still have notifications.
+pub(super) fn user_to_forget(connection: &Connection) -> rusqlite::Result<Option<UserId>> {
     connection
         .prepare_cached("SELECT user_id FROM counters WHERE forgetting IS NOT NULL LIMIT 1")?
         .query_row([], |row| parsed(row, "user_id", UserId::parse))
         .optional()
 }
 
-/// Removes some of what a user with a tombstone was told, or notes that nothing is left.
+/// Removes some notifications of a user with a tombstone, or records that none is left.
 pub(super) fn forget(connection: &Connection, user: &UserId, limit: usize) -> rusqlite::Result<()> {
     let user = user.as_str();
-    // From where the last step stopped.
+    // Continues where the last step stopped.
     let last: Option<i64> = connection
         .prepare_cached(
             "SELECT max(sequence) FROM (
@@ -62,7 +63,7 @@ pub(super) fn forget(connection: &Connection, user: &UserId, limit: usize) -> ru
     Ok(())
 }
 
-/// Forgets keys whose lifetime is over.
+/// Removes keys whose lifetime is over.
 pub(super) fn forget_keys(
     connection: &Connection,
     now: Timestamp,

@@ -1,17 +1,17 @@
-//! Reads a user's notifications: each page is a walk along one index, from where it starts to where
-//! it ends.
+//! Reads a user's notifications. Each page scans one range of one index. It never writes; the port
+//! calls it.
 
 use contract::id::{NotificationId, TaskId, UserId};
 use contract::page::PageRequest;
 use jiff::Timestamp;
-use notifications::domain::{Kind, Notice, Notification};
-use notifications::store::{Counter, Filter, Key};
+use notifications::domain::{Kind, Notification, NotificationContent};
+use notifications::store::{Counter, Cursor, Filter};
 use sqlite::rusqlite::types::Value;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, params, params_from_iter};
 use sqlite::{millis, parsed, time};
 
-/// The statement of a page, and its values.
-fn page(user: &UserId, filter: Filter, page: &PageRequest<Key>) -> (String, Vec<Value>) {
+/// The SQL statement that reads a page, and its values.
+fn page(user: &UserId, filter: Filter, page: &PageRequest<Cursor>) -> (String, Vec<Value>) {
     let text = |text: &str| Value::Text(text.to_owned());
     let (mut conditions, mut values) = (String::from("user_id = ?"), vec![text(user.as_str())]);
     let read = filter.read.map(|read| Value::Integer(read.into()));
@@ -37,7 +37,7 @@ pub(super) fn list(
     connection: &Connection,
     user: &UserId,
     filter: Filter,
-    wanted: &PageRequest<Key>,
+    wanted: &PageRequest<Cursor>,
 ) -> rusqlite::Result<Vec<Notification>> {
     let (statement, values) = page(user, filter, wanted);
     connection
@@ -90,7 +90,7 @@ pub(super) fn counter(connection: &Connection, user: &UserId) -> rusqlite::Resul
 pub(super) fn notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
     let created_at: Timestamp = time(row, "created_at")?;
     Ok(Notification {
-        notice: Notice {
+        content: NotificationContent {
             id: parsed(row, "id", NotificationId::parse)?,
             user_id: parsed(row, "user_id", UserId::parse)?,
             kind: parsed(row, "kind", Kind::parse)?,
@@ -116,7 +116,7 @@ mod tests {
         connection
             .execute_batch(include_str!("schema.sql"))
             .unwrap();
-        let after = Key {
+        let after = Cursor {
             created_at: Timestamp::UNIX_EPOCH,
             id: "n".to_owned(),
         };

@@ -1,5 +1,5 @@
-//! Marks and removes notifications, each time together with its count. The count of a deleted user is
-//! left alone: it is 0 for good.
+//! Marks and removes notifications, and adjusts the counts with them. It never changes the count of a
+//! deleted user, which stays 0. The port calls it.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub(super) fn set_read(
     Ok(Change::Done(found))
 }
 
-/// A notification that may be changed, or what to say instead.
+/// The notification if it may be changed, otherwise the answer to give.
 fn find(
     connection: &Connection,
     user: &UserId,

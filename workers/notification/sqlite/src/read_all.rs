@@ -1,5 +1,5 @@
-//! Marks all that a user has, in steps: a job that marked everything would keep everybody's writes
-//! waiting for as long as that takes.
+//! Marks all notifications of a user as read, in steps: one job for everything would hold up all
+//! users' writes for too long. The port calls it.
 
 use contract::id::UserId;
 use jiff::Timestamp;
@@ -9,23 +9,24 @@ use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use stores::idempotency::LIFETIME;
 use stores::{Idempotency, Once, StoreError};
 
-use super::SqliteNotifications;
 use super::lists::counter;
 use super::marks::count_unread;
+use super::store::SqliteNotifications;
 
-/// How many one job marks.
-const MARKED_AT_ONCE: usize = 500;
-/// Keys that are remembered of one user. Whoever sends more within their lifetime loses the oldest:
-/// sent again, it marks what is unread then.
+/// How many notifications one job marks.
+const MARK_BATCH: usize = 500;
+/// How many keys are remembered per user. A user who sends more within their lifetime loses the
+/// oldest: when it is sent again, it marks what is unread at that time.
 const MAX_KEYS: usize = 100;
 
-/// Where a read-all with a key stands after a step.
+/// The state of a read-all with a key after a step.
 enum Step {
-    OtherBody,
+    /// The key was used with another body.
+    DifferentBody,
     Marked {
-        /// This step was the key's first.
-        began: bool,
-        /// In all steps.
+        /// This step was the first with this key.
+        first: bool,
+        /// How many notifications all steps together have marked.
         updated: u64,
         done: bool,
     },
@@ -33,7 +34,7 @@ enum Step {
 
 impl SqliteNotifications {
     pub(super) async fn read_all(&self, user: &UserId) -> Result<u64, StoreError> {
-        // What arrives meanwhile stays unread, so this ends.
+        // Notifications that arrive meanwhile stay unread, so the loop ends.
         let up_to = self.counter(user).await?.sequence;
         let mut updated = 0;
         loop {
@@ -43,35 +44,35 @@ impl SqliteNotifications {
             });
             let marked = marked.await?;
             updated += marked as u64;
-            if marked < MARKED_AT_ONCE {
+            if marked < MARK_BATCH {
                 return Ok(updated);
             }
         }
     }
 
-    /// With a key, what is marked and what will be answered are one job. Whoever sends the key again,
-    /// at the same moment or after a crash, takes part in the same read-all and gets the same answer.
+    /// With a key, each job marks notifications and stores the answer so far. A request that repeats the
+    /// key, in parallel or after a crash, continues the same read-all and gets the same answer.
     pub(super) async fn read_all_once(
         &self,
         user: &UserId,
         key: &Idempotency,
         now: Timestamp,
     ) -> Result<Once<u64, u64>, StoreError> {
-        let mut began = false;
+        let mut began_here = false;
         loop {
             let (user, key) = (user.clone(), key.clone());
             let step = self.database.write("set_all_read", move |connection| {
                 mark_some_once(connection, &user, &key, now)
             });
             match step.await? {
-                Step::OtherBody => return Ok(Once::Mismatch),
+                Step::DifferentBody => return Ok(Once::Mismatch),
                 Step::Marked {
-                    began: now,
+                    first,
                     updated,
                     done,
                 } => {
-                    began |= now;
-                    match (done, began) {
+                    began_here |= first;
+                    match (done, began_here) {
                         (true, true) => return Ok(Once::New(updated)),
                         (true, false) => return Ok(Once::Before(updated)),
                         (false, _) => {}
@@ -98,12 +99,12 @@ fn mark_some_once(
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })
         .optional()?;
-    let began = known.is_none();
+    let first = known.is_none();
     let (up_to, before) = match known {
-        Some((other, ..)) if other != body => return Ok(Step::OtherBody),
+        Some((other, ..)) if other != body => return Ok(Step::DifferentBody),
         Some((_, _, updated, true)) => {
             return Ok(Step::Marked {
-                began,
+                first,
                 updated,
                 done: true,
             });
@@ -112,7 +113,7 @@ fn mark_some_once(
         None => (counter(connection, user)?.sequence, 0),
     };
     let marked = mark_some(connection, user, up_to)?;
-    let (updated, done) = (before + marked as u64, marked < MARKED_AT_ONCE);
+    let (updated, done) = (before + marked as u64, marked < MARK_BATCH);
     connection
         .prepare_cached(
             "INSERT INTO answers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -127,7 +128,7 @@ fn mark_some_once(
             up_to,
             updated,
             done,
-            began
+            first
         ])?;
     connection
         .prepare_cached(
@@ -136,14 +137,14 @@ fn mark_some_once(
         )?
         .execute(params![user.as_str(), MAX_KEYS])?;
     Ok(Step::Marked {
-        began,
+        first,
         updated,
         done,
     })
 }
 
-/// Marks some of the unread ones up to a sequence number; fewer than [`MARKED_AT_ONCE`] when none is
-/// left.
+/// Marks some unread notifications up to a sequence number and returns how many; fewer than
+/// [`MARK_BATCH`] when none is left.
 fn mark_some(connection: &Connection, user: &UserId, up_to: u64) -> rusqlite::Result<usize> {
     let marked = connection
         .prepare_cached(
@@ -151,7 +152,7 @@ fn mark_some(connection: &Connection, user: &UserId, up_to: u64) -> rusqlite::Re
                  SELECT id FROM notifications
                  WHERE user_id = ?1 AND read = 0 AND sequence <= ?2 LIMIT ?3)",
         )?
-        .execute(params![user.as_str(), up_to, MARKED_AT_ONCE])?;
+        .execute(params![user.as_str(), up_to, MARK_BATCH])?;
     count_unread(connection, user, -(marked as i64))?;
     Ok(marked)
 }

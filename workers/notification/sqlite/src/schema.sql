@@ -14,7 +14,8 @@ CREATE TABLE notifications (
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE UNIQUE INDEX notifications_sequence ON notifications (user_id, sequence);
--- One for each filter, so that a page is a walk along an index whatever lies before it or does not match.
+-- One index for each filter, so that a page scans one range of an index, no matter how many notifications
+-- come before it or do not match.
 CREATE INDEX notifications_all ON notifications (user_id, created_at, id);
 CREATE INDEX notifications_read ON notifications (user_id, read, created_at, id);
 CREATE INDEX notifications_kind ON notifications (user_id, kind, created_at, id);
@@ -28,8 +29,8 @@ CREATE TABLE processed (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX processed_at ON processed (at);
 
--- One row a user. `deleted_at` is the tombstone, which stays; `forgetting` is up to where the
--- notifications of a deleted user are removed, until all are.
+-- One row per user. `deleted_at` is the tombstone, which stays. `forgetting` is the sequence number up to
+-- which a deleted user's notifications are removed; it is null once all are.
 CREATE TABLE counters (
     user_id TEXT PRIMARY KEY,
     sequence INTEGER NOT NULL DEFAULT 0,
@@ -40,13 +41,13 @@ CREATE TABLE counters (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX counters_forgetting ON counters (user_id) WHERE forgetting IS NOT NULL;
 
--- What read-alls with an Idempotency-Key answered, or how far they are.
+-- The answers to read-all requests with an Idempotency-Key, and the progress of unfinished ones.
 CREATE TABLE answers (
     user_id TEXT NOT NULL,
     key TEXT NOT NULL,
     body TEXT NOT NULL,
     at INTEGER NOT NULL,
-    -- The sequence up to which it marks: what came later stays unread, so it ends.
+    -- The last sequence number that it marks. Later notifications stay unread, so that it ends.
     up_to INTEGER NOT NULL,
     updated INTEGER NOT NULL,
     done INTEGER NOT NULL,

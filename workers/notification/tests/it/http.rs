@@ -1,24 +1,24 @@
-//! The HTTP side, as the gateway calls it.
+//! The HTTP handlers, called as the gateway calls them.
 
 use serde_json::{Value, json};
 use testkit::Signed;
 
-use crate::stage::{Stage, Task, Worker};
+use crate::fixture::{Fixture, Task, Worker};
 
 const READ_ALL: &str = "/api/notifications/read-all";
 
-/// A worker, and an owner who has three notifications of one task.
+/// A worker, and a user with three notifications about one task.
 async fn scene() -> (Worker, Signed, Task, Vec<Value>) {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let task = Task::new();
-    let entries: Vec<_> = (1..=3).map(|version| task.entry(version)).collect();
-    stage
+    let events: Vec<_> = (1..=3).map(|version| task.store_event(version)).collect();
+    fixture
         .store()
         .await
-        .apply(&entries, task.born)
+        .apply(&events, task.born)
         .await
         .expect("applied");
-    let worker = stage.worker().await;
+    let worker = fixture.worker().await;
     let user = worker.http.as_user(task.owner.as_str());
     let items = list(&user, "").await;
     (worker, user, task, items)
@@ -99,7 +99,7 @@ async fn lists_are_filtered_by_unread_and_type() {
         list(&user, "?type=task.updated&unread=true").await,
         [items[0].clone()]
     );
-    // A cursor of one list, in another: that list, from there.
+    // A cursor of one list fits a list with another filter.
     let reply = user.get("/api/notifications?limit=1").send().await;
     let page = reply.expect(200).json();
     let cursor = page["next_cursor"].as_str().unwrap();
@@ -187,7 +187,7 @@ async fn read_all_takes_no_members() {
         .await
         .expect(422);
     assert_eq!(unread(&user).await, json!(3));
-    // No body and an object without members say the same.
+    // No body and an object without members mean the same.
     let reply = send("{}", "application/json").await.expect(200);
     assert_eq!(reply.json(), json!({"updated": 3}));
     let reply = user.post(READ_ALL).header("idempotency-key", "a").send();
@@ -197,14 +197,21 @@ async fn read_all_takes_no_members() {
 
 #[tokio::test]
 async fn a_read_all_that_is_sent_again_with_its_key_is_answered_the_same() {
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let (task, other) = (Task::new(), Task::new());
-    let store = stage.store().await;
+    let store = fixture.store().await;
     store
-        .apply(&[task.entry(1), task.entry(2), other.entry(1)], task.born)
+        .apply(
+            &[
+                task.store_event(1),
+                task.store_event(2),
+                other.store_event(1),
+            ],
+            task.born,
+        )
         .await
         .unwrap();
-    let replicas = [stage.worker().await, stage.worker().await];
+    let replicas = [fixture.worker().await, fixture.worker().await];
     let [one, two] = [0, 1].map(|n: usize| replicas[n].http.as_user(task.owner.as_str()));
     let send = async |user: &Signed, key: &str| {
         let request = user.post(READ_ALL).header("idempotency-key", key);
@@ -214,12 +221,15 @@ async fn a_read_all_that_is_sent_again_with_its_key_is_answered_the_same() {
     };
     let (again, marked) = (Some("true".to_owned()), |n| json!({"updated": n}));
     assert_eq!(send(&one, "8e03978e").await, (marked(2), None));
-    store.apply(&[task.entry(3)], task.born).await.unwrap();
+    store
+        .apply(&[task.store_event(3)], task.born)
+        .await
+        .unwrap();
     assert_eq!(send(&two, "8e03978e").await, (marked(2), again.clone()));
-    // Quotes are a spelling of the same key.
+    // In quotes it is the same key.
     assert_eq!(send(&two, "\"8e03978e\"").await, (marked(2), again));
     assert_eq!(unread(&one).await, json!(1));
-    // Keys are each user's own.
+    // Each user has their own keys.
     let somebody = replicas[0].http.as_user(other.owner.as_str());
     assert_eq!(send(&somebody, "8e03978e").await, (marked(1), None));
     assert_eq!(send(&one, "another").await, (marked(1), None));
@@ -248,7 +258,7 @@ async fn what_changed_since_it_was_read_is_not_changed() {
     let delete = user.delete(&path).header("if-match", &fresh).send();
     delete.await.expect(412);
     assert_eq!(unread(&user).await, json!(2));
-    // Weak tags never match, `*` and any of several do.
+    // A weak tag never matches; `*` and one tag of several do.
     let now = tag().await;
     mark(false, &format!("W/{now}")).await.expect(412);
     mark(false, "\"x\"").await.expect(412);
@@ -312,13 +322,13 @@ async fn every_path_says_which_methods_it_has() {
         &one,
     ] {
         let (get, head) = (user.get(path).send().await, user.head(path).send().await);
-        let told = |reply: &testkit::Reply| {
+        let headers = |reply: &testkit::Reply| {
             ["content-type", "content-length", "etag"]
                 .map(|name| reply.header(name).map(str::to_owned))
         };
         assert_eq!(
-            told(&head.clone().expect(200)),
-            told(&get.expect(200)),
+            headers(&head.clone().expect(200)),
+            headers(&get.expect(200)),
             "{path}"
         );
         assert!(head.body.is_empty());
@@ -352,7 +362,7 @@ async fn requests_that_did_not_come_through_the_gateway_are_refused() {
         unsigned.get(&path).send().await.expect(401);
         let forged = unsigned.get(&path).header("x-user-id", task.owner.as_str());
         forged.send().await.expect(401);
-        // Signed, but for nobody.
+        // Signed, but without a user.
         worker.http.get(&path).send().await.expect(401);
     }
     worker

@@ -1,4 +1,4 @@
-//! The worker's process, when MongoDB and RabbitMQ are away.
+//! The worker's process while MongoDB and RabbitMQ are unreachable.
 
 use testkit::lifecycle::{self, Worker};
 

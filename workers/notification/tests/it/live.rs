@@ -1,4 +1,4 @@
-//! Live streams: every notification once, in the user's own sequence, on any replica.
+//! Live streams send every notification once, in the user's sequence, on any replica.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use runtime::supervise::CancellationToken;
 use serde_json::json;
 use testkit::{EventStream, NoEvent, Signed, eventually, free_port};
 
-use crate::stage::{SOON, Stage, Task, deleted, events};
+use crate::fixture::{Fixture, SOON, Task, deleted, events};
 
 const STREAM: &str = "/api/notifications/stream";
 
@@ -23,7 +23,7 @@ async fn resume(user: &Signed, last_event_id: impl ToString) -> EventStream {
     request.sse().await
 }
 
-/// The next events' sequence numbers.
+/// The sequence numbers of the next events.
 async fn take(stream: &mut EventStream, count: usize) -> Vec<u64> {
     let mut ids = Vec::new();
     while ids.len() < count {
@@ -37,14 +37,14 @@ async fn take(stream: &mut EventStream, count: usize) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_notification_arrives_while_the_stream_is_open() {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let task = Task::new();
     let user = worker.http.as_user(task.owner.as_str());
-    stage
+    fixture
         .store()
         .await
-        .apply(&[task.entry(1)], task.born)
+        .apply(&[task.store_event(1)], task.born)
         .await
         .unwrap();
 
@@ -53,8 +53,8 @@ async fn a_notification_arrives_while_the_stream_is_open() {
     assert_eq!(header("content-type"), "text/event-stream");
     assert_eq!(header("cache-control"), "no-store");
     assert_eq!(header("x-accel-buffering"), "no");
-    // What was there before is not sent.
-    stage.publish(&[task.event(2)]).await;
+    // Notifications from before the stream are not sent.
+    fixture.publish(&[task.event(2)]).await;
     let event = stream.next().await;
     assert_eq!(event.id.as_deref(), Some("2"));
     assert_eq!(event.event.as_deref(), Some("notification"));
@@ -70,12 +70,12 @@ async fn a_notification_arrives_while_the_stream_is_open() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_resumes_on_another_replica_without_gap_or_duplicate() {
     const EVENTS: u64 = 120;
-    let stage = Stage::new().await;
-    let replicas = [stage.worker().await, stage.worker().await];
+    let fixture = Fixture::new().await;
+    let replicas = [fixture.worker().await, fixture.worker().await];
     let task = Task::new();
     let publishing = async {
         for version in 1..=EVENTS {
-            stage.publish(&[task.event(version)]).await;
+            fixture.publish(&[task.event(version)]).await;
         }
     };
     let following = async {
@@ -95,57 +95,63 @@ async fn a_stream_resumes_on_another_replica_without_gap_or_duplicate() {
     assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
 }
 
-/// A task's first event, applied by somebody who died before anybody was told of it. `tell` has to be
-/// heard long before the next heartbeat.
-async fn is_woken_by(tell: impl AsyncFnOnce(&Stage, &Task)) {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+/// Applies a task's first event without a hint, as a worker does that dies in between. `wake` must wake
+/// the stream long before the next heartbeat.
+async fn is_woken_by(wake: impl AsyncFnOnce(&Fixture, &Task)) {
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let task = Task::new();
     let user = worker.http.as_user(task.owner.as_str());
     let mut stream = resume(&user, 0).await;
-    let store = stage.store().await;
+    let store = fixture.store().await;
     store
-        .apply(&[task.entry(1)], task.born)
+        .apply(&[task.store_event(1)], task.born)
         .await
         .expect("applied");
-    tell(&stage, &task).await;
+    wake(&fixture, &task).await;
     let event = stream
         .next_within(HEARTBEAT / 2)
         .await
-        .expect("told before the heartbeat");
+        .expect("woken before the heartbeat");
     assert_eq!(event.id.as_deref(), Some("1"));
 }
 
 #[tokio::test]
 async fn what_a_worker_applied_and_died_before_it_told_is_told_when_it_comes_again() {
-    is_woken_by(async |stage, task| stage.publish(&[task.event(1)]).await).await;
+    is_woken_by(async |fixture, task| fixture.publish(&[task.event(1)]).await).await;
 }
 
 #[tokio::test]
 async fn a_hint_that_nobody_can_read_wakes_everybody() {
-    is_woken_by(async |stage, _| {
+    is_woken_by(async |fixture, _| {
         let other_version = "of another version".into();
-        stage.bus().hint(other_version).await.unwrap();
+        fixture.bus().hint(other_version).await.unwrap();
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_client_that_got_nothing_yet_knows_where_to_resume() {
-    let store = Stage::new().await.store().await;
+    let store = Fixture::new().await.store().await;
     let task = Task::new();
-    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    store
+        .apply(&[task.store_event(1)], task.born)
+        .await
+        .unwrap();
     let hub = Hub::new(prometheus::IntGauge::new("streams", "…").unwrap());
-    let ticket = hub.open(&task.owner).unwrap();
+    let permit = hub.open(&task.owner).unwrap();
     let ends = tokio::time::Instant::now() + SOON;
-    let mut stream = Stream::open(store.clone(), ticket, None, ends, CancellationToken::new())
+    let mut stream = Stream::open(store.clone(), permit, None, ends, CancellationToken::new())
         .await
         .unwrap();
     let greeting = stream.next().await.unwrap();
-    // An id without data: remembered, and no event.
+    // An id without data: the client remembers it, but it is not an event.
     assert!(greeting.ends_with(b"\nid: 1\n\n"), "{greeting:?}");
-    // Between the head and the first look at the store nothing is lost, with no hint at all.
-    store.apply(&[task.entry(2)], task.born).await.unwrap();
+    // Nothing is lost between the greeting and the first read of the store, even without a hint.
+    store
+        .apply(&[task.store_event(2)], task.born)
+        .await
+        .unwrap();
     assert!(
         stream
             .next()
@@ -157,19 +163,22 @@ async fn a_client_that_got_nothing_yet_knows_where_to_resume() {
 
 #[tokio::test]
 async fn a_reset_comes_with_its_id_or_not_at_all() {
-    let store = Stage::new().await.store().await;
+    let store = Fixture::new().await.store().await;
     let task = Task::new();
-    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    store
+        .apply(&[task.store_event(1)], task.born)
+        .await
+        .unwrap();
     let hub = Hub::new(prometheus::IntGauge::new("streams", "…").unwrap());
-    let ticket = hub.open(&task.owner).unwrap();
+    let permit = hub.open(&task.owner).unwrap();
     let ends = tokio::time::Instant::now() + SOON;
     let unknown = Some("no number");
     let stopping = CancellationToken::new();
-    let mut stream = Stream::open(store, ticket, unknown, ends, stopping)
+    let mut stream = Stream::open(store, permit, unknown, ends, stopping)
         .await
         .unwrap();
     let greeting = String::from_utf8(stream.next().await.unwrap().to_vec()).unwrap();
-    // A connection that breaks in between must not leave the client with an id and no reset.
+    // A connection that breaks in between must not leave the client with the id but without the reset.
     assert_eq!(greeting.matches("id: 1").count(), 1, "{greeting}");
     assert!(
         greeting.ends_with("id: 1\nevent: reset\ndata: {}\n\n"),
@@ -179,12 +188,15 @@ async fn a_reset_comes_with_its_id_or_not_at_all() {
 
 #[tokio::test]
 async fn an_id_that_is_unknown_gets_one_reset() {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let task = Task::new();
     let user = worker.http.as_user(task.owner.as_str());
-    let store = stage.store().await;
-    store.apply(&[task.entry(1)], task.born).await.unwrap();
+    let store = fixture.store().await;
+    store
+        .apply(&[task.store_event(1)], task.born)
+        .await
+        .unwrap();
     for id in ["7", "x"] {
         let mut stream = resume(&user, id).await;
         let event = stream.next().await;
@@ -195,26 +207,26 @@ async fn an_id_that_is_unknown_gets_one_reset() {
     }
     let mut stream = resume(&user, "7").await;
     stream.next().await;
-    stage.publish(&events(&task, 2..=2)).await;
+    fixture.publish(&events(&task, 2..=2)).await;
     assert_eq!(take(&mut stream, 1).await, [2]);
 }
 
 #[tokio::test]
 async fn a_silent_stream_says_every_quarter_minute_that_it_lives() {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let (_, user) = worker.http.as_somebody();
     let mut stream = user.get(STREAM).sse().await;
     let silence = stream.next_within(HEARTBEAT + HEARTBEAT / 2).await;
     assert_eq!(silence, Err(NoEvent::Silence));
-    // The greeting's, and one.
+    // One in the greeting, and one heartbeat.
     assert_eq!(stream.comments(), 2);
 }
 
 #[tokio::test]
 async fn a_stream_ends_when_its_token_does() {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let (_, user) = worker.http.as_somebody();
     let expires = Timestamp::now().as_second() + 2;
     let user = user.with(&TOKEN_EXPIRES, expires.to_string());
@@ -226,14 +238,14 @@ async fn a_stream_ends_when_its_token_does() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_resumes_after_every_kill_without_gap_or_duplicate() {
     const EVENTS: u64 = 60;
-    let stage = Stage::new().await;
+    let fixture = Fixture::new().await;
     let port = free_port();
-    let mut worker = stage.process_on(port);
+    let mut worker = fixture.process_on(port);
     let task = Task::new();
     let user = Signed::new(format!("http://127.0.0.1:{port}")).as_user(task.owner.as_str());
     let publishing = async {
         for version in 1..=EVENTS {
-            stage.publish(&[task.event(version)]).await;
+            fixture.publish(&[task.event(version)]).await;
         }
     };
     let following = async {
@@ -258,8 +270,8 @@ async fn a_stream_resumes_after_every_kill_without_gap_or_duplicate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_streams_of_a_deleted_user_end_on_every_replica() {
-    let stage = Stage::new().await;
-    let replicas = [stage.worker().await, stage.worker().await];
+    let fixture = Fixture::new().await;
+    let replicas = [fixture.worker().await, fixture.worker().await];
     let (leaver, other) = (UserId::new(), Task::new());
     let mut streams = Vec::new();
     for replica in &replicas {
@@ -268,15 +280,15 @@ async fn the_streams_of_a_deleted_user_end_on_every_replica() {
     }
     let reader = replicas[1].http.as_user(other.owner.as_str());
     let mut others = resume(&reader, 0).await;
-    // Long before the next heartbeat.
-    stage.publish(&[deleted(&leaver)]).await;
+    // The streams end long before the next heartbeat.
+    fixture.publish(&[deleted(&leaver)]).await;
     for stream in &mut streams {
         let ended = stream.next_within(HEARTBEAT / 2).await;
         assert_eq!(ended, Err(NoEvent::Ended));
     }
-    stage.publish(&[other.event(1)]).await;
+    fixture.publish(&[other.event(1)]).await;
     assert_eq!(take(&mut others, 1).await, [1]);
-    // A token may outlive its account by a moment: the next stream ends at once.
+    // A token may stay valid for a moment after its account is deleted: a new stream ends at once.
     let user = replicas[0].http.as_user(leaver.as_str());
     let ended = user
         .get(STREAM)
@@ -289,18 +301,21 @@ async fn the_streams_of_a_deleted_user_end_on_every_replica() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_stops_reading_is_dropped_and_can_resume() {
-    // More than the buffers of two kernels hold.
+    // More than the socket buffers of both sides hold.
     const ALL: i64 = 3_000;
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let task = Task::new();
-    let store = stage.store().await;
-    let Event::Task(mut entry) = task.entry(1) else {
-        panic!("a task's event is one")
+    let store = fixture.store().await;
+    let Event::Task(mut notifications) = task.store_event(1) else {
+        panic!("a task event is expected")
     };
-    entry.notices[0].title = "x".repeat(10_000);
-    store.apply(&[Event::Task(entry)], task.born).await.unwrap();
-    stage.multiply(&task.owner, ALL).await;
+    notifications.notifications[0].title = "x".repeat(10_000);
+    store
+        .apply(&[Event::Task(notifications)], task.born)
+        .await
+        .unwrap();
+    fixture.multiply(&task.owner, ALL).await;
 
     let user = worker.http.as_user(task.owner.as_str());
     let mut stream = resume(&user, 0).await;
@@ -315,7 +330,7 @@ async fn a_reader_that_stops_reading_is_dropped_and_can_resume() {
         seen += 1;
         assert_eq!(event.id, Some(seen.to_string()));
     }
-    assert!(seen < ALL, "it was all in the buffers");
+    assert!(seen < ALL, "everything fitted into the buffers");
     let mut stream = resume(&user, seen).await;
     assert_eq!(
         take(&mut stream, 2).await,
@@ -325,8 +340,8 @@ async fn a_reader_that_stops_reading_is_dropped_and_can_resume() {
 
 #[tokio::test]
 async fn a_ninth_stream_is_refused_until_one_ends() {
-    let stage = Stage::new().await;
-    let worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let worker = fixture.worker().await;
     let (_, user) = worker.http.as_somebody();
     let mut streams = Vec::new();
     for _ in 0..8 {
@@ -345,8 +360,8 @@ async fn a_ninth_stream_is_refused_until_one_ends() {
 
 #[tokio::test]
 async fn streams_end_when_the_worker_drains() {
-    let stage = Stage::new().await;
-    let mut worker = stage.worker().await;
+    let fixture = Fixture::new().await;
+    let mut worker = fixture.worker().await;
     let (_, user) = worker.http.as_somebody();
     let mut stream = user.get(STREAM).sse().await;
     worker.shutdown.cancel();

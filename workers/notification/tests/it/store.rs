@@ -1,4 +1,4 @@
-//! What every [`NotificationStore`] must do. One suite for all adapters.
+//! The conformance suite: what every [`NotificationStore`] must do. All adapters run the same tests.
 
 mod deleted;
 mod marks;
@@ -12,10 +12,10 @@ use contract::id::UserId;
 use contract::page::PageRequest;
 use jiff::{SignedDuration, Timestamp};
 use notifications::domain::{Event, Kind, Notification, RETENTION};
-use notifications::store::{Change, Counter, Expected, Filter, Key, NotificationStore, Outcome};
+use notifications::store::{Change, Counter, Cursor, Expected, Filter, NotificationStore, Outcome};
 use tokio::task::JoinSet;
 
-use crate::stage::{SOON, Stage, Task};
+use crate::fixture::{Fixture, SOON, Task};
 use deleted::*;
 use marks::*;
 use pages::*;
@@ -66,7 +66,7 @@ mod mongodb {
     use super::*;
 
     async fn fresh() -> Store {
-        Stage::new().await.store().await
+        Fixture::new().await.store().await
     }
 
     conformance!(fresh);
@@ -83,7 +83,7 @@ mod sqlite {
         Arc::new(store.expect("a new file"))
     }
 
-    /// Its folder is gone at once; what is open stays until it is closed.
+    /// The folder is removed at once; the open file remains until it is closed.
     async fn fresh() -> Store {
         open(&TempDir::new().expect("a folder"))
     }
@@ -108,14 +108,14 @@ mod sqlite {
 }
 
 async fn apply(store: &Store, task: &Task, versions: &[u64]) -> Vec<Outcome> {
-    let entries: Vec<_> = versions.iter().map(|v| task.entry(*v)).collect();
+    let events: Vec<_> = versions.iter().map(|v| task.store_event(*v)).collect();
     store
-        .apply(&entries, task.born)
+        .apply(&events, task.born)
         .await
         .expect("the store is there")
 }
 
-async fn bury(store: &Store, user: &UserId) -> Outcome {
+async fn delete_user(store: &Store, user: &UserId) -> Outcome {
     let outcomes = store
         .apply(&[Event::UserDeleted(user.clone())], Timestamp::now())
         .await
@@ -136,7 +136,7 @@ async fn versions(store: &Store, user: &UserId) -> Vec<u64> {
         .list(user, Filter::default(), &page)
         .await
         .expect("the store is there");
-    found.iter().map(|n| n.notice.task_version).collect()
+    found.iter().map(|n| n.content.task_version).collect()
 }
 
 async fn sequences(store: &Store, user: &UserId) -> Vec<u64> {
@@ -185,10 +185,10 @@ async fn sequence_numbers_are_given_in_order_and_each_once(store: Store) {
         .expect("the store is there");
     assert_eq!(found.len(), 1);
     assert_eq!(
-        (found[0].sequence, &found[0].notice.task_id),
+        (found[0].sequence, &found[0].content.task_id),
         (3, &shared.id)
     );
-    // Its owner acted, and there was another.
+    // The owner acted, and there was another recipient.
     assert!(sequences(&store, &shared.owner).await.is_empty());
 }
 
@@ -207,7 +207,7 @@ async fn what_is_not_mine_is_not_there(store: Store) {
         .since(&task.owner, 0, 1)
         .await
         .expect("the store is there")[0]
-        .notice
+        .content
         .id
         .clone();
     assert_eq!(
@@ -250,7 +250,7 @@ async fn parallel_writers_lose_no_count(store: Store) {
     let first = Task::of(&owner);
     apply(&store, &first, &[1]).await;
     let id = store.since(&owner, 0, 1).await.expect("the store is there")[0]
-        .notice
+        .content
         .id
         .clone();
 
@@ -261,11 +261,11 @@ async fn parallel_writers_lose_no_count(store: Store) {
         writers.spawn(async move {
             let mut applied = 0;
             for batch in 0..BATCHES {
-                // Half of it everybody applies, half only this one.
+                // All writers apply the first event, only this one applies the second.
                 let version = batch + 1;
-                let entries = [common.entry(version), own.entry(version)];
+                let events = [common.store_event(version), own.store_event(version)];
                 let outcomes = store
-                    .apply(&entries, own.born)
+                    .apply(&events, own.born)
                     .await
                     .expect("the store is there");
                 applied += outcomes.iter().filter(|o| **o == Outcome::Applied).count();
@@ -307,7 +307,7 @@ async fn a_reader_of_the_sequence_never_skips_one(store: Store) {
         writers.spawn(async move {
             for version in 1..=EVENTS / 3 {
                 store
-                    .apply(&[task.entry(version)], task.born)
+                    .apply(&[task.store_event(version)], task.born)
                     .await
                     .expect("the store is there");
             }
@@ -339,7 +339,7 @@ async fn retention_removes_notifications_with_their_counts(store: Store) {
     apply(&store, &old, &[1, 2]).await;
     apply(&store, &young, &[1]).await;
     let first = store.since(&owner, 0, 1).await.expect("the store is there")[0]
-        .notice
+        .content
         .id
         .clone();
     store

@@ -1,4 +1,5 @@
-//! What the workers of a platform stand on: files of this process, or servers that run elsewhere.
+//! The stores and the bus of a platform: files of this process, or servers that run elsewhere. Only
+//! this module chooses adapters.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use tasks_sqlite::SqliteTaskStore;
 use tasks_sqlite::disk::DiskFiles;
 use users_sqlite::SqliteUserStore;
 
-/// Chosen once; every replica of a worker gets its adapters from it.
+/// The stores and the bus. Chosen once; every replica of a worker gets its adapters from it.
 #[derive(Clone)]
 pub enum Backend {
     Embedded(Arc<Embedded>),
-    /// MongoDB and RabbitMQ, by the variables that the workers' own binaries read.
+    /// MongoDB and RabbitMQ.
     #[cfg(feature = "servers")]
     Servers {
         mongo: mongo::MongoSettings,
@@ -27,7 +28,7 @@ pub enum Backend {
     },
 }
 
-/// Every queue of the platform.
+/// All queues of the platform.
 fn topology() -> Topology {
     Topology::of(&[&tasks::consumer::QUEUES, &notifications::consumer::QUEUES])
 }
@@ -42,8 +43,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the files in a folder, and makes those that are missing. The folder is the caller's
-    /// alone: see [`crate::home::Home`].
+    /// Opens the files in a folder, and creates missing ones. The caller must hold the folder locked: see
+    /// [`crate::home::DataFolder`].
     pub fn open(folder: &Path) -> anyhow::Result<Self> {
         Ok(Self {
             users: Arc::new(SqliteUserStore::open(&folder.join("users.db"))?),
@@ -60,8 +61,9 @@ fn open_files(folder: &Path) -> anyhow::Result<DiskFiles> {
 }
 
 impl Embedded {
-    /// What is still on its way from a change to those who are told of it; `None` at rest.
-    pub async fn under_way(&self) -> Result<Option<String>, StoreError> {
+    /// A change that is not yet published, or events that are not yet applied; `None` when all work is
+    /// done.
+    pub async fn unfinished_work(&self) -> Result<Option<String>, StoreError> {
         for outbox in [&*self.users as &dyn Outbox, &*self.tasks] {
             if let Some(pending) = outbox.pending(Timestamp::MAX, 1).await?.first() {
                 return Ok(Some(format!("{} waits to be published", pending.event.id)));
@@ -72,7 +74,7 @@ impl Embedded {
     }
 }
 
-/// For one replica of each worker.
+/// The adapters of one replica of each worker.
 pub(super) struct Adapters {
     pub(super) user: users::Adapters,
     pub(super) task: tasks::Adapters,
@@ -117,7 +119,7 @@ mod servers {
 
     use super::*;
 
-    /// Each worker has connections of its own, as in a process of its own.
+    /// Each worker has its own connections, as it has in its own process.
     pub(super) async fn adapters(
         mongo: &MongoSettings,
         amqp_url: &Secret,

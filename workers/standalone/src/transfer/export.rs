@@ -1,4 +1,4 @@
-//! Writes everything, after it has come to rest.
+//! Writes an export, once all changes have been published and applied.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -14,25 +14,25 @@ use stores::StoreError;
 use tasks::domain::Attachment;
 use tasks::store::files::{FileRef, FileStore};
 
-use super::format::{AT_ONCE, Chunk, FORMAT, Line, Totals};
-use crate::home::Home;
+use super::format::{BATCH_SIZE, Chunk, FORMAT, Line, Totals};
+use crate::home::DataFolder;
 use crate::platform::{Backend, Embedded, Platform, Settings};
 
-/// How long what is under way may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How long pending events may take to be published and applied.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// Writes the data of a folder, which no other process may be using. The lines hold the hashes of
-/// passwords: whoever may read them is the caller's business.
+/// Writes the data of a folder, which no other process may be using. The lines contain password hashes:
+/// the caller must restrict who can read them.
 pub async fn export(folder: &Path, to: &mut impl Write) -> anyhow::Result<Totals> {
     anyhow::ensure!(
         folder.join("users.db").exists(),
         "{} holds no data; name the folder with --data",
         folder.display()
     );
-    let home = Home::take(folder)?;
-    let embedded = Arc::new(Embedded::open(home.folder())?);
-    come_to_rest(&home, &embedded).await?;
+    let data_folder = DataFolder::lock(folder)?;
+    let embedded = Arc::new(Embedded::open(data_folder.folder())?);
+    drain(&data_folder, &embedded).await?;
     let mut lines = Lines {
         to,
         totals: Totals::default(),
@@ -40,7 +40,7 @@ pub async fn export(folder: &Path, to: &mut impl Write) -> anyhow::Result<Totals
     lines.write(&Line::Sluice { format: FORMAT })?;
     lines
         .pages(
-            async |after| embedded.users.accounts(after, AT_ONCE).await,
+            async |after| embedded.users.accounts(after, BATCH_SIZE).await,
             |account| account.id.clone(),
             Line::User,
         )
@@ -52,22 +52,22 @@ pub async fn export(folder: &Path, to: &mut impl Write) -> anyhow::Result<Totals
     let notifications = &embedded.notifications;
     lines
         .pages(
-            async |after| notifications.told(after, AT_ONCE).await,
-            |told| told.id.clone(),
+            async |after| notifications.notifications(after, BATCH_SIZE).await,
+            |record| record.id.clone(),
             Line::Notification,
         )
         .await?;
     lines
         .pages(
-            async |after| notifications.counts(after, AT_ONCE).await,
-            |count| count.user_id.clone(),
+            async |after| notifications.counters(after, BATCH_SIZE).await,
+            |record| record.user_id.clone(),
             Line::Counter,
         )
         .await?;
     lines
         .pages(
-            async |after| notifications.applied(after, AT_ONCE).await,
-            |applied| applied.event_id.clone(),
+            async |after| notifications.applied_events(after, BATCH_SIZE).await,
+            |event| event.event_id.clone(),
             Line::Applied,
         )
         .await?;
@@ -77,6 +77,7 @@ pub async fn export(folder: &Path, to: &mut impl Write) -> anyhow::Result<Totals
     Ok(totals)
 }
 
+/// Writes lines and counts them.
 struct Lines<'a, W> {
     to: &'a mut W,
     totals: Totals,
@@ -91,11 +92,14 @@ impl<W: Write> Lines<'_, W> {
             .context("the export cannot be written")
     }
 
-    /// Each task behind its files.
+    /// Writes each task after its files.
     async fn tasks(&mut self, embedded: &Embedded) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let page = embedded.tasks.with_history(after.take(), AT_ONCE).await?;
+            let page = embedded
+                .tasks
+                .with_history(after.take(), BATCH_SIZE)
+                .await?;
             let Some(last) = page.last() else {
                 return Ok(());
             };
@@ -139,7 +143,7 @@ impl<W: Write> Lines<'_, W> {
         Ok(())
     }
 
-    /// Writes all pages of a list, each behind the key of the one before.
+    /// Writes all pages of a list. Each page begins after the key of the last item before it.
     async fn pages<T, K>(
         &mut self,
         page: impl AsyncFn(Option<K>) -> Result<Vec<T>, StoreError>,
@@ -160,32 +164,32 @@ impl<W: Write> Lines<'_, W> {
     }
 }
 
-/// Runs the workers until all that was changed is told, so that nothing is on its way between the
-/// files.
-async fn come_to_rest(home: &Home, embedded: &Arc<Embedded>) -> anyhow::Result<()> {
+/// Runs the workers until every change is published and applied, so that the files agree with each
+/// other.
+async fn drain(data_folder: &DataFolder, embedded: &Arc<Embedded>) -> anyhow::Result<()> {
     let settings = Settings {
         backend: Backend::Embedded(embedded.clone()),
         variables: HashMap::from([
             ("DRAIN_LAME_DUCK".to_owned(), "0ms".to_owned()),
-            home.signing_keys()?,
-            home.token_keys()?,
+            data_folder.signing_keys()?,
+            data_folder.token_keys()?,
         ]),
         replicas: 1,
         gateway_config: String::new(),
         gateways: Vec::new(),
         hashing: users::Hashing::default(),
     };
-    let platform = Platform::start(settings, PATIENCE).await?;
-    let end = Instant::now() + PATIENCE;
-    let rest = loop {
-        match embedded.under_way().await? {
+    let platform = Platform::start(settings, DRAIN_DEADLINE).await?;
+    let end = Instant::now() + DRAIN_DEADLINE;
+    let unfinished = loop {
+        match embedded.unfinished_work().await? {
             None => break None,
             Some(left) if Instant::now() > end => break Some(left),
-            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+            Some(_) => tokio::time::sleep(CHECK_EVERY).await,
         }
     };
     platform.stop().await?;
-    if let Some(left) = rest.or(embedded.under_way().await?) {
+    if let Some(left) = unfinished.or(embedded.unfinished_work().await?) {
         bail!("the data does not come to rest: {left}; try again");
     }
     Ok(())

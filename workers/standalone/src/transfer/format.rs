@@ -1,7 +1,8 @@
-//! The lines that an export writes and an import reads.
+//! The lines that an export writes and an import reads. Member names are the format: a change needs
+//! another [`FORMAT`].
 
 use contract::id::{AttachmentId, TaskId};
-use notifications::store::transfer::{Applied, Count, Told};
+use notifications::store::transfer::{AppliedEvent, CounterRecord, NotificationRecord};
 use serde::{Deserialize, Serialize};
 use tasks::domain::Erasure;
 #[cfg(feature = "servers")]
@@ -11,14 +12,14 @@ use users::store::transfer::Account;
 
 /// The version of these lines.
 pub(super) const FORMAT: u32 = 1;
-/// Lines that are read or written in one go.
-pub(super) const AT_ONCE: usize = 500;
+/// How many lines are read or written at a time.
+pub(super) const BATCH_SIZE: usize = 500;
 
-/// One line.
+/// One line of an export.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "line", content = "is", rename_all = "snake_case")]
 pub(super) enum Line {
-    /// The first.
+    /// The first line.
     Sluice {
         format: u32,
     },
@@ -27,14 +28,14 @@ pub(super) enum Line {
     File(Chunk),
     Task(TaskWithHistory),
     Erasure(Erasure),
-    Notification(Told),
-    Counter(Count),
-    Applied(Applied),
-    /// The last: how many there were, so that an export that was cut off is known for one.
+    Notification(NotificationRecord),
+    Counter(CounterRecord),
+    Applied(AppliedEvent),
+    /// The last line, with the totals, so that a truncated export is recognised.
     End(Totals),
 }
 
-/// A piece of a file.
+/// One chunk of a file.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Chunk {
     pub(super) task: TaskId,
@@ -54,14 +55,14 @@ impl Chunk {
     }
 }
 
-/// What was moved.
+/// How much was moved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     pub users: u64,
     pub tasks: u64,
     pub notifications: u64,
     pub files: u64,
-    /// Everything else that keeps them exact.
+    /// Counters, ids of applied events and erasures.
     pub others: u64,
 }
 
@@ -69,9 +70,9 @@ impl Totals {
     pub(super) fn count(&mut self, line: &Line) {
         match line {
             Line::User(_) => self.users += 1,
-            Line::Task(moved) => {
+            Line::Task(task) => {
                 self.tasks += 1;
-                self.files += moved.task.attachments.len() as u64;
+                self.files += task.task.attachments.len() as u64;
             }
             Line::Notification(_) => self.notifications += 1,
             Line::Erasure(_) | Line::Counter(_) | Line::Applied(_) => self.others += 1,

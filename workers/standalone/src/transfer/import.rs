@@ -1,4 +1,4 @@
-//! Reads what was exported into MongoDB.
+//! Reads an export and writes it into MongoDB. It never changes what is already there.
 
 use std::io::BufRead;
 use std::slice;
@@ -18,10 +18,10 @@ use tasks_mongo::files::GridFsFiles;
 use users::store::{SaveUserError, UserStore};
 use users_mongo::MongoUserStore;
 
-use super::format::{AT_ONCE, Chunk, FORMAT, Line, Totals};
+use super::format::{BATCH_SIZE, Chunk, FORMAT, Line, Totals};
 
-/// Reads an export into a database without tasks, or with `resume` into one that holds a part of the
-/// same export. What is there stays as it is, so repeating an import is safe.
+/// Reads an export into a database without tasks; with `resume`, into a database that holds part of the
+/// same export. Existing documents are not changed, so repeating an import is safe.
 pub async fn import(
     mongo: &MongoSettings,
     from: &mut impl BufRead,
@@ -34,7 +34,7 @@ pub async fn import(
         mongo.database
     );
     let mut totals = Totals::default();
-    let mut batch = Vec::with_capacity(AT_ONCE);
+    let mut batch = Vec::with_capacity(BATCH_SIZE);
     let mut text = String::new();
     for number in 1_u64.. {
         text.clear();
@@ -54,31 +54,32 @@ pub async fn import(
             Line::Sluice { format: FORMAT } if number == 1 => continue,
             Line::Sluice { format } => bail!("line {number}: format {format} is not known here"),
             _ if number == 1 => bail!("line 1 is not the beginning of an export"),
-            Line::End(told) => {
-                stores.keep(&mut batch).await?;
+            Line::End(announced) => {
+                stores.write(&mut batch).await?;
                 anyhow::ensure!(
-                    told == totals,
-                    "the export says {told}, and {totals} were in it; export again"
+                    announced == totals,
+                    "the export says {announced}, and {totals} were in it; export again"
                 );
                 return Ok(totals);
             }
             Line::File(chunk) => {
                 let what = || format!("line {number} is not a chunk of a file");
-                stores.keep_chunk(&chunk).await.with_context(what)?;
+                stores.write_chunk(&chunk).await.with_context(what)?;
             }
             line => {
                 totals.count(&line);
-                // A task follows its files at once: they do not stay in doubt while a batch gathers.
+                // A task with files is written immediately after them, so that the files do not stay in
+                // doubt until the batch is full.
                 let with_files =
                     matches!(&line, Line::Task(moved) if !moved.task.attachments.is_empty());
                 batch.push(line);
                 if with_files {
-                    stores.keep(&mut batch).await?;
+                    stores.write(&mut batch).await?;
                 }
             }
         }
-        if batch.len() == AT_ONCE {
-            stores.keep(&mut batch).await?;
+        if batch.len() == BATCH_SIZE {
+            stores.write(&mut batch).await?;
         }
     }
     Ok(totals)
@@ -106,12 +107,12 @@ impl Stores {
         Ok(stores)
     }
 
-    /// Files come before their task, in doubt until it is there. The first chunk begins the file anew:
-    /// an import that broke off may have left a part of it.
-    async fn keep_chunk(&self, chunk: &Chunk) -> anyhow::Result<()> {
+    /// Writes a chunk of a file. Files come before their task and are in doubt until the task is there.
+    /// The first chunk starts the file again, because an interrupted import may have left part of it.
+    async fn write_chunk(&self, chunk: &Chunk) -> anyhow::Result<()> {
         let file = chunk.file();
         if self.tasks.get(&file.task).await?.is_some() {
-            // With its task, all of it is there.
+            // If the task is there, so is the whole file.
             return Ok(());
         }
         if chunk.index == 0 {
@@ -122,11 +123,11 @@ impl Stores {
         Ok(self.files.append(&file, chunk.index, data.into()).await?)
     }
 
-    /// Makes sure of the files of tasks before these are there to list them.
+    /// Finishes the files of tasks before the tasks are written, because a task lists its files.
     async fn finish_files(&self, tasks: &[TaskWithHistory]) -> anyhow::Result<Vec<FileRef>> {
         let mut files = Vec::new();
         for TaskWithHistory { task, .. } in tasks {
-            let is_there = match task.attachments.is_empty() {
+            let exists = match task.attachments.is_empty() {
                 true => continue,
                 false => self.tasks.get(&task.id).await?.is_some(),
             };
@@ -135,11 +136,11 @@ impl Stores {
                     task: task.id.clone(),
                     id: attachment.id.clone(),
                 };
-                if !is_there && attachment.size == 0 {
+                if !exists && attachment.size == 0 {
                     self.files.remove(slice::from_ref(&file)).await?;
                     self.files.begin(&file, Timestamp::now()).await?;
                 }
-                if !is_there {
+                if !exists {
                     let whole = self.files.finish(&file, attachment.size).await;
                     whole.with_context(|| {
                         format!("the file {:?} of task {}", attachment.name, task.id)
@@ -151,18 +152,18 @@ impl Stores {
         Ok(files)
     }
 
-    /// Keeps lines, in any order, and takes them out of the batch.
-    async fn keep(&self, batch: &mut Vec<Line>) -> anyhow::Result<()> {
+    /// Writes the lines of a batch, in any order, and empties the batch.
+    async fn write(&self, batch: &mut Vec<Line>) -> anyhow::Result<()> {
         let (mut tasks, mut erasures) = (Vec::new(), Vec::new());
-        let (mut told, mut counts, mut applied) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut notifications, mut counters, mut applied) = (Vec::new(), Vec::new(), Vec::new());
         for line in batch.drain(..) {
             match line {
-                Line::User(account) => self.keep_user(account.into()).await?,
+                Line::User(account) => self.write_user(account.into()).await?,
                 Line::Task(moved) => tasks.push(moved),
                 Line::Erasure(erasure) => erasures.push(erasure),
-                Line::Notification(one) => told.push(one),
-                Line::Counter(one) => counts.push(one),
-                Line::Applied(one) => applied.push(one),
+                Line::Notification(record) => notifications.push(record),
+                Line::Counter(record) => counters.push(record),
+                Line::Applied(event) => applied.push(event),
                 Line::Sluice { .. } | Line::File(_) | Line::End(_) => {}
             }
         }
@@ -174,13 +175,15 @@ impl Stores {
         if !erasures.is_empty() {
             self.tasks.note(&erasures).await?;
         }
-        self.notifications.take_over_told(told).await?;
-        self.notifications.take_over_counts(counts).await?;
-        self.notifications.take_over_applied(applied).await?;
+        self.notifications
+            .import_notifications(notifications)
+            .await?;
+        self.notifications.import_counters(counters).await?;
+        self.notifications.import_applied_events(applied).await?;
         Ok(())
     }
 
-    async fn keep_user(&self, user: users::domain::User) -> anyhow::Result<()> {
+    async fn write_user(&self, user: users::domain::User) -> anyhow::Result<()> {
         match self.users.create_user(&user).await {
             Ok(()) => Ok(()),
             Err(SaveUserError::EmailTaken) => {

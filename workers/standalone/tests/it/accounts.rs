@@ -1,4 +1,4 @@
-//! Sessions and accounts, from their beginning to their end, over all parts of the platform.
+//! Sessions and accounts from creation to deletion, across the whole platform.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use testkit::{Client, Signed, eventually};
 
-use crate::world::{PASSWORD, SOON, User, World};
+use crate::test_platform::{PASSWORD, SOON, TestPlatform, User};
 
 async fn refresh(http: &Client, token: &str, status: u16) -> Value {
     let request = http.post("/api/users/refresh");
@@ -19,29 +19,29 @@ fn text(object: &Value, name: &str) -> String {
     object[name].as_str().expect("a text").to_owned()
 }
 
-async fn list(world: &World, user: &User, path: &str) -> Vec<Value> {
-    let request = world.http().get(path).bearer(&user.token);
+async fn list(test: &TestPlatform, user: &User, path: &str) -> Vec<Value> {
+    let request = test.http().get(path).bearer(&user.token);
     let page = request.send().await.expect(200).json();
     page["items"].as_array().expect("a list").clone()
 }
 
-/// What a worker keeps for a user, whoever they are to the gateways.
+/// What a worker stores for a user, requested directly, without a gateway.
 async fn kept(worker: SocketAddr, user: &User, path: &str) -> Vec<Value> {
     let worker = Signed::new(format!("http://{worker}")).as_user(&user.id);
     let page = worker.get(path).send().await.expect(200).json();
     page["items"].as_array().expect("a list").clone()
 }
 
-async fn create(world: &World, user: &User, task: Value) -> String {
-    let request = world.http().post("/api/tasks").bearer(&user.token);
+async fn create(test: &TestPlatform, user: &User, task: Value) -> String {
+    let request = test.http().post("/api/tasks").bearer(&user.token);
     text(&request.json(&task).send().await.expect(201).json(), "id")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_refreshed_at_any_gateway_and_ends_with_its_logout() {
-    let world = World::start().await;
-    let user = world.user().await;
-    let [one, two] = [&world.gateways[0], &world.gateways[1]];
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
+    let [one, two] = [&test.gateways[0], &test.gateways[1]];
     let pair = refresh(two, &user.refresh_token, 200).await;
     let token = text(&pair, "access_token");
     one.get("/api/tasks")
@@ -73,7 +73,7 @@ async fn a_session_is_refreshed_at_any_gateway_and_ends_with_its_logout() {
         .send()
         .await
         .expect(401);
-    // Whoever comes back at once is welcome.
+    // A new login works immediately.
     let credentials = json!({"email": user.email, "password": PASSWORD});
     let login = two.post("/api/users/login").json(&credentials).send().await;
     let token = text(&login.expect(200).json(), "access_token");
@@ -82,32 +82,32 @@ async fn a_session_is_refreshed_at_any_gateway_and_ends_with_its_logout() {
         .send()
         .await
         .expect(200);
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_account_takes_everything_with_it_and_others_are_told() {
-    let world = World::start().await;
-    let (gone, stays) = (world.user().await, world.user().await);
+    let test = TestPlatform::start().await;
+    let (gone, stays) = (test.user().await, test.user().await);
     let given = create(
-        &world,
+        &test,
         &gone,
         json!({"title": "Given", "assignee_id": stays.id}),
     )
     .await;
-    create(&world, &gone, json!({"title": "Own"})).await;
+    create(&test, &gone, json!({"title": "Own"})).await;
     let taken = create(
-        &world,
+        &test,
         &stays,
         json!({"title": "Taken", "assignee_id": gone.id}),
     )
     .await;
-    world.ground.drained().await;
+    test.dependencies.drained().await;
 
-    let request = world.http().delete("/api/users/me").bearer(&gone.token);
+    let request = test.http().delete("/api/users/me").bearer(&gone.token);
     let password = json!({"password": PASSWORD});
     request.json(&password).send().await.expect(204);
-    let http = world.http();
+    let http = test.http();
     http.get("/api/users/me")
         .bearer(&gone.token)
         .send()
@@ -121,11 +121,11 @@ async fn a_deleted_account_takes_everything_with_it_and_others_are_told() {
         .await
         .expect(404);
 
-    // No gateway takes the token any more; the workers say what is left behind it.
+    // No gateway accepts the token any more, so the workers are asked directly what is left.
     eventually(SOON, async || {
-        let own = kept(world.platform.task_workers[0], &gone, "/api/tasks").await;
-        let left = list(&world, &stays, "/api/tasks").await;
-        let told = world.platform.notification_workers[0];
+        let own = kept(test.platform.task_workers[0], &gone, "/api/tasks").await;
+        let left = list(&test, &stays, "/api/tasks").await;
+        let told = test.platform.notification_workers[0];
         let told = kept(told, &gone, "/api/notifications").await;
         let unassigned = left.len() == 1 && left[0]["assignee_id"].is_null();
         match own.is_empty() && told.is_empty() && unassigned {
@@ -134,10 +134,10 @@ async fn a_deleted_account_takes_everything_with_it_and_others_are_told() {
         }
     })
     .await;
-    world.ground.drained().await;
-    let told = world.platform.notification_workers[0];
+    test.dependencies.drained().await;
+    let told = test.platform.notification_workers[0];
     assert!(kept(told, &gone, "/api/notifications").await.is_empty());
-    let told: BTreeSet<_> = list(&world, &stays, "/api/notifications")
+    let told: BTreeSet<_> = list(&test, &stays, "/api/notifications")
         .await
         .iter()
         .map(|one| {
@@ -157,19 +157,19 @@ async fn a_deleted_account_takes_everything_with_it_and_others_are_told() {
         expected.map(|(task, kind, version)| (task.clone(), kind.to_owned(), Some(version)));
     assert_eq!(told, BTreeSet::from(expected));
 
-    // The address is free again, and whoever takes it finds nothing of the one before.
+    // The email address is free again, and a new account with it finds nothing of the old one.
     let account = json!({"email": gone.email, "password": PASSWORD, "name": "Another"});
     let new = http.post("/api/users/register").json(&account).send().await;
     assert_ne!(text(&new.expect(201).json(), "id"), gone.id);
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_posts_with_one_key_make_one_task_and_one_notification() {
-    let world = World::start().await;
-    let user = world.user().await;
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
     let posts = (0..100).map(|n| {
-        let request = world.gateways[n % 2].post("/api/tasks").bearer(&user.token);
+        let request = test.gateways[n % 2].post("/api/tasks").bearer(&user.token);
         let request = request.header("idempotency-key", "5c1f2a9e-once");
         request.json(&json!({"title": "Once"})).send()
     });
@@ -184,7 +184,7 @@ async fn a_hundred_posts_with_one_key_make_one_task_and_one_notification() {
         .collect();
     assert_eq!(answers.len(), 1, "{answers:?}");
 
-    let other = world.http().post("/api/tasks").bearer(&user.token);
+    let other = test.http().post("/api/tasks").bearer(&user.token);
     let other = other.header("idempotency-key", "5c1f2a9e-once");
     let other = other
         .json(&json!({"title": "Twice"}))
@@ -192,8 +192,8 @@ async fn a_hundred_posts_with_one_key_make_one_task_and_one_notification() {
         .await
         .expect(422);
     assert_eq!(other.json()["type"], "/problems/idempotency-mismatch");
-    world.ground.drained().await;
-    assert_eq!(list(&world, &user, "/api/tasks").await.len(), 1);
-    assert_eq!(list(&world, &user, "/api/notifications").await.len(), 1);
-    world.finish().await;
+    test.dependencies.drained().await;
+    assert_eq!(list(&test, &user, "/api/tasks").await.len(), 1);
+    assert_eq!(list(&test, &user, "/api/notifications").await.len(), 1);
+    test.finish().await;
 }

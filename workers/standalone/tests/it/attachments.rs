@@ -1,9 +1,9 @@
-//! Files of tasks through the whole platform.
+//! Uploads and downloads of task files through the whole platform.
 
 use serde_json::{Value, json};
 use testkit::{Client, Reply};
 
-use crate::world::World;
+use crate::test_platform::TestPlatform;
 
 const BOUNDARY: &str = "a-boundary";
 
@@ -20,7 +20,7 @@ pub(crate) fn task_part(task: &Value) -> Vec<u8> {
     part.into_bytes()
 }
 
-/// What ends a form.
+/// The end of a form.
 pub(crate) fn end() -> Vec<u8> {
     format!("--{BOUNDARY}--\r\n").into_bytes()
 }
@@ -43,10 +43,10 @@ pub(crate) fn file_path(task: &Value, n: usize) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_uploaded_with_files_that_its_assignee_reads_and_nobody_else() {
-    let world = World::start().await;
-    let (ada, bob, eve) = (world.user().await, world.user().await, world.user().await);
-    let [one, two] = [&world.gateways[0], &world.gateways[1]];
-    // More than a gateway takes of any other request.
+    let test = TestPlatform::start().await;
+    let (ada, bob, eve) = (test.user().await, test.user().await, test.user().await);
+    let [one, two] = [&test.gateways[0], &test.gateways[1]];
+    // Larger than the gateway allows for any other request.
     let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     let task = json!({"title": "With files", "assignee_id": bob.id});
     let parts = [task_part(&task), file_part("a.png", &large)];
@@ -67,5 +67,5 @@ async fn a_task_is_uploaded_with_files_that_its_assignee_reads_and_nobody_else()
     let task = format!("/api/tasks/{}", task["id"].as_str().expect("an id"));
     let task = one.get(&task).bearer(&ada.token).send().await.expect(200);
     assert_eq!(task.json()["attachments"], json!([]));
-    world.finish().await;
+    test.finish().await;
 }

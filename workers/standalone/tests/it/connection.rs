@@ -1,4 +1,4 @@
-//! One connection that the test holds in its hand, to see whether it is kept.
+//! One connection under the control of the test, to check whether the server keeps it open.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Connection {
         }
     }
 
-    /// One exchange; panics when the server has closed the connection.
+    /// Sends a request and reads the whole answer. Panics if the server has closed the connection.
     pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Response<Bytes> {
         let exchange = async {
             self.sender

@@ -1,42 +1,42 @@
-//! Every change that was answered is told once to each recipient.
+//! Each recipient gets one notification for every change that was answered.
 
 use serde_json::{Value, json};
 use testkit::Client;
 
-use crate::world::{User, World};
+use crate::test_platform::{TestPlatform, User};
 
-/// What a notification is about: task, version and type.
-type Told = (String, u64, String);
+/// What a notification is about: the task, its version and the type.
+type Subject = (String, u64, String);
 
-/// Makes changes and remembers who must hear of them.
+/// Makes changes, and records which notifications they must cause.
 pub(crate) struct Changes<'a> {
-    world: &'a World,
+    test: &'a TestPlatform,
     owner: &'a User,
     assignee: &'a User,
     requests: usize,
-    owner_hears: Vec<Told>,
-    assignee_hears: Vec<Told>,
+    for_owner: Vec<Subject>,
+    for_assignee: Vec<Subject>,
 }
 
 impl<'a> Changes<'a> {
-    pub(crate) fn new(world: &'a World, owner: &'a User, assignee: &'a User) -> Self {
-        let (owner_hears, assignee_hears) = (Vec::new(), Vec::new());
+    pub(crate) fn new(test: &'a TestPlatform, owner: &'a User, assignee: &'a User) -> Self {
+        let (for_owner, for_assignee) = (Vec::new(), Vec::new());
         Self {
-            world,
+            test,
             owner,
             assignee,
             requests: 0,
-            owner_hears,
-            assignee_hears,
+            for_owner,
+            for_assignee,
         }
     }
 
-    /// The owner creates a task, the assignee works on it, the owner deletes it: each tells the
-    /// other. And one that only the owner knows.
+    /// The owner creates a task, the assignee changes it, and the owner deletes it: each change notifies
+    /// the other user. The owner also creates a task without an assignee.
     pub(crate) async fn make(&mut self) {
         let shared = json!({"title": "Shared", "assignee_id": self.assignee.id});
         let task = self.create(shared).await;
-        self.assignee_hears
+        self.for_assignee
             .push((task.clone(), 1, "task.created".into()));
         for (version, status) in [(2, "in_progress"), (3, "done")] {
             let path = format!("/api/tasks/{task}");
@@ -48,15 +48,15 @@ impl<'a> Changes<'a> {
                 .expect(200)
                 .json();
             assert_eq!(changed["version"], version);
-            self.owner_hears
+            self.for_owner
                 .push((task.clone(), version, "task.updated".into()));
         }
         let request = self.gateway().delete(&format!("/api/tasks/{task}"));
         request.bearer(&self.owner.token).send().await.expect(204);
-        self.assignee_hears.push((task, 4, "task.deleted".into()));
+        self.for_assignee.push((task, 4, "task.deleted".into()));
 
         let own = self.create(json!({"title": "Alone"})).await;
-        self.owner_hears.push((own, 1, "task.created".into()));
+        self.for_owner.push((own, 1, "task.created".into()));
     }
 
     async fn create(&mut self, task: Value) -> String {
@@ -70,37 +70,37 @@ impl<'a> Changes<'a> {
         text(&task, "id")
     }
 
-    /// The gateways in turn.
+    /// Alternates between the gateways.
     fn gateway(&mut self) -> &'a Client {
         self.requests += 1;
-        &self.world.gateways[self.requests % 2]
+        &self.test.gateways[self.requests % 2]
     }
 
-    /// Once nothing is under way, each has heard of exactly the right changes.
-    pub(crate) async fn were_told_once(mut self) {
-        self.world.ground.drained().await;
-        for (user, hears) in [
-            (self.owner, &mut self.owner_hears),
-            (self.assignee, &mut self.assignee_hears),
+    /// Once all work is done, asserts that each user has exactly the expected notifications.
+    pub(crate) async fn assert_notified_once(mut self) {
+        self.test.dependencies.drained().await;
+        for (user, expected) in [
+            (self.owner, &mut self.for_owner),
+            (self.assignee, &mut self.for_assignee),
         ] {
-            let mut told = notifications(self.world, user).await;
-            told.sort();
-            hears.sort();
-            assert_eq!(&told, hears);
-            let unread = self.world.http().get("/api/notifications/unread-count");
+            let mut found = notifications(self.test, user).await;
+            found.sort();
+            expected.sort();
+            assert_eq!(&found, expected);
+            let unread = self.test.http().get("/api/notifications/unread-count");
             let unread = unread.bearer(&user.token).send().await.expect(200).json();
-            assert_eq!(unread, json!({"count": hears.len()}));
+            assert_eq!(unread, json!({"count": expected.len()}));
         }
     }
 }
 
-/// All of a user's notifications, page by page.
-async fn notifications(world: &World, user: &User) -> Vec<Told> {
-    let mut told = Vec::new();
+/// All of a user's notifications, read page by page.
+async fn notifications(test: &TestPlatform, user: &User) -> Vec<Subject> {
+    let mut found = Vec::new();
     let mut cursor = String::new();
     loop {
         let path = format!("/api/notifications?limit=50{cursor}");
-        let page = world
+        let page = test
             .http()
             .get(&path)
             .bearer(&user.token)
@@ -108,15 +108,15 @@ async fn notifications(world: &World, user: &User) -> Vec<Told> {
             .await
             .expect(200)
             .json();
-        told.extend(page["items"].as_array().expect("a list").iter().map(about));
+        found.extend(page["items"].as_array().expect("a list").iter().map(about));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return told,
+            None => return found,
         }
     }
 }
 
-fn about(notification: &Value) -> Told {
+fn about(notification: &Value) -> Subject {
     let version = notification["task_version"].as_u64().expect("a version");
     (
         text(notification, "task_id"),
@@ -131,29 +131,29 @@ fn text(object: &Value, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_at_every_replica_tell_each_change_once() {
-    let world = World::start().await;
-    let (owner, assignee) = (world.user().await, world.user().await);
+    let test = TestPlatform::start().await;
+    let (owner, assignee) = (test.user().await, test.user().await);
     let mut streams = Vec::new();
     for n in 0..4 {
-        let request = world.gateways[n % 2].get("/api/notifications/stream");
+        let request = test.gateways[n % 2].get("/api/notifications/stream");
         streams.push(request.bearer(&owner.token).sse().await);
     }
-    let mut changes = Changes::new(&world, &owner, &assignee);
+    let mut changes = Changes::new(&test, &owner, &assignee);
     for _ in 0..5 {
         changes.make().await;
     }
-    let mut expected = changes.owner_hears.clone();
+    let mut expected = changes.for_owner.clone();
     expected.sort();
     for mut stream in streams {
-        let mut told = Vec::new();
+        let mut found = Vec::new();
         for sequence in 1..=expected.len() {
             let event = stream.next().await;
             assert_eq!(event.id, Some(sequence.to_string()), "{event:?}");
-            told.push(about(&event.json()));
+            found.push(about(&event.json()));
         }
-        told.sort();
-        assert_eq!(told, expected);
+        found.sort();
+        assert_eq!(found, expected);
     }
-    changes.were_told_once().await;
-    world.finish().await;
+    changes.assert_notified_once().await;
+    test.finish().await;
 }

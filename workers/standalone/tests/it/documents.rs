@@ -1,4 +1,4 @@
-//! What the documents show can be used as it stands there.
+//! The configuration in the documents, and the one that is shipped, are valid.
 
 use std::path::Path;
 

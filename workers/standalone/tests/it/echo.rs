@@ -1,5 +1,5 @@
-//! A worker that shows what reached it: it reflects heads, bodies and trailers, and says what no
-//! worker should, so that a test sees what the gateway takes away in both directions.
+//! A test worker that returns the heads, bodies and trailers it receives, and sends headers that no
+//! worker should send. So a test sees what the gateway removes in either direction.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-/// 64 MiB in which no two windows of a buffer's size are alike.
+/// 64 MiB in which no two buffer-sized sections are equal.
 pub(crate) static LARGE: LazyLock<Bytes> = LazyLock::new(|| {
     let words = (0..8 << 20).map(|n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     words.flat_map(u64::to_le_bytes).collect()
@@ -29,7 +29,7 @@ const CHUNK: usize = 100_000;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-/// What a worker must never be able to tell a client.
+/// Headers that must never pass from a worker to a client.
 pub(crate) const IDENTITY: [&str; 9] = [
     "x-user-id",
     "x-session-id",
@@ -72,13 +72,13 @@ impl Echo {
         self.address
     }
 
-    /// How many requests reached it, but for health checks.
+    /// How many requests it received, without health checks.
     pub(crate) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    /// Lets the open event stream say its next event.
-    pub(crate) fn say_next_event(&self) {
+    /// Lets the open event stream send its next event.
+    pub(crate) fn send_next_event(&self) {
         self.state.next_event.notify_one();
     }
 }
@@ -95,7 +95,7 @@ async fn connection(stream: TcpStream, state: State) {
         let state = state.clone();
         async move { Ok::<_, Infallible>(answer(request, state).await) }
     });
-    // A connection that breaks is what some tests want.
+    // Some tests break the connection on purpose.
     http1::Builder::new()
         .serve_connection(TokioIo::new(stream), answer)
         .await
@@ -116,7 +116,7 @@ async fn answer(request: Request<Incoming>, state: State) -> Response<Body> {
     }
 }
 
-/// The request as it came, header by header in their order, and its trailers.
+/// Answers with the request as received: every header in order, and the trailers.
 async fn reflect(request: Request<Incoming>) -> Response<Body> {
     let (head, mut body) = request.into_parts();
     let mut trailers = HeaderMap::new();
@@ -145,7 +145,7 @@ fn pairs(headers: &HeaderMap) -> Vec<Value> {
         .collect()
 }
 
-/// How much of the large body came, and whether it is what it should be.
+/// Answers how many bytes of the large body arrived, and whether they are unchanged.
 async fn compare(request: Request<Incoming>) -> Response<Body> {
     let mut body = request.into_body();
     let (mut bytes, mut same) = (0, true);
@@ -180,7 +180,7 @@ fn claims() -> Response<Body> {
     response
 }
 
-/// `data: 0` at once, then one event for each [`Echo::say_next_event`].
+/// `data: 0` at once, then one event for each [`Echo::send_next_event`].
 fn events(state: State) -> Response<Body> {
     let events = stream::unfold(0, move |count| {
         let next_event = state.next_event.clone();

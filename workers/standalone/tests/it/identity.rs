@@ -1,4 +1,4 @@
-//! Only the gateway says who is calling.
+//! Only the gateway decides who the caller is.
 
 use std::net::SocketAddr;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use testkit::{Client, Signed, raw};
 
 use crate::echo::IDENTITY;
-use crate::world::World;
+use crate::test_platform::TestPlatform;
 
-/// Header lines by which a client might pass for somebody else, all refused or taken away.
+/// Header lines with which a client might impersonate another user. All are refused or removed.
 const FORGERIES: &[&str] = &[
     "x-user-id: forged",
     "X-User-Id: forged",
@@ -60,9 +60,9 @@ async fn send(address: SocketAddr, path: &str, lines: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_spelling_of_x_user_id_reaches_a_worker_or_removes_the_real_one() {
-    let world = World::start().await;
-    let user = world.user().await;
-    let gateway = world.platform.gateways[0].http;
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
+    let gateway = test.platform.gateways[0].http;
     let token = &user.token;
     let cases = FORGERIES.iter().map(|lines| async move {
         let known = format!("Authorization: Bearer {token}\r\n{lines}");
@@ -77,7 +77,7 @@ async fn no_spelling_of_x_user_id_reaches_a_worker_or_removes_the_real_one() {
         for (reply, user_ids) in [(known, vec![user.id.as_str()]), (nobody, vec![])] {
             let text = String::from_utf8_lossy(&reply);
             if text.starts_with("HTTP/1.1 400 ") {
-                // Refused whole; what must be refused is in `refusals`.
+                // The whole request is refused. What must be refused is in `refusals`.
                 assert!(
                     lines.contains('_') || lines.contains(" :"),
                     "{lines}: {text}"
@@ -101,14 +101,14 @@ async fn no_spelling_of_x_user_id_reaches_a_worker_or_removes_the_real_one() {
             assert_eq!(seen["body_bytes"], 2, "{lines}: {seen}");
         }
     }
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn identity_headers_of_a_worker_never_reach_the_client() {
-    let world = World::start().await;
-    let user = world.user().await;
-    let reply = world
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
+    let reply = test
         .http()
         .get("/api/echo/claims")
         .bearer(&user.token)
@@ -119,13 +119,13 @@ async fn identity_headers_of_a_worker_never_reach_the_client() {
     for name in IDENTITY {
         assert_eq!(reply.header(name), None, "{reply:?}");
     }
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_called_directly_answers_401() {
-    let world = World::start().await;
-    let platform = &world.platform;
+    let test = TestPlatform::start().await;
+    let platform = &test.platform;
     let paths = [
         (&platform.user_workers, "/api/users/me"),
         (&platform.task_workers, "/api/tasks"),
@@ -142,7 +142,7 @@ async fn a_worker_called_directly_answers_401() {
                 .get(path)
                 .header("x-user-id", "somebody")
                 .header("x-gateway-signature", forged),
-            // Signed, and then changed.
+            // Signed, then changed.
             signed.get(path).header("x-claim-plan", "gold"),
             signed.get(path).header("x-user-id", "somebody-else"),
         ] {
@@ -170,5 +170,5 @@ async fn a_worker_called_directly_answers_401() {
         .send()
         .await
         .expect(200);
-    world.finish().await;
+    test.finish().await;
 }

@@ -1,15 +1,15 @@
-//! What a client learns of its limits.
+//! What a client is told about its limits.
 
 use std::time::Duration;
 
-use crate::world::World;
+use crate::test_platform::TestPlatform;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_says_when_to_come_back_and_keeps_its_word() {
-    let world = World::start().await;
-    let user = world.user().await;
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
     let call = |gateway: usize| {
-        let request = world.gateways[gateway].get("/api/echo/single");
+        let request = test.gateways[gateway].get("/api/echo/single");
         request.bearer(&user.token).send()
     };
     let first = call(0).await.expect(200);
@@ -42,5 +42,5 @@ async fn a_refusal_says_when_to_come_back_and_keeps_its_word() {
     let wait = refusal.header("retry-after").unwrap().parse().unwrap();
     tokio::time::sleep(Duration::from_secs(wait)).await;
     call(1).await.expect(200);
-    world.finish().await;
+    test.finish().await;
 }

@@ -1,10 +1,10 @@
-//! The platform end to end, on files in a temporary folder: each test has its own. The same facts hold
-//! on real servers: see the binary `servers`.
+//! End-to-end tests of the platform on files; each test has its own temporary folder. The binary
+//! `servers` runs many of these tests on real servers.
 
 mod connection;
+mod dependencies;
 mod echo;
-mod ground;
-mod world;
+mod test_platform;
 
 mod accounts;
 mod attachments;

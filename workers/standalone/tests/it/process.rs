@@ -1,4 +1,4 @@
-//! The platform as the process that `make run` starts: killed, stopped, started twice.
+//! The platform as the process that `make run` starts, when it is killed, stopped or started twice.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::attachments::{content_type, end, file_part, file_path, task_part};
-use crate::world::SOON;
+use crate::test_platform::SOON;
 
 const PASSWORD: &str = "a river runs through it";
 const KILLS: usize = 20;
@@ -75,7 +75,8 @@ impl Running {
         request.send().await.expect(201);
     }
 
-    /// Begins an upload of a file with `size` bytes after the task, without their end.
+    /// Begins an upload of a task and a file of `size` bytes. The caller sends the bytes, and then the
+    /// returned end of the form.
     async fn begin_upload(&self, token: &str, title: &str, size: usize) -> (TcpStream, Vec<u8>) {
         let mut begin = task_part(&json!({"title": title}));
         let part = file_part("large", &[]);
@@ -92,7 +93,7 @@ impl Running {
         (stream, tail)
     }
 
-    /// The most memory that the process ever held, in MiB.
+    /// The peak memory of the process, in MiB.
     fn peak(&self) -> u64 {
         let path = format!("/proc/{}/status", self.process.pid());
         let status = std::fs::read_to_string(path).expect("it runs");
@@ -101,7 +102,7 @@ impl Running {
         kib.and_then(|kib| kib.parse::<u64>().ok()).expect("a size") / 1024
     }
 
-    /// Every item of a list, page by page.
+    /// All items of a list, read page by page.
     async fn all(&self, token: &str, path: &str) -> Vec<Value> {
         let (mut items, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -116,7 +117,7 @@ impl Running {
     }
 }
 
-/// What the clients have been answered.
+/// How many requests of the clients have been answered.
 #[derive(Default)]
 struct Answers {
     count: AtomicUsize,
@@ -135,8 +136,8 @@ impl Answers {
         }
     }
 
-    /// Creates one task after the other. What was not answered is sent again, under the same key, until
-    /// it is: so each has happened once.
+    /// Creates one task after another. A request without an answer is repeated with the same key until it
+    /// is answered, so each task must be created once.
     async fn create(&self, http: &Client, token: &str) -> Vec<String> {
         let mut made = Vec::new();
         while !self.enough.load(Ordering::SeqCst) {
@@ -167,7 +168,7 @@ async fn twenty_kills_under_load_lose_no_answered_write_and_double_none() {
     let (answers, http) = (Answers::default(), running.http.clone());
     let kill = async {
         for round in 1..=KILLS {
-            // Somewhere else in the work each time.
+            // At another point of the work each time.
             answers
                 .reach(answers.count.load(Ordering::SeqCst) + 10 + round)
                 .await;
@@ -205,13 +206,20 @@ async fn twenty_kills_under_load_lose_no_answered_write_and_double_none() {
             .ok_or(count.to_string())
     })
     .await;
-    let told = running.all(&token, "/api/notifications").await;
-    let told: BTreeSet<_> = told.iter().map(|one| one["task_id"].to_string()).collect();
-    assert_eq!(told.len(), made.len(), "each task is told once");
+    let notifications = running.all(&token, "/api/notifications").await;
+    let tasks_notified: BTreeSet<_> = notifications
+        .iter()
+        .map(|notification| notification["task_id"].to_string())
+        .collect();
+    assert_eq!(
+        tasks_notified.len(),
+        made.len(),
+        "one notification for each task"
+    );
 
     running.process.terminate(SOON).await;
     let left = Embedded::open(&running.process.folder().join("data")).expect("it is free again");
-    assert_eq!(left.under_way().await.expect("it opens"), None);
+    assert_eq!(left.unfinished_work().await.expect("it opens"), None);
     assert_eq!(left.bus.counts().await.expect("it opens").dead_letters, 0);
 }
 
@@ -246,13 +254,13 @@ async fn a_stop_finishes_what_runs_and_the_next_start_knows_everybody() {
     assert!(status.success(), "{}", running.process.log());
     running.process.start_again();
     running.ready().await;
-    // The keys are kept, so the token is still good; so is the password.
+    // The keys are kept, so the token is still valid; so is the password.
     let me = running.http.get("/api/users/me").bearer(&token);
     me.send().await.expect(200);
     running.log_in().await;
 }
 
-/// What comes back, once the other side has closed.
+/// The whole answer, read until the other side closes.
 async fn answer(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("an answer");
@@ -320,7 +328,7 @@ async fn an_upload_that_a_kill_cuts_off_is_never_seen_and_what_it_left_is_in_dou
     assert_eq!(running.all(&token, "/api/tasks").await, Vec::<Value>::new());
     running.process.terminate(SOON).await;
 
-    // The sweep, five minutes later.
+    // The sweep that runs five minutes later.
     let left = Embedded::open(&data).expect("it is free again");
     let now = jiff::Timestamp::now();
     assert_eq!(

@@ -1,5 +1,5 @@
-//! What the gateway refuses, it refuses alone: nothing reaches a worker, the answer is a problem,
-//! and the connection is kept where its framing is sound.
+//! The gateway refuses bad requests itself: nothing reaches a worker, the answer is a problem, and the
+//! connection stays open if the framing was valid.
 
 use http::{Method, Request};
 use http_body_util::Full;
@@ -7,13 +7,14 @@ use serde_json::Value;
 use testkit::raw;
 
 use crate::connection::Connection;
-use crate::world::World;
+use crate::test_platform::TestPlatform;
 
 struct Refusal {
     name: &'static str,
     lines: String,
     status: u16,
-    /// Empty: Pingora's own parser refuses it, before any hook could give the answer a body.
+    /// The problem type. Empty if Pingora's own parser refuses the request, before any hook can add a
+    /// body.
     kind: &'static str,
 }
 
@@ -120,9 +121,9 @@ fn parse(reply: &[u8]) -> (u16, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_reaches_no_worker_and_is_answered_as_a_problem() {
-    let world = World::start().await;
-    let user = world.user().await;
-    let gateway = world.platform.gateways[0].http;
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
+    let gateway = test.platform.gateways[0].http;
     for refusal in all(&user.token) {
         let (request, headers) = refusal.lines.split_once("\r\n").unwrap();
         let separator = if headers.contains("\r\n\r\n") {
@@ -145,14 +146,14 @@ async fn what_is_refused_reaches_no_worker_and_is_answered_as_a_problem() {
             assert_eq!(problem["status"], refusal.status, "{said}");
         }
     }
-    assert_eq!(world.echo.requests(), 0);
-    world.finish().await;
+    assert_eq!(test.echo.requests(), 0);
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunked_body_over_the_cap_is_refused_while_it_streams() {
-    let world = World::start().await;
-    let user = world.user().await;
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     let request = |token: &str, chunks: usize| {
         format!(
@@ -161,7 +162,7 @@ async fn a_chunked_body_over_the_cap_is_refused_while_it_streams() {
             chunk.repeat(chunks)
         )
     };
-    let gateway = world.platform.gateways[0].http;
+    let gateway = test.platform.gateways[0].http;
     let (status, _) = parse(&raw(gateway, request(&user.token, 2)).await);
     assert_eq!(status, 200, "64 KiB are allowed");
     let (status, problem) = parse(&raw(gateway, request(&user.token, 3)).await);
@@ -169,14 +170,14 @@ async fn a_chunked_body_over_the_cap_is_refused_while_it_streams() {
         (status, &problem["type"]),
         (413, &Value::from("/problems/payload-too-large"))
     );
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_client_keeps_its_connection() {
-    let world = World::start().await;
-    let user = world.user().await;
-    let mut connection = Connection::open(world.platform.gateways[0].http).await;
+    let test = TestPlatform::start().await;
+    let user = test.user().await;
+    let mut connection = Connection::open(test.platform.gateways[0].http).await;
     let request = |method: Method, credentials: &str, body: &'static str| {
         let request = Request::builder()
             .method(method)
@@ -203,7 +204,7 @@ async fn a_refused_client_keeps_its_connection() {
         let value = response.headers()["www-authenticate"].to_str().unwrap();
         assert!(value.starts_with(asks), "{credentials}: {value}");
     }
-    // A small body that was sent along is read and dropped.
+    // A small body of a refused request is read and discarded.
     let small = "a small body";
     let response = connection
         .send(request(Method::POST, &bearer("garbage"), small))
@@ -215,8 +216,8 @@ async fn a_refused_client_keeps_its_connection() {
     assert_eq!(
         response.status(),
         200,
-        "the same connection serves who is known"
+        "the same connection serves an authenticated user"
     );
-    assert_eq!(world.echo.requests(), 1);
-    world.finish().await;
+    assert_eq!(test.echo.requests(), 1);
+    test.finish().await;
 }

@@ -1,16 +1,16 @@
-//! A session that has ended is over at every gateway, within a second.
+//! When a session ends, every gateway refuses its token within a second.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{Client, Reply};
 
-use crate::world::{PASSWORD, User, World};
+use crate::test_platform::{PASSWORD, TestPlatform, User};
 
-/// What is promised.
+/// The promised time.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Asks until the token is refused, and says how long that took.
+/// Sends requests until the token is refused, and returns how long that took.
 async fn refused(gateway: &Client, token: &str) -> (Duration, Reply) {
     let began = Instant::now();
     loop {
@@ -19,13 +19,13 @@ async fn refused(gateway: &Client, token: &str) -> (Duration, Reply) {
             return (began.elapsed(), reply);
         }
         assert_eq!(reply.status, 200);
-        assert!(began.elapsed() < 10 * SOON, "the token is still good");
+        assert!(began.elapsed() < 10 * SOON, "the token is still accepted");
     }
 }
 
-async fn log_in(world: &World, user: &User) -> Value {
+async fn log_in(test: &TestPlatform, user: &User) -> Value {
     let credentials = json!({"email": user.email, "password": PASSWORD});
-    let login = world.http().post("/api/users/login").json(&credentials);
+    let login = test.http().post("/api/users/login").json(&credentials);
     login.send().await.expect(200).json()
 }
 
@@ -35,11 +35,11 @@ fn token(pair: &Value) -> &str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_ends_a_session_ends_its_token_at_every_gateway_within_a_second() {
-    let world = World::start().await;
-    let [one, other] = [&world.gateways[0], &world.gateways[1]];
-    let user = world.user().await;
-    let (second, third) = (log_in(&world, &user).await, log_in(&world, &user).await);
-    let fourth = log_in(&world, &user).await;
+    let test = TestPlatform::start().await;
+    let [one, other] = [&test.gateways[0], &test.gateways[1]];
+    let user = test.user().await;
+    let (second, third) = (log_in(&test, &user).await, log_in(&test, &user).await);
+    let fourth = log_in(&test, &user).await;
     for token in [&user.token, token(&second), token(&third), token(&fourth)] {
         for gateway in [one, other] {
             let tasks = gateway.get("/api/tasks").bearer(token);
@@ -61,8 +61,8 @@ async fn whatever_ends_a_session_ends_its_token_at_every_gateway_within_a_second
         .send()
         .await
         .expect(204);
-    // Whoever comes back at once is welcome.
-    let back = log_in(&world, &user).await;
+    // A new login works immediately.
+    let back = log_in(&test, &user).await;
     other
         .get("/api/tasks")
         .bearer(token(&back))
@@ -103,5 +103,5 @@ async fn whatever_ends_a_session_ends_its_token_at_every_gateway_within_a_second
     gone(token(&third)).await;
 
     assert!(took.iter().all(|after| *after < SOON), "{took:?}");
-    world.finish().await;
+    test.finish().await;
 }

@@ -1,9 +1,9 @@
-//! The demo's story, which checks every answer against the contract, holds at a gateway.
+//! The demo, which checks every answer against the contract, succeeds at a gateway.
 
 use tools::demo;
 
 use crate::echo::Echo;
-use crate::world::World;
+use crate::test_platform::TestPlatform;
 
 pub(crate) async fn tell(url: &str) {
     let mut shown = Vec::new();
@@ -14,9 +14,9 @@ pub(crate) async fn tell(url: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_holds_at_a_gateway() {
-    let world = World::start().await;
-    tell(&format!("http://{}", world.platform.gateways[0].http)).await;
-    world.finish().await;
+    let test = TestPlatform::start().await;
+    tell(&format!("http://{}", test.platform.gateways[0].http)).await;
+    test.finish().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! What is still under way between a change and its notification, as the two servers know it.
+//! The work that is not done yet between a change and its notification, read from the two servers. The
+//! proofs use it too.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn queues() -> Vec<&'static str> {
     queues.chain([DEAD_LETTER]).collect()
 }
 
-/// A broker that was killed needs its time.
+/// Long enough for a broker that was killed to recover.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Backlog {
@@ -33,7 +34,7 @@ impl Backlog {
         let client = Client::with_uri_str(mongodb_uri)
             .await
             .expect("a usable URI");
-        // As the workers read: what is not yet with the majority is not done.
+        // Like the workers: a write counts only when the majority has it.
         let read_concern = Some(ReadConcern::majority());
         let options = DatabaseOptions::builder()
             .read_concern(read_concern)
@@ -45,12 +46,13 @@ impl Backlog {
         }
     }
 
-    /// Waits until every change is published and every event was taken.
+    /// Waits until every change is published and every event is applied.
     pub(crate) async fn drained(&self) {
         eventually(PATIENCE, async || self.under_way().await).await;
     }
 
-    /// Whether every change is published and every event was taken; else what is not.
+    /// `Ok` if every change is published and every event is applied; otherwise an error that names what
+    /// is not.
     pub(crate) async fn under_way(&self) -> Result<(), String> {
         let pending = self.pending().await;
         if pending > 0 {
@@ -68,7 +70,7 @@ impl Backlog {
         }
     }
 
-    /// Asserts it, once nothing runs that could change it: then no message hides with a consumer.
+    /// Asserts the same after everything has stopped, when no consumer can hold a message any more.
     pub(crate) async fn is_empty(&self) {
         assert_eq!(self.pending().await, 0, "documents with pending events");
         let ready = self.ready().await.expect("the broker answers");
@@ -103,7 +105,7 @@ impl Backlog {
         documents.iter().map(id).collect()
     }
 
-    /// The messages that wait in each queue. (What a consumer holds is not among them.)
+    /// How many messages wait in each queue, without those that a consumer holds.
     async fn ready(&self) -> Result<Vec<(&'static str, u32)>, String> {
         let text = |error: lapin::Error| error.to_string();
         let properties = ConnectionProperties::default();

@@ -1,4 +1,4 @@
-//! Nothing is lost or doubled, whatever happens to the broker.
+//! No notification is lost or duplicated, whatever happens to the broker.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,15 @@ use serde_json::Value;
 use testkit::{Client, RabbitMq, eventually};
 
 use crate::changes::Changes;
-use crate::ground::Ground;
-use crate::world::{GATEWAY_CONFIG, World};
+use crate::dependencies::Dependencies;
+use crate::test_platform::{GATEWAY_CONFIG, TestPlatform};
 
-/// For a gateway to drop a worker whose readiness waits for the broker.
+/// Longer than a gateway needs to drop a worker that is not ready.
 const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
-/// Waits until the task workers say that the broker is away; they stay ready without it.
-async fn is_away(world: &World) {
-    for worker in &world.platform.task_workers {
+/// Waits until the task workers report that the broker is unreachable. They stay ready without it.
+async fn broker_is_unreachable(test: &TestPlatform) {
+    for worker in &test.platform.task_workers {
         let worker = Client::new(format!("http://{worker}"));
         eventually(Duration::from_secs(30), async || {
             let reply = worker.get("/readyz").send().await.expect(200).json();
@@ -22,8 +22,8 @@ async fn is_away(world: &World) {
                 .as_array()
                 .cloned()
                 .unwrap_or_default();
-            let away = |d: &Value| d["name"] == "rabbitmq" && d["ok"] == false;
-            if dependencies.iter().any(away) {
+            let unreachable = |d: &Value| d["name"] == "rabbitmq" && d["ok"] == false;
+            if dependencies.iter().any(unreachable) {
                 Ok(())
             } else {
                 Err(reply.to_string())
@@ -37,13 +37,17 @@ async fn is_away(world: &World) {
 async fn a_broker_that_hangs_and_one_that_is_killed_lose_and_double_nothing() {
     let mut broker = RabbitMq::start().await;
     let vhost = broker.fresh_vhost().await;
-    let world = World::with(Ground::with_broker(&vhost.url()).await, GATEWAY_CONFIG).await;
-    let (owner, assignee) = (world.user().await, world.user().await);
-    let mut changes = Changes::new(&world, &owner, &assignee);
+    let test = TestPlatform::with(
+        Dependencies::with_broker(&vhost.url()).await,
+        GATEWAY_CONFIG,
+    )
+    .await;
+    let (owner, assignee) = (test.user().await, test.user().await);
+    let mut changes = Changes::new(&test, &owner, &assignee);
 
     changes.make().await;
     broker.pause();
-    is_away(&world).await;
+    broker_is_unreachable(&test).await;
     let began = Instant::now();
     while began.elapsed() < LONG_ENOUGH {
         changes.make().await;
@@ -51,11 +55,11 @@ async fn a_broker_that_hangs_and_one_that_is_killed_lose_and_double_nothing() {
     broker.resume();
     changes.make().await;
     broker.kill();
-    is_away(&world).await;
+    broker_is_unreachable(&test).await;
     changes.make().await;
     broker.restart().await;
     changes.make().await;
 
-    changes.were_told_once().await;
-    world.finish().await;
+    changes.assert_notified_once().await;
+    test.finish().await;
 }

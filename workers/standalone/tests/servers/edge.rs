@@ -1,15 +1,15 @@
-//! The demo's story holds behind the edge, too.
+//! The demo also succeeds behind nginx.
 
 use testkit::Nginx;
 
 use crate::story::tell;
-use crate::world::World;
+use crate::test_platform::TestPlatform;
 
 const EDGE: &str = include_str!("../../../../infra/nginx/edge.conf");
 
-/// The edge's own configuration, in front of these gateways.
-async fn edge(world: &World) -> Nginx {
-    let servers: String = world
+/// nginx with the shipped edge configuration, in front of these gateways.
+async fn edge(test: &TestPlatform) -> Nginx {
+    let servers: String = test
         .platform
         .gateways
         .iter()
@@ -27,9 +27,9 @@ async fn edge(world: &World) -> Nginx {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_story_holds_behind_nginx() {
-    let world = World::start().await;
-    let nginx = edge(&world).await;
+    let test = TestPlatform::start().await;
+    let nginx = edge(&test).await;
     tell(&nginx.url()).await;
     drop(nginx);
-    world.finish().await;
+    test.finish().await;
 }

@@ -1,4 +1,4 @@
-//! One limit, however many gateways count, and what becomes of it without Redis.
+//! All gateways share one limit, and requests are still answered without Redis.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use testkit::Client;
 
-use crate::ground::Ground;
-use crate::world::{GATEWAY_CONFIG, World};
+use crate::dependencies::Dependencies;
+use crate::test_platform::{GATEWAY_CONFIG, TestPlatform};
 
 /// The policy `tight`.
 const RATE: f64 = 25.0;
@@ -15,15 +15,15 @@ const BURST: f64 = 25.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_share_one_limit_exactly_and_use_it_up() {
-    // A busy machine must not look like an outage of Redis, in which each gateway counts alone.
+    // A busy machine must not look like an outage of Redis, during which each gateway counts alone.
     let patient = GATEWAY_CONFIG.replace("deadline: 100ms", "deadline: 5s");
-    let world = World::with(Ground::fresh().await, &patient).await;
-    let user = world.user().await;
+    let test = TestPlatform::with(Dependencies::fresh().await, &patient).await;
+    let user = test.user().await;
     let (admitted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
     let began = Instant::now();
     let load = Duration::from_secs(20);
     let callers = (0..16).map(|n| {
-        let gateway = &world.gateways[n % 2];
+        let gateway = &test.gateways[n % 2];
         let (user, admitted, refused) = (&user, &admitted, &refused);
         async move {
             while began.elapsed() < load {
@@ -44,7 +44,7 @@ async fn two_gateways_share_one_limit_exactly_and_use_it_up() {
     let took = began.elapsed().as_secs_f64();
     let (admitted, refused) = (admitted.into_inner() as f64, refused.into_inner() as f64);
 
-    for gateway in &world.platform.gateways {
+    for gateway in &test.platform.gateways {
         let admin = Client::new(format!("http://{}", gateway.admin));
         let metrics = admin.get("/metrics").send().await.expect(200).text();
         let failed = "gateway_limiter_redis_calls_total{outcome=\"failed\"}";
@@ -62,7 +62,7 @@ async fn two_gateways_share_one_limit_exactly_and_use_it_up() {
     let least = 0.98 * (BURST + RATE * load.as_secs_f64());
     assert!(
         admitted + refused > 3.0 * most,
-        "only {refused} refused: no load to speak of"
+        "only {refused} refused: the load was too low"
     );
     assert!(
         admitted <= most,
@@ -72,17 +72,17 @@ async fn two_gateways_share_one_limit_exactly_and_use_it_up() {
         admitted >= least,
         "{admitted} admitted, {least} expected in {load:?}"
     );
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_answered_while_redis_is_away() {
-    let mut world = World::start().await;
-    let user = world.user().await;
-    let answered = async |world: &World| {
+    let mut test = TestPlatform::start().await;
+    let user = test.user().await;
+    let answered = async |test: &TestPlatform| {
         for n in 0..20 {
             let began = Instant::now();
-            let request = world.gateways[n % 2].get("/api/echo");
+            let request = test.gateways[n % 2].get("/api/echo");
             let reply = request.bearer(&user.token).send().await.expect(200);
             assert!(
                 began.elapsed() < Duration::from_secs(2),
@@ -92,14 +92,14 @@ async fn requests_are_answered_while_redis_is_away() {
             assert!(reply.header("ratelimit").is_some(), "{reply:?}");
         }
     };
-    answered(&world).await;
-    world.ground.redis.kill();
-    answered(&world).await;
-    world.ground.redis.restart().await;
-    answered(&world).await;
-    world.ground.redis.pause();
-    answered(&world).await;
-    world.ground.redis.resume();
-    answered(&world).await;
-    world.finish().await;
+    answered(&test).await;
+    test.dependencies.redis.kill();
+    answered(&test).await;
+    test.dependencies.redis.restart().await;
+    answered(&test).await;
+    test.dependencies.redis.pause();
+    answered(&test).await;
+    test.dependencies.redis.resume();
+    answered(&test).await;
+    test.finish().await;
 }

@@ -1,15 +1,15 @@
-//! The platform end to end with real servers on free ports, each test with a database, a virtual host
-//! and a Redis of its own: what holds on files, and what must hold while a server is away.
+//! End-to-end tests of the platform with real servers on free ports; each test has its own database,
+//! virtual host and Redis. Many tests also run on files; the others are about servers that fail.
 
 #![cfg(feature = "servers")]
 mod backlog;
 #[path = "../it/connection.rs"]
 mod connection;
+mod dependencies;
 #[path = "../it/echo.rs"]
 mod echo;
-mod ground;
-#[path = "../it/world.rs"]
-mod world;
+#[path = "../it/test_platform.rs"]
+mod test_platform;
 
 #[path = "../it/accounts.rs"]
 mod accounts;

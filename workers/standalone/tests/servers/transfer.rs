@@ -1,17 +1,17 @@
-//! What a platform in one process has gathered goes on in MongoDB.
+//! The data of the platform in one process moves to MongoDB and is used there.
 
 use std::path::Path;
 
 use runtime::supervise::CancellationToken;
 use serde_json::{Value, json};
-use standalone::single::{Options, Single};
+use standalone::single::{Options, Standalone};
 use standalone::transfer::{Totals, export, import};
 use tempfile::TempDir;
 use testkit::{Client, eventually, free_port};
 
 use crate::attachments::{file_part, file_path, task_part, upload};
-use crate::ground::Ground;
-use crate::world::{GATEWAY_CONFIG, SOON, World};
+use crate::dependencies::Dependencies;
+use crate::test_platform::{GATEWAY_CONFIG, SOON, TestPlatform};
 
 const PASSWORD: &str = "a river runs through it";
 
@@ -31,12 +31,12 @@ async fn log_in(http: &Client, email: &str) -> String {
     pair["access_token"].as_str().expect("a token").to_owned()
 }
 
-/// A file of several chunks.
+/// The content of a file with several chunks.
 fn large() -> Vec<u8> {
     (0..600_000_u32).map(|n| (n % 251) as u8).collect()
 }
 
-/// All that a user can see, without what another login changes.
+/// Everything that a user can read, except what another login changes.
 async fn seen(http: &Client, token: &str, task: &str) -> Vec<Value> {
     let mut seen = Vec::new();
     for path in [
@@ -51,7 +51,7 @@ async fn seen(http: &Client, token: &str, task: &str) -> Vec<Value> {
     seen
 }
 
-/// Two users and their tasks, in a folder; and what the first of them sees.
+/// Fills a folder with two users and their tasks. Returns what the first user sees, and a task.
 async fn gather(folder: &Path) -> (Vec<Value>, String) {
     let address = || ([127, 0, 0, 1], free_port()).into();
     let options = Options {
@@ -66,9 +66,9 @@ async fn gather(folder: &Path) -> (Vec<Value>, String) {
         run_file: None,
     };
     let http = Client::new(format!("http://{}", options.listen));
-    let single = Single::start(options).await.expect("it gets ready");
+    let standalone = Standalone::start(options).await.expect("it gets ready");
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(single.serve(stop.clone()));
+    let serving = tokio::spawn(standalone.serve(stop.clone()));
 
     for name in ["ada", "bob", "eve"] {
         let account =
@@ -138,9 +138,10 @@ async fn users_tasks_and_notifications_move_to_mongodb_as_they_are() {
     );
     assert_eq!(exported.files, 2);
 
-    let ground = Ground::fresh().await;
-    let read = async |lines: &[u8], resume| import(ground.mongo(), &mut &*lines, resume).await;
-    // It breaks off within a file, and then right before the end.
+    let dependencies = Dependencies::fresh().await;
+    let read =
+        async |lines: &[u8], resume| import(dependencies.mongo(), &mut &*lines, resume).await;
+    // The import is interrupted within a file, and then right before the end.
     let text = String::from_utf8(lines.clone()).expect("a text");
     let (second, _) = text.match_indices("\"line\":\"file\"").nth(1).expect("it");
     for cut in [second, lines.len() - 10] {
@@ -156,32 +157,32 @@ async fn users_tasks_and_notifications_move_to_mongodb_as_they_are() {
         assert_eq!(imported, exported);
     }
 
-    let world = World::with(ground, GATEWAY_CONFIG).await;
-    let ada = log_in(world.http(), "ada@example.com").await;
-    assert_eq!(seen(world.http(), &ada, &task).await, before);
-    let tasks = get(world.http(), "/api/tasks", &ada).await;
+    let test = TestPlatform::with(dependencies, GATEWAY_CONFIG).await;
+    let ada = log_in(test.http(), "ada@example.com").await;
+    assert_eq!(seen(test.http(), &ada, &task).await, before);
+    let tasks = get(test.http(), "/api/tasks", &ada).await;
     let alone = tasks["items"].as_array().expect("a list");
     let alone = alone
         .iter()
         .find(|task| task["title"] == "Alone")
         .expect("it");
     for (n, content) in [large(), Vec::new()].iter().enumerate() {
-        let read = world.http().get(&file_path(alone, n)).bearer(&ada);
+        let read = test.http().get(&file_path(alone, n)).bearer(&ada);
         assert!(read.send().await.expect(200).body == *content, "{n}");
     }
-    // What comes now is numbered and counted behind what was there.
+    // A new notification is numbered and counted after the imported ones.
     post(
-        world.http(),
+        test.http(),
         "/api/tasks",
         &ada,
         json!({"title": "New"}),
         201,
     )
     .await;
-    world.ground.drained().await;
-    let unread = get(world.http(), "/api/notifications/unread-count", &ada).await;
+    test.dependencies.drained().await;
+    let unread = get(test.http(), "/api/notifications/unread-count", &ada).await;
     assert_eq!(unread, json!({"count": 3}));
-    world.finish().await;
+    test.finish().await;
 }
 
 #[tokio::test]

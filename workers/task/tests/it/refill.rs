@@ -108,7 +108,7 @@ async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
     let other = support::bus(&vhost.url());
     drop(other.subscribe(&TASK_QUEUES, 10).await.unwrap());
     let refiller = refiller(&bus, store.outbox());
-    let put_back = refiller.mend_once(lost.as_mut()).await.unwrap();
+    let put_back = refiller.refill_once(lost.as_mut()).await.unwrap();
     assert_eq!(put_back, TASKS + 1);
 
     let ids = received(&bus, TASKS + 1).await;
@@ -125,7 +125,11 @@ async fn a_deleted_queue_is_filled_with_what_happened_within_its_reach() {
 struct Away;
 
 impl History for Away {
-    fn told(&self, _: EventType, _: Timestamp) -> BoxStream<'static, Result<Envelope, StoreError>> {
+    fn events_since(
+        &self,
+        _: EventType,
+        _: Timestamp,
+    ) -> BoxStream<'static, Result<Envelope, StoreError>> {
         stream::once(async { Err(StoreError::unavailable("read", "it is away")) }).boxed()
     }
 }
@@ -136,13 +140,13 @@ async fn a_loss_that_was_not_mended_is_still_known() {
     let task = insert_at(&store, "x", SignedDuration::ZERO).await;
     delete_queue(vhost.name(), "task_created").await;
     bus.declare().await.unwrap();
-    let failed = refiller(&bus, Away).mend_once(lost.as_mut()).await;
+    let failed = refiller(&bus, Away).refill_once(lost.as_mut()).await;
     failed.unwrap_err();
     drop(lost);
 
     let mut lost = bus.losses("tasks").await.unwrap();
     let refiller = refiller(&bus, store.outbox());
-    assert_eq!(refiller.mend_once(lost.as_mut()).await.unwrap(), 1);
+    assert_eq!(refiller.refill_once(lost.as_mut()).await.unwrap(), 1);
     assert_eq!(received(&bus, 1).await, [format!("{}:1", task.id)].into());
 }
 
@@ -163,7 +167,7 @@ async fn what_cannot_be_read_keeps_nothing_else_from_the_queue() {
     delete_queue(vhost.name(), "task_created").await;
     bus.declare().await.unwrap();
     let refiller = refiller(&bus, store.outbox());
-    assert_eq!(refiller.mend_once(lost.as_mut()).await.unwrap(), 1);
+    assert_eq!(refiller.refill_once(lost.as_mut()).await.unwrap(), 1);
     assert_eq!(received(&bus, 1).await, [format!("{}:1", task.id)].into());
 }
 

@@ -1,5 +1,5 @@
-//! Accounts: one document each. A deleted one stays as a tombstone, without anything personal, until
-//! its event is published and its sessions have ended.
+//! Accounts: one document each. A deleted account stays as a tombstone, without personal data, at
+//! least until its event is published and its sessions are marked as ended.
 
 use bson::{Bson, Document, doc};
 use contract::event::Envelope;
@@ -18,19 +18,19 @@ use users::store::SaveUserError;
 use super::schema::{SCHEMA, in_generation, partial, unique};
 
 pub(super) const COLLECTION: &str = "users";
-/// Published events.
+/// The collection of published events.
 pub(super) const HISTORY: &str = "user_events";
-/// Tombstones in one purge.
-const PURGED_AT_ONCE: i64 = 500;
+/// The most tombstones that one purge removes.
+const PURGE_BATCH: i64 = 500;
 
 pub(super) struct Users {
     users: Collection<UserDocument>,
     history: Collection<Document>,
 }
 
-/// Why sessions of an account are dead.
+/// The members of an account that decide which of its sessions are dead.
 #[derive(Deserialize)]
-pub(super) struct Reason {
+pub(super) struct AccountState {
     #[serde(default)]
     pub(super) generation: i64,
     pub(super) kept_session: Option<SessionId>,
@@ -70,7 +70,7 @@ impl Users {
         created.await?.map(drop).ok_or(SaveUserError::EmailTaken)
     }
 
-    /// An account that was not deleted.
+    /// Finds an account that is not deleted.
     pub(super) async fn find(
         &self,
         operation: &'static str,
@@ -134,7 +134,7 @@ impl Users {
                 "kept_session": kept.as_str(),
                 "dead_sessions": true,
             },
-            // Its password can no longer be compared.
+            // A repeated registration could no longer be checked against the password.
             "$unset": {"registration": 1},
         };
         self.write("change password", before, update).await
@@ -159,7 +159,7 @@ impl Users {
                 "updated_at": to_bson(event.time),
                 "version": version.cast_signed(),
                 "dead_sessions": true,
-                // No address, so nobody's, and unique for the index.
+                // Not an address, so nobody can have it, and unique for the index.
                 "email_key": format!("deleted:{}", user.id),
             },
             "$unset": {"email": 1, "name": 1, "password": 1, "registration": 1},
@@ -186,21 +186,24 @@ impl Users {
         Ok(found.into_iter().map(|found| found.id).collect())
     }
 
-    /// Of a deleted account, too.
-    pub(super) async fn reason(&self, id: &UserId) -> Result<Option<Reason>, StoreError> {
-        let (users, id) = (self.users.clone_with_type::<Reason>(), id.to_string());
-        run("read generation", async move {
+    /// The state of an account, deleted or not.
+    pub(super) async fn account_state(
+        &self,
+        id: &UserId,
+    ) -> Result<Option<AccountState>, StoreError> {
+        let (users, id) = (self.users.clone_with_type::<AccountState>(), id.to_string());
+        run("read account state", async move {
             let wanted = doc! {"generation": 1, "kept_session": 1, "deleted_at": 1};
             users.find_one(doc! {"_id": id}).projection(wanted).await
         })
         .await
     }
 
-    /// Nothing more is to be done, unless there is another reason by now.
-    pub(super) async fn dead_sessions_ended(
+    /// Records that all dead sessions are marked, unless the account has changed since `seen`.
+    pub(super) async fn clear_dead_sessions(
         &self,
         id: &UserId,
-        seen: &Reason,
+        seen: &AccountState,
     ) -> Result<(), StoreError> {
         let unchanged = doc! {
             "_id": id.as_str(),
@@ -208,13 +211,13 @@ impl Users {
             "deleted_at": seen.deleted_at,
         };
         let update = doc! {"$unset": {"dead_sessions": 1}};
-        self.write("dead sessions ended", unchanged, update)
+        self.write("clear dead sessions", unchanged, update)
             .await
             .map(drop)
     }
 
     pub(super) async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
-        // `$type` is what lets the partial index be used.
+        // MongoDB uses the partial index only with this `$type`.
         let gone = doc! {
             "deleted_at": {"$lt": to_bson(before), "$type": "date"},
             "pending.0": {"$exists": false},
@@ -226,13 +229,13 @@ impl Users {
             let found = users
                 .find(gone)
                 .projection(doc! {"_id": 1})
-                .limit(PURGED_AT_ONCE);
+                .limit(PURGE_BATCH);
             let found: Vec<Document> = found.await?.try_collect().await?;
             let ids: Vec<_> = found.iter().filter_map(|user| user.get("_id")).collect();
             if ids.is_empty() {
                 return Ok(0);
             }
-            // The history first: a crash in between leaves the account to be found again.
+            // Delete the history first: after a crash in between, the account is found again.
             history.delete_many(doc! {"subject": {"$in": &ids}}).await?;
             let purged = users.delete_many(doc! {"_id": {"$in": ids}}).await?;
             Ok(purged.deleted_count)
@@ -240,7 +243,7 @@ impl Users {
         .await
     }
 
-    /// One conditional write; whether its condition was met.
+    /// Makes one conditional write. Gives whether the condition held.
     async fn write(
         &self,
         operation: &'static str,
@@ -255,8 +258,8 @@ impl Users {
     }
 }
 
-/// `None` where the address is another account's. The error's text would hold the address: it goes
-/// no further.
+/// `None` if another account has the address. The driver's error contains the address, so it must
+/// not be passed on.
 fn unless_taken<T>(written: mongodb::error::Result<T>) -> mongodb::error::Result<Option<T>> {
     match written {
         Ok(written) => Ok(Some(written)),
@@ -302,8 +305,10 @@ impl From<&User> for UserDocument {
             password: user.password.as_str().to_owned(),
             generation: user.generation.cast_signed(),
             kept_session: user.kept_session.clone(),
-            registration: registration
-                .map(|Registration { key, said }| RegistrationDocument { key, said }),
+            registration: registration.map(|registration| RegistrationDocument {
+                key: registration.key,
+                said: registration.fingerprint,
+            }),
             version: user.version.cast_signed(),
             created_at: to_bson(user.created_at),
             updated_at: to_bson(user.updated_at),
@@ -322,8 +327,10 @@ impl From<UserDocument> for User {
             password: PasswordHash::new(document.password),
             generation: document.generation.cast_unsigned(),
             kept_session: document.kept_session,
-            registration: registration
-                .map(|RegistrationDocument { key, said }| Registration { key, said }),
+            registration: registration.map(|document| Registration {
+                key: document.key,
+                fingerprint: document.said,
+            }),
             version: document.version.cast_unsigned(),
             created_at: from_bson(document.created_at),
             updated_at: from_bson(document.updated_at),

@@ -1,7 +1,9 @@
-//! Counters of attempts: one small document each, which expires when it says nothing any more.
+//! Counters of attempts: one small document each. It expires when the counter is
+//! empty and its client is no longer known.
 //!
-//! Each attempt that is counted costs a password hash, so hashing bounds how many documents there
-//! can be. Losing some in a crash costs nothing, so no write of theirs waits for a disk.
+//! Each counted attempt costs a password hash, so hashing bounds the number of documents. Losing
+//! some counters in a crash is acceptable, so their writes wait neither for a majority nor for the
+//! disk.
 
 use bson::{Document, doc};
 use jiff::Timestamp;
@@ -11,14 +13,13 @@ use mongodb::{Collection, Database};
 use serde::Deserialize;
 use stores::StoreError;
 use users::domain::{CounterKey, Quota};
-use users::store::Taken;
+use users::store::AttemptDecision;
 
-use super::schema::expiry;
-use super::sessions::binary;
+use super::schema::{binary, expiry};
 
 pub(super) struct Attempts(Collection<CounterDocument>);
 
-/// A counter before an attempt.
+/// A counter, as read before an attempt.
 #[derive(Deserialize)]
 pub(super) struct CounterDocument {
     empty_at: Option<bson::DateTime>,
@@ -43,14 +44,14 @@ impl Attempts {
         Ok(())
     }
 
-    /// The server decides as [`Quota::take`] does, in one write; the same function then tells from
-    /// the counter before what was decided.
+    /// The server decides like [`Quota::take`], in one write. Afterwards that function derives the
+    /// decision from the counter before the write.
     pub(super) async fn take(
         &self,
         key: &CounterKey,
         quota: &Quota,
         now: Timestamp,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<AttemptDecision, StoreError> {
         let (attempts, id) = (self.0.clone(), binary(key.as_bytes()));
         let filled = to_bson(now + quota.depth());
         let present = doc! {"$max": ["$empty_at", to_bson(now)]};
@@ -69,7 +70,7 @@ impl Attempts {
                     .await
             };
             match take().await {
-                // Another one made the same counter at this moment.
+                // A concurrent attempt has just created the same counter.
                 Err(error) if is_duplicate_key(&error) => take().await,
                 taken => taken,
             }
@@ -77,7 +78,7 @@ impl Attempts {
         .await?;
         let empty_at = before.as_ref().and_then(|before| before.empty_at);
         let known_until = before.as_ref().and_then(|before| before.known_until);
-        Ok(Taken {
+        Ok(AttemptDecision {
             admitted: quota.take(empty_at.map(from_bson), now).map(drop),
             known: known_until.is_some_and(|until| from_bson(until) > now),
         })

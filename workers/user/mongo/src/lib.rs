@@ -1,8 +1,9 @@
 //! Accounts and sessions in MongoDB: collections `users`, `user_events`, `sessions`, `attempts`.
 //!
 //! Every decision is one conditional write of one document, acknowledged by a majority and
-//! journaled. Where an account's change kills sessions, the account's document says so from that
-//! write on; marking the sessions comes after, and is done again until it is done.
+//! journaled. When a change of an account kills sessions, the same write records it in the
+//! account's document. The sessions are marked afterwards, and again until that succeeds. The
+//! worker's process and the import use the store.
 
 mod accounts;
 mod attempts;
@@ -19,19 +20,22 @@ use contract::page::{Page, PageRequest};
 use contract::revocation::Ended;
 use events::outbox::{Backlog, Outbox, Pending};
 use jiff::Timestamp;
+use mongo::MongoSettings;
 use mongo::outbox::EmbeddedOutbox;
-use mongo::{self, MongoSettings};
 use mongodb::Database;
 use stores::{Store, StoreError};
 use tokio::sync::OnceCell;
-use users::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
-use users::store::{SaveUserError, SessionKey, Taken, UserStore};
+use users::domain::{
+    CounterKey, EmailKey, PasswordHash, Quota, Session, TokenFamily, TokenHash, User,
+};
+use users::store::{AttemptDecision, SaveUserError, SessionKey, UserStore};
 
 use self::accounts::Users;
 use self::attempts::Attempts;
-use self::schema::in_generation;
+use self::schema::{binary, in_generation};
 use self::sessions::Sessions;
 
+/// A [`UserStore`] on MongoDB.
 pub struct MongoUserStore {
     database: Database,
     users: Users,
@@ -42,7 +46,7 @@ pub struct MongoUserStore {
 }
 
 impl MongoUserStore {
-    /// Makes a store; nothing is reached before the first call.
+    /// Makes a store. Does not reach the server before the first call.
     pub async fn connect(settings: &MongoSettings) -> anyhow::Result<Self> {
         let database = mongo::connect(settings).await?;
         Ok(Self {
@@ -55,7 +59,7 @@ impl MongoUserStore {
         })
     }
 
-    /// Its events, published or not.
+    /// The outbox of the store's events.
     pub fn outbox(&self) -> EmbeddedOutbox {
         self.outbox.clone()
     }
@@ -93,7 +97,7 @@ impl UserStore for MongoUserStore {
     }
 
     async fn create_user(&self, user: &User) -> Result<(), SaveUserError> {
-        // Invariant: no account before the unique index that decides between two.
+        // Invariant: no account exists before the unique index that rejects a second one.
         self.prepare().await?;
         self.users.create(user).await
     }
@@ -145,11 +149,11 @@ impl UserStore for MongoUserStore {
     }
 
     async fn end_dead_sessions(&self, id: &UserId, now: Timestamp) -> Result<(), StoreError> {
-        let Some(seen) = self.users.reason(id).await? else {
+        let Some(seen) = self.users.account_state(id).await? else {
             return Ok(());
         };
         self.sessions.end_dead(id, &seen, now).await?;
-        self.users.dead_sessions_ended(id, &seen).await
+        self.users.clear_dead_sessions(id, &seen).await
     }
 
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
@@ -158,12 +162,16 @@ impl UserStore for MongoUserStore {
 
     async fn create_session(&self, session: &Session) -> Result<bool, StoreError> {
         self.sessions.create(session).await?;
-        // The session first: a password that changes after this look ends it.
+        // Insert first, then check the user: a password change after the check finds the session.
         let user = doc! {
             "_id": session.user_id.as_str(),
             "generation": in_generation(session.generation),
         };
-        let current = self.users.find("look at user again", user).await?.is_some();
+        let current = self
+            .users
+            .find("check user of new session", user)
+            .await?
+            .is_some();
         if !current {
             self.sessions.remove(&session.id).await?;
         }
@@ -174,25 +182,26 @@ impl UserStore for MongoUserStore {
         self.sessions.find(doc! {"_id": id.as_str()}).await
     }
 
-    async fn find_session_by_family(
-        &self,
-        family: &TokenHash,
-    ) -> Result<Option<Session>, StoreError> {
-        let family = sessions::binary(family.as_bytes());
-        self.sessions.find(doc! {"family_hash": family}).await
+    async fn find_session_by_family(&self, id: &TokenHash) -> Result<Option<Session>, StoreError> {
+        let id = binary(id.as_bytes());
+        self.sessions.find(doc! {"family_hash": id}).await
     }
 
-    async fn refresh_session(&self, before: &Chain, after: &Session) -> Result<bool, StoreError> {
+    async fn refresh_session(
+        &self,
+        before: &TokenFamily,
+        after: &Session,
+    ) -> Result<bool, StoreError> {
         self.sessions.refresh(before, after).await
     }
 
     async fn end_session(
         &self,
         id: &SessionId,
-        only_while: Option<&Chain>,
+        only_if_current: Option<&TokenFamily>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.sessions.end(id, only_while, now).await
+        self.sessions.end(id, only_if_current, now).await
     }
 
     async fn ended_sessions(
@@ -217,7 +226,7 @@ impl UserStore for MongoUserStore {
         key: &CounterKey,
         quota: &Quota,
         now: Timestamp,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<AttemptDecision, StoreError> {
         self.attempts.take(key, quota, now).await
     }
 

@@ -1,6 +1,6 @@
-//! Sessions: one document each, until it expires or, once ended, for a while longer.
+//! Sessions: one document each, kept until the session expires or, once ended, for
+//! [`ENDED_SESSIONS_KEPT`].
 
-use bson::spec::BinarySubtype;
 use bson::{Bson, Document, doc};
 use contract::id::{SessionId, UserId};
 use contract::page::{Page, PageRequest};
@@ -11,11 +11,11 @@ use mongo::{from_bson, run, to_bson};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 use stores::StoreError;
-use users::domain::{Chain, Salt, Session, TokenHash, User};
+use users::domain::{Salt, Session, TokenFamily, TokenHash, User};
 use users::store::{ENDED_SESSIONS_KEPT, SessionKey};
 
-use super::accounts::Reason;
-use super::schema::{SCHEMA, expiry, in_generation, index, partial, unique};
+use super::accounts::AccountState;
+use super::schema::{SCHEMA, binary, expiry, in_generation, index, partial, unique};
 
 pub(super) struct Sessions(Collection<SessionDocument>);
 
@@ -30,7 +30,7 @@ impl Sessions {
             unique("family_hash"),
             expiry("expires_at"),
             index(doc! {"user_id": 1, "created_at": -1, "_id": -1}),
-            // For whoever is to be told which sessions ended lately.
+            // For the list of sessions that ended lately.
             partial(
                 doc! {"ended_at": 1, "_id": 1},
                 doc! {"ended_at": {"$type": "date"}},
@@ -61,7 +61,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// A session that has not ended.
+    /// Finds a session that is not marked as ended.
     pub(super) async fn find(&self, mut filter: Document) -> Result<Option<Session>, StoreError> {
         const OPERATION: &str = "find session";
         filter.insert("ended_at", Bson::Null);
@@ -72,7 +72,7 @@ impl Sessions {
 
     pub(super) async fn refresh(
         &self,
-        before: &Chain,
+        before: &TokenFamily,
         after: &Session,
     ) -> Result<bool, StoreError> {
         const OPERATION: &str = "refresh session";
@@ -93,12 +93,12 @@ impl Sessions {
     pub(super) async fn end(
         &self,
         id: &SessionId,
-        only_while: Option<&Chain>,
+        only_if_current: Option<&TokenFamily>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut alive = doc! {"_id": id.as_str(), "ended_at": Bson::Null};
-        if let Some(chain) = only_while {
-            alive.insert("refresh_hash", binary(chain.current.as_bytes()));
+        if let Some(family) = only_if_current {
+            alive.insert("refresh_hash", binary(family.current.as_bytes()));
         }
         let sessions = self.0.clone();
         let written = run("end session", async move {
@@ -107,18 +107,18 @@ impl Sessions {
         Ok(written.await?.matched_count > 0)
     }
 
-    /// Ends what `reason` has killed.
+    /// Marks the sessions that are dead according to `state`.
     pub(super) async fn end_dead(
         &self,
         user: &UserId,
-        reason: &Reason,
+        state: &AccountState,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut dead = doc! {"user_id": user.as_str(), "ended_at": Bson::Null};
-        if reason.deleted_at.is_none() {
-            let present = in_generation(reason.generation.cast_unsigned());
+        if state.deleted_at.is_none() {
+            let present = in_generation(state.generation.cast_unsigned());
             dead.insert("generation", doc! {"$not": present});
-            let kept = reason.kept_session.as_ref().map(SessionId::as_str);
+            let kept = state.kept_session.as_ref().map(SessionId::as_str);
             dead.insert("_id", doc! {"$ne": kept});
         }
         let sessions = self.0.clone();
@@ -143,8 +143,8 @@ impl Sessions {
         let at = bson::DateTime::from_millis(*at);
         let later = doc! {"ended_at": {"$gt": at}};
         let same = doc! {"ended_at": at, "_id": {"$gt": id}};
-        // The first bound is where the index is entered (`$type` is what lets it be used); the second
-        // decides within a moment.
+        // The first bound is where the index scan starts (MongoDB uses the index only with this
+        // `$type`). The second one separates sessions of the same millisecond.
         let behind = doc! {"ended_at": {"$gte": at, "$type": "date"}, "$or": [later, same]};
         let sessions = self.0.clone_with_type::<Found>();
         let found: Vec<Found> = run("find ended sessions", async move {
@@ -187,7 +187,8 @@ impl Sessions {
             let created_at = bson::DateTime::from_millis(*created_at);
             let earlier = doc! {"created_at": {"$lt": created_at}};
             let same = doc! {"created_at": created_at, "_id": {"$lt": id}};
-            // The first bound is what the index starts from; the second decides within a moment.
+            // The first bound is where the index scan starts. The second one separates sessions of
+            // the same millisecond.
             all.push(doc! {"created_at": {"$lte": created_at}, "$or": [earlier, same]});
         }
         let (sessions, limit) = (self.0.clone(), page.limit);
@@ -237,15 +238,15 @@ pub(super) struct SessionDocument {
 
 impl From<&Session> for SessionDocument {
     fn from(session: &Session) -> Self {
-        let chain = &session.chain;
+        let family = &session.family;
         Self {
             id: session.id.clone(),
             user_id: session.user_id.clone(),
             generation: session.generation.cast_signed(),
-            family_hash: binary(chain.family.as_bytes()),
-            refresh_hash: binary(chain.current.as_bytes()),
-            salt: chain.salt.map(|salt| binary(salt.as_bytes())),
-            replaced: chain.replaced.iter().copied().map(to_bson).collect(),
+            family_hash: binary(family.id.as_bytes()),
+            refresh_hash: binary(family.current.as_bytes()),
+            salt: family.salt.map(|salt| binary(salt.as_bytes())),
+            replaced: family.replaced.iter().copied().map(to_bson).collect(),
             device: session.device.clone(),
             address: session.address.clone(),
             created_at: to_bson(session.created_at),
@@ -258,14 +259,15 @@ impl From<&Session> for SessionDocument {
 
 impl SessionDocument {
     fn read(self, operation: &'static str) -> Result<Session, StoreError> {
-        let odd = || StoreError::corrupt(operation, "a hash of a session has not 32 bytes");
-        let hash = |kept: &bson::Binary| TokenHash::stored(&kept.bytes).ok_or_else(odd);
+        let malformed =
+            || StoreError::corrupt(operation, "a hash of a session does not have 32 bytes");
+        let hash = |kept: &bson::Binary| TokenHash::stored(&kept.bytes).ok_or_else(malformed);
         let salt = self.salt.as_ref();
-        let salt = salt.map(|kept| Salt::stored(&kept.bytes).ok_or_else(odd));
+        let salt = salt.map(|kept| Salt::stored(&kept.bytes).ok_or_else(malformed));
         Ok(Session {
             generation: self.generation.cast_unsigned(),
-            chain: Chain {
-                family: hash(&self.family_hash)?,
+            family: TokenFamily {
+                id: hash(&self.family_hash)?,
                 current: hash(&self.refresh_hash)?,
                 salt: salt.transpose()?,
                 replaced: self.replaced.into_iter().map(from_bson).collect(),
@@ -278,12 +280,5 @@ impl SessionDocument {
             last_used_at: from_bson(self.last_used_at),
             expires_at: from_bson(self.expires_at),
         })
-    }
-}
-
-pub(super) fn binary(bytes: &[u8]) -> bson::Binary {
-    bson::Binary {
-        subtype: BinarySubtype::Generic,
-        bytes: bytes.to_vec(),
     }
 }

@@ -1,4 +1,4 @@
-//! What the handlers of all requests share.
+//! What all handlers share. `run` makes it; handlers only read it.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use runtime::time::Clock;
 use stores::idempotency::Digest;
 
 use crate::domain::{EmailKey, User};
-use crate::flights::Flights;
 use crate::passwords::Passwords;
+use crate::single_flight::SingleFlight;
 use crate::store::UserStore;
 use crate::tokens::Tokens;
 
-/// What the handlers share. No bus: they hint what they committed, and only the relay publishes.
+/// The handlers' dependencies. There is no bus: handlers hint to the relay what they committed, and
+/// only the relay publishes.
 pub(crate) struct App {
     pub(crate) store: Arc<dyn UserStore>,
     pub(crate) relay: RelayHandle,
@@ -23,5 +24,6 @@ pub(crate) struct App {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// Registrations with an `Idempotency-Key`, by address, key and body.
-pub(crate) type Registrations = Flights<(EmailKey, Digest, Digest), Result<(User, bool), Problem>>;
+/// Registrations in progress that have an `Idempotency-Key`, by e-mail address, key and body.
+pub(crate) type Registrations =
+    SingleFlight<(EmailKey, Digest, Digest), Result<(User, bool), Problem>>;

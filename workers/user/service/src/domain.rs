@@ -1,7 +1,8 @@
-//! What an account and a session are, and which texts may be part of them. Pure: no I/O, no HTTP.
+//! Accounts, sessions and the values that they consist of. Pure: no I/O, no HTTP. Handlers and
+//! stores call it.
 //!
-//! Who a person is (address, name) and what they know (password) never reaches a log: the types
-//! here hide it from `Debug`.
+//! E-mail addresses, names and passwords must never reach a log: the types here hide them from
+//! `Debug`.
 
 mod attempts;
 mod email;
@@ -16,7 +17,7 @@ pub use attempts::{CounterKey, Quota};
 pub use email::{Email, EmailKey};
 pub use name::Name;
 pub use password::{Password, PasswordHash};
-pub use refresh::{Chain, GRACE, RefreshToken, Salt, Shown, TokenHash};
+pub use refresh::{GRACE, Presented, RefreshToken, Salt, TokenFamily, TokenHash};
 pub use registration::Registration;
 pub use session::{LIFETIME, LONGEST_LIFE, Session};
 pub use user::{Change, User};

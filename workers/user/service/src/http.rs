@@ -1,6 +1,7 @@
-//! The worker's HTTP surface: the route table, and handlers that parse, decide, store and render.
+//! The worker's HTTP interface: the routes, and handlers that parse, decide, store and render.
+//! Handlers must never publish. `run` serves the routes.
 
-mod alive;
+mod live_session;
 
 mod account;
 mod dead_sessions;
@@ -19,37 +20,37 @@ use contract::revocation;
 use http::{HeaderValue, Method, header};
 use web::{Anybody, Reply, Request, Routes};
 
-use self::alive::alive;
+use self::live_session::live;
 use crate::app::App;
 
-/// Everything that can be asked of this worker, and by whom.
+/// All routes, each with who may call it.
 pub(crate) fn routes() -> Routes<App> {
     Routes::new()
         .public(Method::POST, "/api/users/register", register::register)
         .public(Method::POST, "/api/users/login", login::login)
         .public(Method::POST, "/api/users/refresh", refresh::refresh)
-        .caller(Method::POST, "/api/users/logout", alive(sessions::logout))
-        .caller(Method::GET, "/api/users/me", alive(account::me))
-        .caller(Method::PATCH, "/api/users/me", alive(account::patch))
-        .caller(Method::DELETE, "/api/users/me", alive(account::delete))
+        .caller(Method::POST, "/api/users/logout", live(sessions::logout))
+        .caller(Method::GET, "/api/users/me", live(account::me))
+        .caller(Method::PATCH, "/api/users/me", live(account::patch))
+        .caller(Method::DELETE, "/api/users/me", live(account::delete))
         .caller(
             Method::PUT,
             "/api/users/me/password",
-            alive(password::change),
+            live(password::change),
         )
-        .caller(Method::GET, "/api/users/me/sessions", alive(sessions::list))
+        .caller(Method::GET, "/api/users/me/sessions", live(sessions::list))
         .caller(
             Method::DELETE,
             "/api/users/me/sessions/{id}",
-            alive(sessions::end),
+            live(sessions::end),
         )
-        .caller(Method::GET, "/api/users/{id}", alive(account::profile))
+        .caller(Method::GET, "/api/users/{id}", live(account::profile))
         .anybody(Method::GET, "/.well-known/jwks.json", jwks)
-        // No gateway routes to it: it is for gateways themselves.
+        // Gateways call this themselves and never forward to it.
         .public(Method::GET, revocation::PATH, revocations::list)
 }
 
-/// The public keys, for gateways and for whoever verifies our tokens.
+/// The public keys, for gateways and everybody else who verifies our tokens.
 async fn jwks(app: Arc<App>, _: Request<Anybody>) -> Result<Reply, Problem> {
     let keys = Reply::ok(&app.tokens.jwks());
     Ok(keys.header(

@@ -1,18 +1,19 @@
 //! The user worker: accounts, logins, sessions, the public keys of access tokens, and the relay of
-//! what others must know of accounts.
+//! account events.
 //!
-//! `http` parses, `domain` decides, `passwords` and `tokens` do the cryptography, `store` keeps.
-//! What it must never do: answer a request that the gateway did not sign (public keys, health and
-//! metrics excepted), store a secret that it could read back, log who a person is, or publish from a
-//! handler. `main` and the composition root call [`run`].
+//! `http` parses requests, `domain` decides, `passwords` and `tokens` do the cryptography, and
+//! `store` is the port to the database. The worker must never answer a request that the gateway did
+//! not sign (except for public keys, health and metrics), store a secret that it could read back,
+//! log who a person is, or publish from a handler. The worker's process and the standalone platform
+//! call [`run`].
 
 mod app;
 mod http;
 
 pub mod domain;
 
-mod flights;
 pub mod passwords;
+mod single_flight;
 pub mod tokens;
 
 pub mod store;
@@ -35,37 +36,39 @@ use tokio::net::TcpListener;
 use web::Service;
 
 use app::App;
-use flights::Flights;
 use passwords::{Argon2Hasher, Passwords};
+use single_flight::SingleFlight;
 use store::UserStore;
 use tokens::Tokens;
 
-/// How long a deleted account's tombstone is kept after all that follows from it is done. The
-/// history keeps its event as long: a lost queue is refilled with that of the last 24 hours.
+/// The minimum time for which a deleted account's tombstone is kept. It must outlast the 24 hours
+/// of history from which a lost queue is refilled, because purging the tombstone also removes its
+/// event from the history.
 const TOMBSTONE_GRACE: Duration = Duration::from_secs(25 * 3600);
 const PURGE_EVERY: Duration = Duration::from_secs(60);
-/// How soon a session that died with a password or an account is marked, when whoever ended it died too.
+/// How often to look for dead sessions that a crashed worker left unmarked.
 const MARK_EVERY: Duration = Duration::from_millis(500);
-/// Accounts whose sessions are looked after in one go.
-const ACCOUNTS_AT_ONCE: usize = 100;
+/// The most accounts whose dead sessions one pass marks.
+const DEAD_SESSIONS_BATCH: usize = 100;
 
-/// What the worker stands on.
+/// The adapters that the worker needs.
 pub struct Adapters {
     pub store: Arc<dyn UserStore>,
     pub bus: Arc<dyn Bus>,
     pub clock: Arc<dyn Clock>,
 }
 
-/// What makes and proves who somebody is.
+/// What the worker issues tokens and checks passwords with.
 #[derive(Debug)]
 pub struct Credentials {
     pub tokens: Tokens,
-    /// Fixed by the product; tests make it cheap.
+    /// Not configurable; tests make it cheap.
     pub hashing: Hashing,
 }
 
-/// Serves until `shutdown`, and returns when everything has ended. A store or a broker that is away
-/// ends nothing: the worker is live, ready when the store is there, and events wait in the store.
+/// Serves until `shutdown`, and returns when everything has ended. The worker keeps running without
+/// its store or its broker: it is live, it is ready only while the store answers, and events wait
+/// in the store.
 pub async fn run(
     listener: TcpListener,
     settings: Settings,
@@ -81,7 +84,7 @@ pub async fn run(
         relay: handle,
         passwords: Passwords::new(hasher, &hashing),
         tokens,
-        registrations: Flights::new(),
+        registrations: SingleFlight::new(),
         clock: clock.clone(),
     };
     let readiness = StoreAndBus {
@@ -98,18 +101,18 @@ pub async fn run(
     );
 
     let worker = Worker::new(shutdown);
-    // The relay outlives the last request, whose event it is to publish.
+    // The relay outlives the last request, because it publishes that request's event.
     worker.keep("relay", &worker.served, move |end| relay.clone().run(end));
-    worker.keep("keep the store in order", &worker.served, move |end| {
-        keep_in_order(store.clone(), clock.clone(), end)
+    worker.keep("store maintenance", &worker.served, move |end| {
+        maintain_store(store.clone(), clock.clone(), end)
     });
     worker.serve(listener, service, settings.limits).await;
     Ok(())
 }
 
-/// Makes the store's indexes, whenever it can be reached, and then finishes what a crash left undone
-/// and purges what was deleted long ago.
-async fn keep_in_order(
+/// Creates the store's indexes, then until `ended` marks the dead sessions that a crash left
+/// unmarked and purges old tombstones. Fails when the store does; the supervisor starts it again.
+async fn maintain_store(
     store: Arc<dyn UserStore>,
     clock: Arc<dyn Clock>,
     ended: CancellationToken,
@@ -118,11 +121,15 @@ async fn keep_in_order(
         store.prepare().await?;
         let mark = async {
             loop {
-                for user in store.with_dead_sessions(ACCOUNTS_AT_ONCE).await? {
-                    // One account that cannot be marked must not hold up the others.
+                for user in store.with_dead_sessions(DEAD_SESSIONS_BATCH).await? {
+                    // A failure for one account must not hold up the others.
                     if let Err(error) = store.end_dead_sessions(&user, clock.now()).await {
                         let error = chain(&error);
-                        tracing::warn!(user.id = %user, error, "dead sessions are marked later");
+                        tracing::warn!(
+                            user.id = %user,
+                            error,
+                            "could not mark dead sessions of `{user}`; will try again",
+                        );
                     }
                 }
                 tokio::time::sleep(MARK_EVERY).await;

@@ -1,9 +1,9 @@
-//! Hashes and checks passwords, a bounded number at a time.
+//! Hashes and verifies passwords, a bounded number at a time.
 //!
-//! Each hash costs [`Hashing::memory_kib`] and tens of milliseconds of a core, so at most
-//! [`Hashing::permits`] run at once, at most [`Hashing::queue`] wait, and nobody waits longer than
-//! [`Hashing::deadline`]: a flood of logins slows logins only. An unknown user costs what a known one
-//! does. Handlers call [`Passwords`]; nothing else may hash.
+//! Each hash costs [`Hashing::memory_kib`] and tens of milliseconds of a core. At most
+//! [`Hashing::permits`] run at once, at most [`Hashing::queue`] wait, and none waits longer than
+//! [`Hashing::deadline`], so a flood of logins slows only logins. An unknown user costs as much as
+//! a known one. Handlers call [`Passwords`]; nothing else may hash.
 
 mod argon;
 mod hasher;
@@ -22,17 +22,17 @@ use tokio::time::timeout;
 
 use crate::domain::{Password, PasswordHash};
 
-/// What a check found.
+/// The result of verifying a password.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Verification {
     Wrong,
-    Right {
-        /// The hash to be kept instead, where the old one is too weak for today.
+    Correct {
+        /// A new hash to store, if the parameters of the old one are too weak by now.
         rehashed: Option<PasswordHash>,
     },
 }
 
-/// Why there is no hash and no verdict.
+/// Why a password was neither hashed nor verified.
 #[derive(Debug, thiserror::Error)]
 pub enum HashingError {
     #[error("too many passwords are being checked")]
@@ -49,19 +49,19 @@ impl From<HashingError> for Problem {
                 Duration::from_secs(1),
             ),
             HashingError::Failed(_) => {
-                tracing::error!(error = chain(&error), "a password could not be hashed");
+                tracing::error!(error = chain(&error), "could not hash a password");
                 Problem::internal()
             }
         }
     }
 }
 
-/// The one way to a hasher.
+/// A hasher with bounded concurrency.
 pub struct Passwords {
     hasher: Arc<dyn Hasher>,
-    /// One permit for each hash that runs or waits.
+    /// A permit for each hash that runs or waits.
     admitted: Arc<Semaphore>,
-    /// One permit for each hash that runs.
+    /// A permit for each hash that runs.
     running: Arc<Semaphore>,
     deadline: Duration,
 }
@@ -81,24 +81,24 @@ impl Passwords {
         self.bounded(move |hasher| hasher.hash(&password)).await
     }
 
-    /// Checks an attempt against a user's hash; `None`, where there is no such user, takes as long
-    /// and is always wrong.
+    /// Verifies an attempt against a user's hash. `None` stands for an unknown user: it takes as
+    /// long and is always wrong.
     pub async fn verify(
         &self,
         attempt: Password,
         hash: Option<PasswordHash>,
-    ) -> Result<Verdict, HashingError> {
+    ) -> Result<Verification, HashingError> {
         self.bounded(move |hasher| {
             let known = hash.is_some();
             let hash = hash.unwrap_or_else(|| hasher.nobodys_hash());
             if !(hasher.verify(&attempt, &hash)? && known) {
-                return Ok(Verdict::Wrong);
+                return Ok(Verification::Wrong);
             }
             let rehashed = match hasher.needs_rehash(&hash) {
                 true => Some(hasher.hash(&attempt)?),
                 false => None,
             };
-            Ok(Verdict::Right { rehashed })
+            Ok(Verification::Correct { rehashed })
         })
         .await
     }
@@ -114,7 +114,8 @@ impl Passwords {
             .map_err(|_| HashingError::Busy)?
             .map_err(|closed| HashingError::Failed(closed.into()))?;
         let hasher = self.hasher.clone();
-        // Invariant: the job holds its permits, because it runs on when its request is dropped.
+        // Invariant: the job owns its permits, because it keeps running when its request is
+        // dropped.
         let job = spawn_blocking(move || {
             let result = job(hasher.as_ref());
             drop((running, admitted));

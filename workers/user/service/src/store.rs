@@ -1,4 +1,5 @@
-//! The port to where accounts and sessions are kept. Every adapter passes one conformance suite.
+//! The port to the store of accounts and sessions. Handlers and the maintenance task call it; every
+//! adapter passes the same conformance suite. No driver's type may appear here.
 
 pub mod transfer;
 
@@ -14,32 +15,35 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stores::{Store, StoreError};
 
-use crate::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
+use crate::domain::{
+    CounterKey, EmailKey, PasswordHash, Quota, Session, TokenFamily, TokenHash, User,
+};
 
-/// How long an ended session is kept: whoever is told of ends must be able to learn of each until
-/// the last of its access tokens has expired.
+/// How long an ended session is kept. Gateways must be able to learn of its end until its last
+/// access token has expired.
 pub const ENDED_SESSIONS_KEPT: Duration = Duration::from_secs(3600);
 
-/// Accounts and sessions. What a call has answered is durable. Whoever keeps accounts is the outbox
-/// of their events. An account that was deleted is not found by anything here.
+/// A store of accounts and sessions, and the outbox of their events. A write is durable when its
+/// call returns, except that a crash may lose counters of attempts. No method finds a deleted
+/// account, unless it says so.
 #[async_trait]
 pub trait UserStore: Store + Outbox {
-    /// Makes what the store needs before its first account. Any number of workers may, any number
-    /// of times.
+    /// Creates what the store needs before its first account, such as indexes. Safe to repeat, and
+    /// for several workers at once.
     async fn prepare(&self) -> Result<(), StoreError>;
 
-    /// Keeps a new account. Of several with one [`EmailKey`], exactly one succeeds.
+    /// Stores a new account. Of several with the same [`EmailKey`], exactly one succeeds.
     async fn create_user(&self, user: &User) -> Result<(), SaveUserError>;
 
     async fn find_by_email(&self, key: &EmailKey) -> Result<Option<User>, StoreError>;
 
     async fn find_by_id(&self, id: &UserId) -> Result<Option<User>, StoreError>;
 
-    /// Keeps address, name and version of `user` over the version before. False where that is not
-    /// the one that is there.
+    /// Replaces address, name and version if the stored version is the one before `user`'s. Gives
+    /// false otherwise.
     async fn update_user(&self, user: &User) -> Result<bool, SaveUserError>;
 
-    /// Keeps a new hash of the same password, unless the password has changed since it was read.
+    /// Stores a new hash of the same password, unless the stored hash is no longer `old`.
     async fn replace_password(
         &self,
         id: &UserId,
@@ -47,8 +51,8 @@ pub trait UserStore: Store + Outbox {
         new: &PasswordHash,
     ) -> Result<(), StoreError>;
 
-    /// Keeps another password and counts the generation, in one write: from then on every session
-    /// but `kept` is dead. False where `user` is not of the generation that is there.
+    /// Stores a new password and increments the generation, in one write. From then on every
+    /// session except `kept` is dead. Gives false if `user` is not of the stored generation.
     async fn change_password(
         &self,
         user: &User,
@@ -56,59 +60,63 @@ pub trait UserStore: Store + Outbox {
         kept: &SessionId,
     ) -> Result<bool, StoreError>;
 
-    /// Deletes the account and keeps the event of it, in one write. The address is free again. Gives
-    /// what waits to be published; `None` where `user` is not of the version that is there.
+    /// Deletes the account and stores its event, in one write. The address becomes free. Gives the
+    /// events to publish, or `None` if `user` is not of the stored version and
+    /// generation.
     async fn delete_user(
         &self,
         user: &User,
         event: &Envelope,
     ) -> Result<Option<Vec<Pending>>, StoreError>;
 
-    /// Accounts whose dead sessions may not all be marked as ended.
+    /// Accounts, deleted ones included, that may have dead sessions that are not marked as ended.
     async fn with_dead_sessions(&self, limit: usize) -> Result<Vec<UserId>, StoreError>;
 
-    /// Marks every session as ended that is dead since the password changed or the account was
-    /// deleted. Nothing but the marks depends on it. Safe to repeat.
+    /// Marks every session as ended that a password change or the account's deletion has killed.
+    /// The sessions are dead without the marks, too. Safe to repeat.
     async fn end_dead_sessions(&self, id: &UserId, now: Timestamp) -> Result<(), StoreError>;
 
-    /// Removes for good what was deleted before `before` and has nothing left to be done.
+    /// Removes the tombstones of accounts that were deleted before `before`, if their events are
+    /// published and their sessions marked. Gives their number.
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError>;
 
-    /// Keeps a new session until it expires. False, and nothing is kept, where the account was
-    /// deleted or its password changed since `session` was made; so whoever ends an account's
-    /// sessions after such a change meets every session that this has answered true for.
+    /// Stores a new session until it expires. Gives false and stores nothing if the account was
+    /// deleted or its password changed after `session` was made. So
+    /// [`UserStore::end_dead_sessions`] after such a change finds every session that this call has
+    /// confirmed.
     async fn create_session(&self, session: &Session) -> Result<bool, StoreError>;
 
-    /// The session, unless it was ended.
+    /// The session, unless it was marked as ended.
     async fn find_session(&self, id: &SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// The same by any of its refresh tokens.
-    async fn find_session_by_family(
+    /// The same, by [`TokenFamily::id`].
+    async fn find_session_by_family(&self, id: &TokenHash) -> Result<Option<Session>, StoreError>;
+
+    /// Stores a session after its refresh, if it has not ended and its current refresh token is
+    /// still that of `before`. Gives whether it did.
+    async fn refresh_session(
         &self,
-        family: &TokenHash,
-    ) -> Result<Option<Session>, StoreError>;
+        before: &TokenFamily,
+        after: &Session,
+    ) -> Result<bool, StoreError>;
 
-    /// Keeps a session after its refresh, where it has not ended and its chain's current token still
-    /// is that of `before`. Says whether that was so.
-    async fn refresh_session(&self, before: &Chain, after: &Session) -> Result<bool, StoreError>;
-
-    /// Marks a session as ended and keeps it for [`ENDED_SESSIONS_KEPT`]. False where it had ended,
-    /// or its chain's current token is not that of `only_while`.
+    /// Marks a session as ended and keeps it for [`ENDED_SESSIONS_KEPT`]. Gives false if it had
+    /// ended already, or if its current refresh token is not that of `only_if_current`.
     async fn end_session(
         &self,
         id: &SessionId,
-        only_while: Option<&Chain>,
+        only_if_current: Option<&TokenFamily>,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Sessions that have ended behind a time and, of that very time, behind a session; in that order.
+    /// The sessions that have ended after `after`, in the order of time and id.
     async fn ended_sessions(
         &self,
         after: &SessionKey,
         limit: usize,
     ) -> Result<Vec<Ended>, StoreError>;
 
-    /// A user's sessions that are alive, the newest first.
+    /// A user's sessions that are alive, newest first.
     async fn list_sessions(
         &self,
         user: &User,
@@ -116,16 +124,16 @@ pub trait UserStore: Store + Outbox {
         now: Timestamp,
     ) -> Result<Page<Session>, StoreError>;
 
-    /// Takes one attempt from a counter, atomically.
+    /// Counts an attempt if [`Quota::take`] admits it, atomically.
     async fn take_attempt(
         &self,
         key: &CounterKey,
         quota: &Quota,
         now: Timestamp,
-    ) -> Result<Taken, StoreError>;
+    ) -> Result<AttemptDecision, StoreError>;
 
-    /// Gives an attempt back. `known_until` is the time until which attempts under this key are
-    /// those of somebody who has proved to know the password.
+    /// Takes an admitted attempt off its counter. Until `known_until`, attempts under this key
+    /// count as those of somebody who knows the password.
     async fn return_attempt(
         &self,
         key: &CounterKey,
@@ -134,7 +142,8 @@ pub trait UserStore: Store + Outbox {
     ) -> Result<(), StoreError>;
 }
 
-/// The place of a session in a list: creation time, or that of its end, in milliseconds, and id.
+/// A session's position in a list: the time of its creation or of its end, in milliseconds since
+/// 1970, and its id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionKey(pub i64, pub String);
 
@@ -145,16 +154,16 @@ impl SessionKey {
     }
 }
 
-/// What became of an attempt.
+/// The decision on an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Or how long to wait.
+pub struct AttemptDecision {
+    /// The error is how long to wait.
     pub admitted: Result<(), Duration>,
-    /// See [`UserStore::return_attempt`].
+    /// Whether the `known_until` of [`UserStore::return_attempt`] lies ahead.
     pub known: bool,
 }
 
-/// Why an account was not kept.
+/// Why an account was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveUserError {
     #[error("an account with this e-mail address exists")]

@@ -1,7 +1,8 @@
 //! Access tokens: JWTs (RFC 9068) signed with EdDSA, and the public keys that verify them.
 //!
-//! A token says who and in which session, and lives [`LIFETIME`]; nothing here can take it back.
-//! The gateway verifies them with the keys of [`Tokens::jwks`]. A key never leaves this module.
+//! A token names the user and the session and is valid for [`LIFETIME`]; nothing here can revoke
+//! it. The gateway verifies tokens with the keys of [`Tokens::jwks`]. A private key never leaves
+//! this module. Handlers call [`Tokens`].
 
 use std::fmt;
 use std::time::Duration;
@@ -17,10 +18,11 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// How long an access token is valid.
 pub const LIFETIME: Duration = Duration::from_secs(600);
 
-/// The signing keys, newest first: the first signs, all are published, so that keys rotate without
-/// a refused token.
+/// The signing keys, newest first. The first one signs and all are published, so that a rotation
+/// refuses no valid token.
 pub struct TokenKeys(Vec<TokenKey>);
 
 struct TokenKey {
@@ -31,7 +33,7 @@ struct TokenKey {
 }
 
 impl TokenKeys {
-    /// Parses `kid:hex,kid:hex`, newest first; each the 32-byte seed of an Ed25519 key.
+    /// Parses `kid:hex,kid:hex`, newest first. Each `hex` is the 32-byte seed of an Ed25519 key.
     pub fn parse(text: &str) -> Result<Self, String> {
         parse_keys(text)?
             .into_iter()
@@ -57,7 +59,7 @@ impl TokenKey {
     }
 }
 
-/// Makes access tokens.
+/// Issues access tokens.
 pub struct Tokens {
     keys: TokenKeys,
     issuer: String,
@@ -85,7 +87,7 @@ impl Tokens {
         }
     }
 
-    /// A token for this user in this session, from now on.
+    /// A token for this user and session, valid from `now`.
     pub fn issue(
         &self,
         user: &UserId,
@@ -139,9 +141,10 @@ impl fmt::Debug for Tokens {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use jsonwebtoken::jwk::JwkSet;
     use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+
+    use super::*;
 
     fn tokens(keys: &str) -> Tokens {
         let keys = TokenKeys::parse(keys).unwrap();
@@ -152,7 +155,7 @@ mod tests {
         format!("{kid}:{}", byte.repeat(32))
     }
 
-    /// What a stranger with the published keys alone finds in a token.
+    /// The claims of a token, verified with nothing but the published keys.
     fn verified(token: &str, jwks: Value) -> jsonwebtoken::errors::Result<Value> {
         let jwks: JwkSet = serde_json::from_value(jwks).unwrap();
         let kid = decode_header(token)?.kid.unwrap();

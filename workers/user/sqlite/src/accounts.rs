@@ -1,5 +1,5 @@
-//! Accounts: one row each. A deleted one stays as a tombstone, without anything personal, until its
-//! event is published and its sessions have ended.
+//! Accounts: one row each. A deleted account stays as a tombstone, without personal data, at least
+//! until its event is published and its sessions are marked as ended.
 
 use contract::event::Envelope;
 use contract::id::{SessionId, UserId};
@@ -9,10 +9,10 @@ use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, named_params, p
 use sqlite::{millis, outbox, parsed, time};
 use users::domain::{Email, EmailKey, Name, PasswordHash, Registration, User};
 
-/// Tombstones in one purge.
-const PURGED_AT_ONCE: usize = 500;
+/// The most tombstones that one purge removes.
+const PURGE_BATCH: usize = 500;
 
-/// Whether the address is nobody's, or this very account's.
+/// Whether no other account has the address.
 pub(super) fn is_free(connection: &Connection, user: &User) -> rusqlite::Result<bool> {
     let taken = connection
         .prepare_cached("SELECT 1 FROM users WHERE email_key = ?1 AND id <> ?2")?
@@ -38,7 +38,7 @@ pub(super) fn insert(connection: &Connection, user: &User) -> rusqlite::Result<(
             ":generation": user.generation,
             ":kept_session": user.kept_session.as_ref().map(SessionId::as_str),
             ":registration_key": registration.map(|registration| &registration.key),
-            ":registration_said": registration.map(|registration| &registration.said),
+            ":registration_said": registration.map(|registration| &registration.fingerprint),
             ":version": user.version,
             ":created_at": millis(user.created_at),
             ":updated_at": millis(user.updated_at),
@@ -46,7 +46,7 @@ pub(super) fn insert(connection: &Connection, user: &User) -> rusqlite::Result<(
     Ok(())
 }
 
-/// An account that was not deleted.
+/// Finds an account that is not deleted.
 pub(super) fn find(connection: &Connection, id: &UserId) -> rusqlite::Result<Option<User>> {
     connection
         .prepare_cached("SELECT * FROM users WHERE id = ?1 AND deleted_at IS NULL")?
@@ -64,7 +64,7 @@ pub(super) fn find_by_email(
         .optional()
 }
 
-/// Accounts by id, behind `after`.
+/// The accounts after `after`, in the order of ids.
 pub(super) fn all(
     connection: &Connection,
     after: Option<&UserId>,
@@ -114,7 +114,7 @@ pub(super) fn change_password(
     new: &PasswordHash,
     kept: &SessionId,
 ) -> rusqlite::Result<bool> {
-    // The registration's password can no longer be compared.
+    // A repeated registration could no longer be checked against the password.
     let changed = connection
         .prepare_cached(
             "UPDATE users SET password = ?3, generation = generation + 1, kept_session = ?4,
@@ -166,8 +166,8 @@ pub(super) fn with_dead_sessions(
         .collect()
 }
 
-/// Nothing more is to be done.
-pub(super) fn dead_sessions_ended(connection: &Connection, id: &UserId) -> rusqlite::Result<()> {
+/// Records that all dead sessions are marked.
+pub(super) fn clear_dead_sessions(connection: &Connection, id: &UserId) -> rusqlite::Result<()> {
     connection
         .prepare_cached("UPDATE users SET dead_sessions = 0 WHERE id = ?1")?
         .execute([id.as_str()])?;
@@ -182,7 +182,7 @@ pub(super) fn purge(connection: &Connection, before: Timestamp) -> rusqlite::Res
                  SELECT 1 FROM events WHERE subject = users.id AND published = 0)
              LIMIT ?2",
         )?
-        .query_map(params![millis(before), PURGED_AT_ONCE], |row| row.get(0))?
+        .query_map(params![millis(before), PURGE_BATCH], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for id in &gone {
         outbox::forget(connection, id)?;
@@ -194,7 +194,7 @@ pub(super) fn purge(connection: &Connection, before: Timestamp) -> rusqlite::Res
 }
 
 fn user(row: &Row<'_>) -> rusqlite::Result<User> {
-    let (key, said): (Option<String>, Option<String>) =
+    let (key, fingerprint): (Option<String>, Option<String>) =
         (row.get("registration_key")?, row.get("registration_said")?);
     let kept: Option<String> = row.get("kept_session")?;
     Ok(User {
@@ -204,7 +204,9 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         password: PasswordHash::new(row.get::<_, String>("password")?),
         generation: row.get("generation")?,
         kept_session: kept.as_deref().and_then(SessionId::parse),
-        registration: key.zip(said).map(|(key, said)| Registration { key, said }),
+        registration: key
+            .zip(fingerprint)
+            .map(|(key, fingerprint)| Registration { key, fingerprint }),
         version: row.get("version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,

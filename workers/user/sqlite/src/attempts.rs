@@ -1,21 +1,22 @@
-//! Counters of attempts: one small row each, which goes when it says nothing any more. Each attempt
-//! that is counted costs a password hash, so hashing bounds how many there can be.
+//! Counters of attempts: one small row each. A purge removes it when the counter is empty and its
+//! client is no longer known. Each counted attempt costs a password hash, so hashing bounds the
+//! number of rows.
 
 use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use sqlite::{millis, time};
 use users::domain::{CounterKey, Quota};
-use users::store::Taken;
+use users::store::AttemptDecision;
 
-/// Counters in one purge.
-const PURGED_AT_ONCE: usize = 500;
+/// The most counters that one purge removes.
+const PURGE_BATCH: usize = 500;
 
 pub(super) fn take(
     connection: &Connection,
     key: &CounterKey,
     quota: &Quota,
     now: Timestamp,
-) -> rusqlite::Result<Taken> {
+) -> rusqlite::Result<AttemptDecision> {
     let found = connection
         .prepare_cached("SELECT empty_at, known_until FROM attempts WHERE key = ?1")?
         .query_row([key.as_bytes()], |row| {
@@ -38,7 +39,7 @@ pub(super) fn take(
             )?
             .execute(params![key.as_bytes(), next])?;
     }
-    Ok(Taken {
+    Ok(AttemptDecision {
         admitted: taken.map(drop),
         known: known_until.is_some_and(|until| until > millis(now)),
     })
@@ -67,6 +68,6 @@ pub(super) fn purge(connection: &Connection, before: Timestamp) -> rusqlite::Res
             "DELETE FROM attempts WHERE key IN (
                  SELECT key FROM attempts WHERE expires_at < ?1 LIMIT ?2)",
         )?
-        .execute(params![millis(before), PURGED_AT_ONCE])?;
+        .execute(params![millis(before), PURGE_BATCH])?;
     Ok(())
 }

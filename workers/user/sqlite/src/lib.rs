@@ -1,7 +1,7 @@
-//! Accounts and sessions in SQLite, for a platform in one process.
+//! Accounts and sessions in SQLite, for the standalone platform.
 //!
-//! Every decision is one job of the writer: nothing comes between a look and the write that follows
-//! from it.
+//! Every decision is one job of the single writer, so nothing can change between a read and the
+//! write that depends on it.
 
 mod accounts;
 mod attempts;
@@ -18,25 +18,28 @@ use events::outbox::{Backlog, Outbox, Pending};
 use jiff::Timestamp;
 use sqlite::{Database, OpenError, outbox};
 use stores::{Store, StoreError};
-use users::domain::{Chain, CounterKey, EmailKey, PasswordHash, Quota, Session, TokenHash, User};
+use users::domain::{
+    CounterKey, EmailKey, PasswordHash, Quota, Session, TokenFamily, TokenHash, User,
+};
 use users::store::transfer::Account;
-use users::store::{SaveUserError, SessionKey, Taken, UserStore};
+use users::store::{AttemptDecision, SaveUserError, SessionKey, UserStore};
 
 const MIGRATIONS: [&str; 2] = [outbox::SCHEMA, include_str!("schema.sql")];
 
+/// A [`UserStore`] on SQLite.
 pub struct SqliteUserStore {
     database: Database,
 }
 
 impl SqliteUserStore {
-    /// Opens the file, and makes it where it is missing. It must be this process's alone.
+    /// Opens the file, or creates it. No other process may use it at the same time.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Ok(Self {
             database: Database::open(path, &MIGRATIONS)?,
         })
     }
 
-    /// Accounts by id, behind `after`, for another store.
+    /// The accounts after `after`, in the order of ids, for the export.
     pub async fn accounts(
         &self,
         after: Option<UserId>,
@@ -64,7 +67,7 @@ impl Store for SqliteUserStore {
 
 #[async_trait]
 impl UserStore for SqliteUserStore {
-    /// [`Self::open`] has.
+    /// Does nothing: [`Self::open`] has created the tables.
     async fn prepare(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -167,12 +170,12 @@ impl UserStore for SqliteUserStore {
         self.database
             .write("end dead sessions", move |connection| {
                 sessions::end_dead(connection, &id, now)?;
-                accounts::dead_sessions_ended(connection, &id)
+                accounts::clear_dead_sessions(connection, &id)
             })
             .await
     }
 
-    /// Also forgets sessions and counters that have expired by then.
+    /// Also removes sessions and counters that expired before `before`.
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.database
             .write("purge users", move |connection| {
@@ -206,19 +209,20 @@ impl UserStore for SqliteUserStore {
             .await
     }
 
-    async fn find_session_by_family(
-        &self,
-        family: &TokenHash,
-    ) -> Result<Option<Session>, StoreError> {
-        let family = *family;
+    async fn find_session_by_family(&self, id: &TokenHash) -> Result<Option<Session>, StoreError> {
+        let id = *id;
         self.database
             .read("find session", move |connection| {
-                sessions::find_by_family(connection, &family)
+                sessions::find_by_family(connection, &id)
             })
             .await
     }
 
-    async fn refresh_session(&self, before: &Chain, after: &Session) -> Result<bool, StoreError> {
+    async fn refresh_session(
+        &self,
+        before: &TokenFamily,
+        after: &Session,
+    ) -> Result<bool, StoreError> {
         let (before, after) = (before.current, after.clone());
         self.database
             .write("refresh session", move |connection| {
@@ -230,10 +234,10 @@ impl UserStore for SqliteUserStore {
     async fn end_session(
         &self,
         id: &SessionId,
-        only_while: Option<&Chain>,
+        only_if_current: Option<&TokenFamily>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let (id, current) = (id.clone(), only_while.map(|chain| chain.current));
+        let (id, current) = (id.clone(), only_if_current.map(|family| family.current));
         self.database
             .write("end session", move |connection| {
                 sessions::end(connection, &id, current, now)
@@ -273,7 +277,7 @@ impl UserStore for SqliteUserStore {
         key: &CounterKey,
         quota: &Quota,
         now: Timestamp,
-    ) -> Result<Taken, StoreError> {
+    ) -> Result<AttemptDecision, StoreError> {
         let (key, quota) = (*key, *quota);
         self.database
             .write("take attempt", move |connection| {

@@ -1,4 +1,4 @@
--- Times are milliseconds since 1970. A deleted account keeps its row, without anything personal, until it is purged.
+-- Times are milliseconds since 1970. A deleted account keeps its row, without personal data, until it is purged.
 CREATE TABLE users (
     id TEXT PRIMARY KEY,
     email_key TEXT UNIQUE,
@@ -35,10 +35,10 @@ CREATE TABLE sessions (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_of_user ON sessions (user_id, created_at DESC, id DESC);
 CREATE INDEX sessions_expiry ON sessions (expires_at);
--- For whoever is to be told which sessions ended lately.
+-- For the list of sessions that ended lately.
 CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
 
--- Counters of attempts, each one time: when it is empty again.
+-- Counters of attempts. Each is stored as a single time: when it will be empty.
 CREATE TABLE attempts (
     key BLOB PRIMARY KEY,
     empty_at INTEGER NOT NULL,

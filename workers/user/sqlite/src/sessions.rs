@@ -1,4 +1,5 @@
-//! Sessions: one row each, until it expires or, once ended, for a while longer.
+//! Sessions: one row each, kept until the session expires or, once ended, for
+//! [`ENDED_SESSIONS_KEPT`].
 
 use contract::id::{SessionId, UserId};
 use contract::page::{Page, PageRequest};
@@ -6,11 +7,11 @@ use contract::revocation::Ended;
 use jiff::Timestamp;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, Row, ToSql, named_params, params};
 use sqlite::{json, millis, parsed, time, to_json, unreadable};
-use users::domain::{Chain, Salt, Session, TokenHash, User};
+use users::domain::{Salt, Session, TokenFamily, TokenHash, User};
 use users::store::{ENDED_SESSIONS_KEPT, SessionKey};
 
-/// Sessions in one purge.
-const PURGED_AT_ONCE: usize = 500;
+/// The most sessions that one purge removes.
+const PURGE_BATCH: usize = 500;
 
 pub(super) fn insert(connection: &Connection, session: &Session) -> rusqlite::Result<()> {
     connection
@@ -24,10 +25,10 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> rusqlite::Re
             ":id": session.id.as_str(),
             ":user_id": session.user_id.as_str(),
             ":generation": session.generation,
-            ":family": session.chain.family.as_bytes(),
-            ":refresh": session.chain.current.as_bytes(),
-            ":salt": session.chain.salt.as_ref().map(Salt::as_bytes),
-            ":replaced": replaced(&session.chain)?,
+            ":family": session.family.id.as_bytes(),
+            ":refresh": session.family.current.as_bytes(),
+            ":salt": session.family.salt.as_ref().map(Salt::as_bytes),
+            ":replaced": replaced(&session.family)?,
             ":device": session.device,
             ":address": session.address,
             ":created_at": millis(session.created_at),
@@ -37,7 +38,7 @@ pub(super) fn insert(connection: &Connection, session: &Session) -> rusqlite::Re
     Ok(())
 }
 
-/// A session that has not ended.
+/// Finds a session that is not marked as ended.
 pub(super) fn find(connection: &Connection, id: &SessionId) -> rusqlite::Result<Option<Session>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE id = ?1 AND ended_at IS NULL")?
@@ -47,11 +48,11 @@ pub(super) fn find(connection: &Connection, id: &SessionId) -> rusqlite::Result<
 
 pub(super) fn find_by_family(
     connection: &Connection,
-    family: &TokenHash,
+    id: &TokenHash,
 ) -> rusqlite::Result<Option<Session>> {
     connection
         .prepare_cached("SELECT * FROM sessions WHERE family = ?1 AND ended_at IS NULL")?
-        .query_row([family.as_bytes()], session)
+        .query_row([id.as_bytes()], session)
         .optional()
 }
 
@@ -70,9 +71,9 @@ pub(super) fn refresh(
         .execute(named_params! {
             ":id": after.id.as_str(),
             ":before": before.as_bytes(),
-            ":refresh": after.chain.current.as_bytes(),
-            ":salt": after.chain.salt.as_ref().map(Salt::as_bytes),
-            ":replaced": replaced(&after.chain)?,
+            ":refresh": after.family.current.as_bytes(),
+            ":salt": after.family.salt.as_ref().map(Salt::as_bytes),
+            ":replaced": replaced(&after.family)?,
             ":device": after.device,
             ":address": after.address,
             ":last_used_at": millis(after.last_used_at),
@@ -101,7 +102,7 @@ pub(super) fn end(
     Ok(ended > 0)
 }
 
-/// Ends what the account's last password or its deletion has killed.
+/// Marks the sessions that the last password change or the deletion has killed.
 pub(super) fn end_dead(
     connection: &Connection,
     user: &UserId,
@@ -148,7 +149,7 @@ pub(super) fn list(
     page: &PageRequest<SessionKey>,
     now: Timestamp,
 ) -> rusqlite::Result<Page<Session>> {
-    // A page that begins nowhere begins behind the end of time.
+    // The first page begins after the latest possible time.
     let (created_at, id) = match &page.after {
         Some(SessionKey(created_at, id)) => (*created_at, id.as_str()),
         None => (i64::MAX, ""),
@@ -177,37 +178,37 @@ pub(super) fn list(
     Ok(Page::new(found, page.limit, SessionKey::of))
 }
 
-/// What nobody has to be told of any more.
+/// Removes expired sessions; ended ones expire when nobody has to learn of them any more.
 pub(super) fn purge(connection: &Connection, before: Timestamp) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "DELETE FROM sessions WHERE id IN (
                  SELECT id FROM sessions WHERE expires_at < ?1 LIMIT ?2)",
         )?
-        .execute(params![millis(before), PURGED_AT_ONCE])?;
+        .execute(params![millis(before), PURGE_BATCH])?;
     Ok(())
 }
 
-fn replaced(chain: &Chain) -> rusqlite::Result<impl ToSql + use<>> {
-    let times: Vec<i64> = chain.replaced.iter().copied().map(millis).collect();
+fn replaced(family: &TokenFamily) -> rusqlite::Result<impl ToSql + use<>> {
+    let times: Vec<i64> = family.replaced.iter().copied().map(millis).collect();
     to_json(&times)
 }
 
 fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
-    let odd = || unreadable("a hash of a session has not 32 bytes");
+    let malformed = || unreadable("a hash of a session does not have 32 bytes");
     let hash = |column| -> rusqlite::Result<TokenHash> {
-        TokenHash::stored(row.get_ref(column)?.as_blob()?).ok_or_else(odd)
+        TokenHash::stored(row.get_ref(column)?.as_blob()?).ok_or_else(malformed)
     };
     let salt = row.get_ref("salt")?.as_blob_or_null()?;
-    let salt = salt.map(|kept| Salt::stored(kept).ok_or_else(odd));
+    let salt = salt.map(|kept| Salt::stored(kept).ok_or_else(malformed));
     let replaced: Vec<i64> = json(row, "replaced")?;
     let replaced = replaced.into_iter().map(Timestamp::from_millisecond);
     Ok(Session {
         id: parsed(row, "id", SessionId::parse)?,
         user_id: parsed(row, "user_id", UserId::parse)?,
         generation: row.get("generation")?,
-        chain: Chain {
-            family: hash("family")?,
+        family: TokenFamily {
+            id: hash("family")?,
             current: hash("refresh")?,
             salt: salt.transpose()?,
             replaced: replaced.collect::<Result<_, _>>().map_err(unreadable)?,

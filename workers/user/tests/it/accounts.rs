@@ -1,4 +1,4 @@
-//! Registration, `GET /me`, public keys, and who may ask.
+//! Registration, `GET /me`, public keys, and who may call.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -115,7 +115,7 @@ async fn nobody_but_the_gateway_is_answered() {
         stranger.get("/api/users/me"),
         stranger.get("/api/users/me").header("x-user-id", id),
         stranger.get("/api/users/nothing"),
-        // Signed for nobody, and then given an identity.
+        // Signed without a user, with an identity added afterwards.
         worker.gateway.get("/api/users/me").header("x-user-id", id),
         worker.gateway.get("/api/users/me"),
     ] {

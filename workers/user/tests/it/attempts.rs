@@ -1,4 +1,4 @@
-//! How often passwords may be tried, and by whom.
+//! The limits on password attempts.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::platform::{PASSWORD, Worker, fresh_config, problem};
 
 const WRONG: &str = "not the right password";
 
-/// A worker whose time stands still: nothing is forgotten while a slow machine tries.
+/// A worker whose clock stands still, so that no counter empties on a slow machine.
 async fn start() -> Worker {
     let worker = Worker::start().await;
     worker.clock.hold();
@@ -50,9 +50,9 @@ async fn known_and_unknown_accounts_are_limited_alike() {
     for unknown in ["eve@example.org", "no address at all"] {
         assert_eq!(answers(unknown).await, known);
     }
-    // As much is kept of one as of the other (and one count of registrations), and nothing that names
-    // anybody. (No write of a counter
-    // waits for a majority, and this looks at what a majority has.)
+    // The store keeps as many counters for unknown accounts as for known ones, and a counter of
+    // registrations. None names anybody. Writes of counters do not wait for a majority, but this
+    // read sees only what a majority has.
     eventually(Duration::from_secs(10), || async {
         worker.documents("attempts").await.len() == 7
     })
@@ -68,7 +68,7 @@ async fn who_waits_as_long_as_told_may_try_again() {
     for _ in 0..10 {
         worker.login("ada@example.org", WRONG).await.expect(401);
     }
-    // From there not even the right one is looked at; from elsewhere it is.
+    // From this address not even the right password is checked; from another one it is.
     let refused = worker.login("ada@example.org", PASSWORD).await.expect(429);
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert_eq!(wait, 60);
@@ -131,18 +131,18 @@ async fn an_attacker_with_many_addresses_is_stopped_and_locks_nobody_out() {
             .unwrap();
         assert_eq!(wait, 36);
     }
-    // Where she has logged in before, she does; and has all her own attempts.
+    // At an address where Ada has logged in before she still can, and has all attempts of her own.
     for _ in 0..9 {
         worker.login("ada@example.org", WRONG).await.expect(401);
     }
     worker.login("ada@example.org", PASSWORD).await.expect(200);
-    // Elsewhere she waits no longer than told, where the attack has ended.
+    // At another address she waits no longer than reported, once the attack has ended.
     let cafe = worker.from("198.51.100.200");
     let refused = try_at(&cafe, "ada@example.org", PASSWORD).await.expect(429);
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     worker.clock.advance(Duration::from_secs(wait));
     try_at(&cafe, "ada@example.org", PASSWORD).await.expect(200);
-    // From then on she is known there.
+    // From then on the address is known.
     let zombie = worker.from("198.51.100.201");
     try_at(&zombie, "ada@example.org", WRONG).await.expect(401);
     try_at(&zombie, "ada@example.org", WRONG).await.expect(429);
@@ -200,7 +200,7 @@ async fn guesses_at_the_own_password_are_counted_by_account_and_apart_from_login
         let request = caller.put("/api/users/me/password").json(&body);
         request.send().await.status.as_u16()
     };
-    // An attack on the login does not reach who is logged in.
+    // An attack on the login does not affect somebody who is logged in.
     for n in 0..12 {
         let zombie = worker.from(&format!("198.51.100.{n}"));
         for _ in 0..10 {
@@ -211,7 +211,7 @@ async fn guesses_at_the_own_password_are_counted_by_account_and_apart_from_login
         assert_eq!(guess(WRONG).await, 422);
     }
     assert_eq!(guess(WRONG).await, 429);
-    // Neither another address of the account nor one of the network gives new guesses.
+    // A new e-mail address gives no new attempts.
     let other = json!({"email": "eve@example.org"});
     caller
         .patch("/api/users/me")

@@ -1,4 +1,4 @@
-//! MongoDB goes away, and comes back.
+//! MongoDB becomes unavailable and returns.
 
 use std::time::Duration;
 

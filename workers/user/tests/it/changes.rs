@@ -1,7 +1,8 @@
-//! `PATCH /me`, and what others see of somebody.
+//! `PATCH /me`, and the profile that others see.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use testkit::Signed;
 
 use crate::platform::{PASSWORD, Worker, pointers};
 
@@ -84,7 +85,7 @@ async fn a_condition_that_does_not_hold_is_412() {
     patch("One", "\"1\"").await.expect(200);
     let refused = patch("Two", "\"1\"").await.expect(412);
     assert_eq!(refused.json()["type"], "/problems/precondition-failed");
-    // Even one that would change nothing.
+    // Even a patch that would change nothing is refused.
     patch("One", "\"1\"").await.expect(412);
     patch("Two", "*").await.expect(200);
 }
@@ -117,7 +118,7 @@ async fn an_address_that_is_taken_is_a_conflict_and_one_of_two_wins() {
     let worker = Worker::start().await;
     let ada = worker.caller(&worker.join("ada@example.org").await);
     let eve = worker.caller(&worker.join("eve@example.org").await);
-    let patch = |who: &testkit::Signed, email: &str| {
+    let patch = |who: &Signed, email: &str| {
         let who = who.clone();
         let body = json!({"email": email});
         async move { who.patch("/api/users/me").json(&body).send().await }

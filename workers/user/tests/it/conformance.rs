@@ -1,17 +1,15 @@
-//! What every `UserStore` does: one suite for all adapters. Each fact gets a fresh, empty store.
+//! The conformance suite of `UserStore`, which every adapter passes. Each fact gets a fresh, empty
+//! store.
 #![expect(clippy::unwrap_used, reason = "in a test suite a failure is a panic")]
 
 mod accounts;
 mod attempts;
 mod endings;
+mod fixtures;
 mod sessions;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use contract::id::SessionId;
-use jiff::Timestamp;
-use users::domain::{Email, Name, PasswordHash, Registration, Session, User};
 use users::store::UserStore;
 
 /// Runs a list of facts, each on a store of its own.
@@ -50,49 +48,4 @@ pub(crate) async fn every_fact(fresh: impl AsyncFn() -> Arc<dyn UserStore>) {
         attempts::an_attempt_that_is_given_back_was_never_made,
         attempts::somebody_who_is_known_stays_so_for_a_while,
     );
-}
-
-fn now() -> Timestamp {
-    contract::time::whole_millis(Timestamp::now())
-}
-
-fn user(email: &str) -> User {
-    let (email, name) = (Email::parse(email).unwrap(), Name::parse("Ada").unwrap());
-    let registration = Registration::new("key".to_owned(), &email, &name);
-    User::new(
-        email,
-        name,
-        PasswordHash::new("$first"),
-        Some(registration),
-        now(),
-    )
-}
-
-/// A new account in the store.
-async fn ada(store: &Arc<dyn UserStore>) -> User {
-    let ada = user("ada@example.org");
-    store.create_user(&ada).await.unwrap();
-    ada
-}
-
-async fn find(store: &Arc<dyn UserStore>, user: &User) -> User {
-    store.find_by_id(&user.id).await.unwrap().unwrap()
-}
-
-/// A new session in the store, `age` old.
-async fn session(store: &Arc<dyn UserStore>, user: &User, age: Duration) -> Session {
-    let started = Session::start(user, "curl/8", "203.0.113.7", now() - age);
-    let session = started.unwrap().0;
-    assert!(store.create_session(&session).await.unwrap());
-    session
-}
-
-async fn is_kept(store: &Arc<dyn UserStore>, session: &Session) -> bool {
-    store.find_session(&session.id).await.unwrap().is_some()
-}
-
-/// Whether the user's password could be changed.
-async fn another_password(store: &Arc<dyn UserStore>, user: &User, kept: &SessionId) -> bool {
-    let hash = PasswordHash::new("$another");
-    store.change_password(user, &hash, kept).await.unwrap()
 }

@@ -1,13 +1,14 @@
-//! Deleting an account, and telling others.
+//! Deleting an account, and the event for other workers.
 #![expect(clippy::unwrap_used, reason = "in a test suite a failure is a panic")]
 
 use std::time::Duration;
 
 use contract::event::{Envelope, EventType, UserDeleted};
 use contract::id::UserId;
-use events::bus::Bus;
-use events::bus::conformance::{NOTIFICATION_USER_DELETED, TASK_USER_DELETED, declared};
+use events::bus::conformance::{NOTIFICATION_USER_DELETED, TASK_USER_DELETED, declared, topology};
+use events::bus::{Bus, Queue};
 use events::outbox::Outbox;
+use futures_util::future::join_all;
 use rabbitmq::RabbitBus;
 use runtime::secret::Secret;
 use runtime::time::{Clock, SystemClock};
@@ -17,7 +18,7 @@ use users_mongo::MongoUserStore;
 
 use crate::platform::{PASSWORD, Worker, fresh_config, pointers};
 
-const QUEUES: [events::bus::Queue; 2] = [TASK_USER_DELETED, NOTIFICATION_USER_DELETED];
+const QUEUES: [Queue; 2] = [TASK_USER_DELETED, NOTIFICATION_USER_DELETED];
 
 async fn delete(worker: &Worker, tokens: &Value, password: &str) -> Reply {
     let body = json!({"password": password});
@@ -43,13 +44,13 @@ async fn outbox_empties(worker: &Worker) {
     .await;
 }
 
-/// Stops the worker and gives everything in both queues: a duplicate as often as it is there.
+/// Stops the worker and gives all events in both queues, duplicates included.
 async fn events(worker: Worker) -> [Vec<Envelope>; 2] {
     outbox_empties(&worker).await;
     let url = worker.config.worker.amqp_url.clone();
     worker.stop().await;
-    let bus = RabbitBus::new(&url, events::bus::conformance::topology()).unwrap();
-    // Nobody publishes any more, so this stands behind all that was ever published.
+    let bus = RabbitBus::new(&url, topology()).unwrap();
+    // Nobody else publishes any more, so the marker is behind every other event.
     let marker = UserDeleted {
         user_id: UserId::new(),
         at: SystemClock.now(),
@@ -103,7 +104,7 @@ async fn a_deleted_account_is_gone_with_its_sessions_and_leaves_nothing_personal
     let ended = ended.iter().filter(|s| s.contains_key("ended_at"));
     assert_eq!(ended.count(), 2);
 
-    // The address is free, and whoever takes it is somebody else.
+    // The address is free, and its new account is another user.
     let next = worker.join("ada.lovelace@example.org").await;
     assert_ne!(next["user"]["id"], ada["user"]["id"]);
     assert_eq!(worker.me(&ada).await, 401);
@@ -126,11 +127,7 @@ async fn an_account_is_deleted_by_who_knows_its_password_only() {
 #[tokio::test]
 async fn each_consumer_is_told_once_of_each_deleted_account() {
     let vhost = shared_rabbitmq().await.fresh_vhost().await;
-    let bus = RabbitBus::new(
-        &Secret::new(vhost.url()),
-        events::bus::conformance::topology(),
-    )
-    .unwrap();
+    let bus = RabbitBus::new(&Secret::new(vhost.url()), topology()).unwrap();
     declared(&bus, "users").await;
     let worker = worker_with_broker(&vhost.url()).await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -145,7 +142,7 @@ async fn each_consumer_is_told_once_of_each_deleted_account() {
     deleted.send().await.expect(204);
     let eve = worker.join("eve@example.org").await;
     outbox_empties(&worker).await;
-    let deletions = futures_util::future::join_all((0..5).map(|_| delete(&worker, &eve, PASSWORD)));
+    let deletions = join_all((0..5).map(|_| delete(&worker, &eve, PASSWORD)));
     let mut statuses: Vec<_> = deletions.await.iter().map(|r| r.status.as_u16()).collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [204, 401, 401, 401, 401]);
@@ -172,12 +169,8 @@ async fn each_consumer_is_told_once_of_each_deleted_account() {
 #[tokio::test]
 async fn while_rabbitmq_is_away_everything_works_and_the_event_follows() {
     let mut rabbit = RabbitMq::start().await;
-    // Its queues were there before: what is in them afterwards was published.
-    let bus = RabbitBus::new(
-        &Secret::new(rabbit.url()),
-        events::bus::conformance::topology(),
-    )
-    .unwrap();
+    // The queues exist beforehand, so that they receive what is published later.
+    let bus = RabbitBus::new(&Secret::new(rabbit.url()), topology()).unwrap();
     declared(&bus, "users").await;
     rabbit.settle().await;
     rabbit.kill();

@@ -1,4 +1,4 @@
-//! The worker's process, when MongoDB and RabbitMQ are away.
+//! The worker's process while MongoDB and RabbitMQ are unavailable.
 
 use testkit::lifecycle::{self, Worker};
 
@@ -9,7 +9,7 @@ const WORKER: Worker<'static> = Worker {
     program: env!("CARGO_BIN_EXE_user-worker"),
     variables: &[("TOKEN_SIGNING_KEYS", TOKEN_KEYS)],
     path: "/api/users/019c0000-0000-7000-8000-000000000000",
-    // The store is asked, and knows no such session.
+    // The worker asks the store, which has no such session.
     answer: 401,
 };
 

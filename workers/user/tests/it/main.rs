@@ -1,5 +1,5 @@
-//! The user worker against a real MongoDB, through a real listener, with requests signed the way the
-//! gateway signs them.
+//! The user worker against a real MongoDB, through a real listener, with requests signed the way
+//! the gateway signs them.
 
 mod accounts;
 mod attempts;

@@ -37,12 +37,12 @@ async fn a_new_password_ends_every_other_session_and_keeps_this_one() {
     login(PASSWORD).await.expect(401);
     let back = login(NEW).await.expect(200).json();
 
-    // Every one that is dead is marked, and no other.
+    // Exactly the dead sessions are marked.
     let ended = worker.documents("sessions").await;
     let ended = ended.iter().filter(|s| s.contains_key("ended_at"));
     assert_eq!(ended.count(), 2);
 
-    // Again, from another session: now the first one falls.
+    // A change from another session ends the first one.
     change(&replica, &back, NEW, PASSWORD).await.expect(204);
     assert_eq!(worker.me(&this).await, 401);
     assert_eq!(worker.me(&back).await, 200);
@@ -91,7 +91,7 @@ async fn of_parallel_password_changes_one_wins() {
     for (n, reply) in replies.iter().enumerate() {
         match reply.status.as_u16() {
             204 => assert_eq!(winner.replace(n), None),
-            // Too late to be kept, or its session was dead before it began.
+            // Another change came first, or had killed the session already.
             409 | 401 => {}
             other => panic!("{other}"),
         }

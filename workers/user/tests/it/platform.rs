@@ -6,7 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use bson::{Document, doc};
 use contract::identity;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use runtime::secret::Secret;
 use runtime::supervise::CancellationToken;
@@ -19,7 +23,7 @@ use user_worker::{Config, Hashing};
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
-/// The system's clock, set forward or held by a test.
+/// The system's clock, which a test can advance or hold.
 #[derive(Default)]
 pub(crate) struct TestClock {
     ahead_ms: AtomicU64,
@@ -32,7 +36,7 @@ impl TestClock {
         self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
     }
 
-    /// From now on it goes forward by [`TestClock::advance`] only.
+    /// Stops the clock. From now on only [`TestClock::advance`] moves it.
     pub(crate) fn hold(&self) {
         self.held.get_or_init(|| SystemClock.now());
     }
@@ -46,7 +50,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A configuration with cheap hashes, and no broker: nothing but announcing a deletion needs one.
+/// A configuration with cheap hashes and no broker, which only the events of deletions need.
 pub(crate) fn config(mongodb_uri: &str, database: &str) -> Config {
     let variables = [
         ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS),
@@ -64,14 +68,14 @@ pub(crate) fn config(mongodb_uri: &str, database: &str) -> Config {
     config
 }
 
-/// A configuration with a fresh database of the MongoDB that all tests share.
+/// A configuration with a fresh database in the MongoDB that all tests share.
 pub(crate) async fn fresh_config() -> Config {
     let mongodb = shared_mongodb().await;
     config(&mongodb.url(), &mongodb.fresh_database())
 }
 
 pub(crate) struct Worker {
-    /// Signs requests for nobody in particular.
+    /// Signs requests without a user.
     pub(crate) gateway: Signed,
     pub(crate) config: Config,
     pub(crate) clock: Arc<TestClock>,
@@ -80,19 +84,19 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// A worker that is ready.
+    /// Starts a worker and waits until it is ready.
     pub(crate) async fn start() -> Self {
         let worker = Self::with(fresh_config().await).await;
         eventually(Duration::from_secs(10), || worker.is_ready()).await;
         worker
     }
 
-    /// A worker that listens.
+    /// Starts a worker that need not be ready.
     pub(crate) async fn with(config: Config) -> Self {
         Self::at(config, Arc::default()).await
     }
 
-    /// Another one on the same data and clock.
+    /// Starts a second worker with the same database and clock.
     pub(crate) async fn replica(&self) -> Self {
         let replica = Self::at(copy(&self.config), self.clock.clone()).await;
         eventually(Duration::from_secs(10), || replica.is_ready()).await;
@@ -118,7 +122,7 @@ impl Worker {
         self.gateway.unsigned().get("/readyz").send().await.status == 200
     }
 
-    /// Drains it.
+    /// Drains the worker, and gives its configuration for the next one.
     pub(crate) async fn stop(self) -> Config {
         self.shutdown.cancel();
         self.running.await.unwrap().unwrap();
@@ -143,13 +147,13 @@ impl Worker {
             .await
     }
 
-    /// The tokens of a new account.
+    /// Registers an account and logs in. Gives the tokens.
     pub(crate) async fn join(&self, email: &str) -> Value {
         self.register(email).await.expect(201);
         self.login(email, PASSWORD).await.expect(200).json()
     }
 
-    /// Requests that carry the access token of this pair.
+    /// Sends requests as the user and session of these tokens.
     pub(crate) fn caller(&self, tokens: &Value) -> Signed {
         let claims = claims(&tokens["access_token"]);
         self.gateway
@@ -157,7 +161,7 @@ impl Worker {
             .with(&identity::SESSION_ID, claims["sid"].as_str().unwrap())
     }
 
-    /// Requests from somewhere else.
+    /// Sends requests from another client address.
     pub(crate) fn from(&self, address: &str) -> Signed {
         self.gateway.with(&identity::CLIENT_ADDRESS, address)
     }
@@ -168,32 +172,24 @@ impl Worker {
         request.json(&body).send().await
     }
 
-    /// The status of `GET /me` with the access token of this pair.
+    /// The status of `GET /me` with these tokens.
     pub(crate) async fn me(&self, tokens: &Value) -> u16 {
         let caller = self.caller(tokens);
         caller.get("/api/users/me").send().await.status.as_u16()
     }
 
-    /// The documents of a collection, as they lie in the database.
-    pub(crate) async fn documents(&self, collection: &str) -> Vec<bson::Document> {
-        use futures_util::TryStreamExt;
+    /// All documents of a collection, as stored.
+    pub(crate) async fn documents(&self, collection: &str) -> Vec<Document> {
         let database = mongo::connect(&self.config.worker.mongo).await.unwrap();
-        let found = database
-            .collection(collection)
-            .find(bson::doc! {})
-            .await
-            .unwrap();
+        let found = database.collection(collection).find(doc! {}).await.unwrap();
         found.try_collect().await.unwrap()
     }
 }
 
-/// The claims of a token, unverified.
+/// The claims of a token, without verification.
 pub(crate) fn claims(token: &Value) -> Value {
-    use base64::Engine;
     let payload = token.as_str().unwrap().split('.').nth(1).unwrap();
-    let bytes = base64::prelude::BASE64_URL_SAFE_NO_PAD
-        .decode(payload)
-        .unwrap();
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }
 
@@ -207,7 +203,7 @@ fn copy(config: &Config) -> Config {
     copy
 }
 
-/// A refusal without what is different in each answer.
+/// A problem without its request id, which differs in each answer, and with its headers.
 pub(crate) fn problem(reply: &Reply) -> Value {
     let mut problem = reply.json();
     problem["request_id"] = Value::Null;
@@ -218,7 +214,7 @@ pub(crate) fn problem(reply: &Reply) -> Value {
     problem
 }
 
-/// What a refusal complains of.
+/// The members that a validation problem names.
 pub(crate) fn pointers(reply: &Reply) -> Vec<String> {
     let problem = reply.json();
     let errors = problem["errors"].as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! The binary itself: a replica set made from nothing, a worker on it, its health and its end.
+//! The binary: preparing a replica set, serving on it, the health check and the drain.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn prepare_mongo(port: u16, host: &str) -> Launch {
     ])
 }
 
-/// Runs it to its end: whether it succeeded, and what it said.
+/// Runs the process to its end. Gives whether it succeeded, and its output.
 async fn finished(launch: Launch) -> (bool, String) {
     let mut process = launch.start();
     let status = process.wait(Duration::from_secs(40)).await;

@@ -1,4 +1,5 @@
-//! Refresh tokens: rotation, the grace of parallel requests, and the end of a stolen chain.
+//! Refresh tokens: rotation, the grace of parallel requests, and the end of a session after a
+//! replay.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -49,7 +50,7 @@ async fn a_refresh_gives_a_new_pair_for_the_same_session_and_notes_its_use() {
     let day = DAY.as_millis() as i64;
     assert!(time("last_used_at") - time("created_at") >= day);
     assert_eq!(time("expires_at") - time("last_used_at"), 30 * day);
-    // Nothing that a thief of the database could show.
+    // A thief of the database finds no token.
     let kept = format!("{session:?}");
     for token in [&first, &second] {
         assert!(!kept.contains(token["refresh_token"].as_str().unwrap()));
@@ -73,7 +74,7 @@ async fn an_old_token_shown_after_its_grace_ends_the_session() {
     worker.clock.advance(Duration::from_millis(10_001));
     assert_eq!(worker.me(&latest).await, 200);
     worker.refresh(&stolen).await.expect(401);
-    // Whichever of the two is the thief: neither has it any more.
+    // Nobody knows which client is the thief, so neither keeps the session.
     worker.refresh(&latest).await.expect(401);
     for tokens in [&stolen, &latest] {
         assert_eq!(worker.me(tokens).await, 401);
@@ -125,7 +126,7 @@ async fn clients_that_share_a_session_and_refresh_as_they_like_are_never_refused
     let one = Worker::start().await;
     let two = one.replica().await;
     let tokens = one.join("ada@example.org").await;
-    // Each goes on with what it was given last, however far the others have gone meanwhile.
+    // Each client continues with the token that it received last, however far the others are.
     let client = async |n: usize| {
         let mut mine = tokens.clone();
         for round in 0..15 {
@@ -189,7 +190,7 @@ async fn whatever_is_wrong_with_a_refresh_token_the_answer_is_the_same() {
         answers.iter().all(|answer| *answer == answers[0]),
         "{answers:#?}"
     );
-    // None of it has hurt the session whose token was tried at.
+    // None of these attempts affected the session whose token they imitate.
     worker
         .refresh(&json!({"refresh_token": good}))
         .await

@@ -1,4 +1,4 @@
-//! Registrations that are sent twice.
+//! Registrations that are repeated with an `Idempotency-Key`.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn the_same_registration_has_the_same_answer_for_a_day() {
     assert_eq!(answer(again), first);
     assert_eq!(worker.documents("users").await.len(), 1);
 
-    // Also after a login has come and the account has another name.
+    // The answer is the same after a login and a new name.
     let tokens = worker.login("ada@example.org", PASSWORD).await;
     let caller = worker.caller(&tokens.expect(200).json());
     let renamed = caller
@@ -56,7 +56,7 @@ async fn another_key_or_none_is_another_registration() {
     answer(register(&worker, "k1", &ada()).await);
     register(&worker, "k2", &ada()).await.expect(409);
     worker.register("ada@example.org").await.expect(409);
-    // Keys are each address's own.
+    // Each e-mail address has keys of its own.
     let mut eve = ada();
     eve["email"] = json!("eve@example.org");
     answer(register(&worker, "k1", &eve).await);
@@ -99,7 +99,7 @@ async fn a_known_key_does_not_let_anybody_try_passwords() {
         register(&worker, "k1", &guess).await.expect(422);
     }
     register(&worker, "k1", &guess).await.expect(429);
-    // It is one limit, whichever way passwords are tried.
+    // Registrations and logins share one limit.
     worker.login("ada@example.org", PASSWORD).await.expect(429);
 }
 
@@ -125,7 +125,7 @@ async fn a_hundred_at_once_make_one_account_and_have_one_answer() {
     let new = replies
         .iter()
         .filter(|r| r.header("idempotent-replayed").is_none());
-    // Whoever waits for the same work in the same worker is answered by it.
+    // Requests that wait for the same work in the same worker share its answer.
     assert!(new.count() >= 1);
     let answers: HashSet<_> = replies.into_iter().map(answer).collect();
     assert_eq!(answers.len(), 1, "{answers:?}");

@@ -1,8 +1,11 @@
-//! Logging out, and looking after one's sessions.
+//! Logging out, and listing and ending one's own sessions.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use contract::id::{SessionId, UserId};
+use contract::revocation;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use testkit::eventually;
 use users::domain::PasswordHash;
 use users::store::UserStore;
@@ -31,20 +34,20 @@ async fn gateways_and_nobody_else_are_told_which_sessions_have_ended() {
         worker.join("ada@example.org").await,
         login(&worker, "ada@example.org").await,
     );
-    let path = contract::revocation::PATH;
+    let path = revocation::PATH;
     let ask = async |query: &str| {
         let answer = worker.gateway.get(&format!("{path}{query}")).send().await;
         answer.expect(200).json()
     };
-    assert_eq!(ask("").await["ended"], serde_json::json!([]));
+    assert_eq!(ask("").await["ended"], json!([]));
     let caller = worker.caller(&here);
     caller.post("/api/users/logout").send().await.expect(204);
-    let told = ask("").await;
-    assert_eq!(told["ended"][0]["sid"], id(&here));
-    assert_eq!(told["tokens_live_ms"], 600_000);
-    let now: jiff::Timestamp = told["now"].as_str().unwrap().parse().unwrap();
+    let reported = ask("").await;
+    assert_eq!(reported["ended"][0]["sid"], id(&here));
+    assert_eq!(reported["tokens_live_ms"], 600_000);
+    let now: Timestamp = reported["now"].as_str().unwrap().parse().unwrap();
     let later = format!("?since={}", now.as_millisecond() + 1);
-    assert_eq!(ask(&later).await["ended"], serde_json::json!([]));
+    assert_eq!(ask(&later).await["ended"], json!([]));
     let stranger = worker.gateway.unsigned();
     stranger.get(path).send().await.expect(401);
     let odd = worker.gateway.get(&format!("{path}?since=x")).send().await;
@@ -72,11 +75,11 @@ async fn a_logout_ends_this_session_everywhere_and_no_other() {
     let challenge = again.header("www-authenticate").unwrap();
     assert!(challenge.starts_with(r#"Bearer error="invalid_token""#));
     assert_eq!(replica.me(&there).await, 200);
-    // Whoever logs in right after a logout is not refused.
+    // A login right after a logout succeeds.
     let back = login(&worker, "ada@example.org").await;
     assert_eq!(replica.me(&back).await, 200);
 
-    // It is kept, with the time of its end, for whoever is to be told of it.
+    // The ended session is kept with the time of its end, so that gateways learn of it.
     let ended = worker.documents("sessions").await;
     let ended = ended
         .iter()
@@ -97,7 +100,7 @@ async fn every_path_for_callers_refuses_an_ended_session() {
     let tokens = worker.join("ada@example.org").await;
     let caller = worker.caller(&tokens);
     caller.post("/api/users/logout").send().await.expect(204);
-    let body = serde_json::json!({});
+    let body = json!({});
     let mut answers = Vec::new();
     for request in [
         caller.post("/api/users/logout"),
@@ -108,7 +111,7 @@ async fn every_path_for_callers_refuses_an_ended_session() {
         caller.get("/api/users/me/sessions"),
         caller.delete("/api/users/me/sessions/x"),
         caller.get("/api/users/x"),
-        // Somebody whose token names no session of ours.
+        // A user whose token names no session of ours.
         worker.gateway.as_user("somebody").get("/api/users/me"),
     ] {
         let mut problem = problem(&request.json(&body).send().await.expect(401));
@@ -125,7 +128,7 @@ async fn every_path_for_callers_refuses_an_ended_session() {
 async fn the_list_tells_where_somebody_is_logged_in_and_which_of_it_asks() {
     let worker = Worker::start().await;
     worker.register("ada@example.org").await.expect(201);
-    let body = serde_json::json!({"email": "ada@example.org", "password": PASSWORD});
+    let body = json!({"email": "ada@example.org", "password": PASSWORD});
     let phone = worker
         .from("2001:db8::7")
         .post("/api/users/login")
@@ -203,7 +206,7 @@ async fn a_session_is_ended_by_its_owner_and_by_nobody_else() {
             .len(),
         1
     );
-    // Also the one that asks.
+    // The caller's own session can be ended, too.
     assert_eq!(end(&ada, &id(&ada)).await, 204);
     assert_eq!(worker.me(&ada).await, 401);
 }
@@ -213,13 +216,13 @@ async fn a_crash_right_after_a_password_change_leaves_no_other_session_alive() {
     let worker = Worker::start().await;
     let kept = worker.join("ada@example.org").await;
     let other = login(&worker, "ada@example.org").await;
-    // The one write of `PUT /me/password`, and nothing that follows it.
+    // Only the write of `PUT /me/password`, as if the worker crashed before what follows.
     let store = MongoUserStore::connect(&worker.config.worker.mongo)
         .await
         .unwrap();
-    let user = contract::id::UserId::parse(kept["user"]["id"].as_str().unwrap()).unwrap();
+    let user = UserId::parse(kept["user"]["id"].as_str().unwrap()).unwrap();
     let user = store.find_by_id(&user).await.unwrap().unwrap();
-    let kept_id = contract::id::SessionId::parse(id(&kept).as_str().unwrap()).unwrap();
+    let kept_id = SessionId::parse(id(&kept).as_str().unwrap()).unwrap();
     let other_hash = PasswordHash::new("$other");
     let changed = store.change_password(&user, &other_hash, &kept_id).await;
     assert!(changed.unwrap());
@@ -233,7 +236,7 @@ async fn a_crash_right_after_a_password_change_leaves_no_other_session_alive() {
     let caller = worker.caller(&kept);
     caller.delete(&path).send().await.expect(404);
 
-    // And the next worker does what was left undone.
+    // The next worker marks the dead session.
     let next = worker.replica().await;
     eventually(Duration::from_secs(10), || async {
         store.with_dead_sessions(1).await.unwrap().is_empty()

@@ -1,10 +1,11 @@
-//! Each adapter passes the suite of all adapters.
+//! Runs the conformance suite on each adapter, and checks what only one adapter has.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::doc;
+use bson::spec::BinarySubtype;
+use bson::{Binary, Document, doc};
 use contract::id::{SessionId, UserId};
 use contract::page::PageRequest;
 use events::outbox::Outbox;
@@ -83,7 +84,7 @@ async fn expiry_uniqueness_and_what_is_looked_for_are_left_to_indexes() {
         .unwrap();
     let database = mongo::connect(&mongo).await.unwrap();
     let indexes = async |collection: &str| {
-        let collection = database.collection::<bson::Document>(collection);
+        let collection = database.collection::<Document>(collection);
         let indexes = collection.list_indexes().await.unwrap();
         let indexes: Vec<_> = indexes.try_collect().await.unwrap();
         let described = indexes.into_iter().map(|index| {
@@ -129,14 +130,14 @@ async fn documents_of_version_one_are_read() {
     let database = mongo::connect(&mongo).await.unwrap();
     let now = SystemClock.now();
     let time = mongo::to_bson(now);
-    let users = database.collection::<bson::Document>("users");
+    let users = database.collection::<Document>("users");
     let user = doc! {
         "_id": "u", "email_key": "ada@example.org", "email": "ada@example.org", "name": "Ada",
         "password": "$first", "version": 1_i64, "created_at": time, "updated_at": time, "schema": 1,
     };
     users.insert_one(user).await.unwrap();
-    let hash = bson::Binary {
-        subtype: bson::spec::BinarySubtype::Generic,
+    let hash = Binary {
+        subtype: BinarySubtype::Generic,
         bytes: vec![7; 32],
     };
     let session = doc! {
@@ -144,7 +145,7 @@ async fn documents_of_version_one_are_read() {
         "address": "", "created_at": time, "last_used_at": time,
         "expires_at": mongo::to_bson(now + Duration::from_secs(60)), "schema": 1,
     };
-    let sessions = database.collection::<bson::Document>("sessions");
+    let sessions = database.collection::<Document>("sessions");
     sessions.insert_one(session).await.unwrap();
 
     let find = async || {

@@ -1,5 +1,5 @@
-//! Reads a task's event from the bytes of a message, strictly: what does not say exactly what its
-//! schema promises is poison, and never a guess.
+//! Parses a task event from the bytes of a message. Strict: a message that does not match its schema
+//! is poison; nothing is ever guessed. The consumer calls it.
 
 use contract::event::{Envelope, EventType, Poison};
 use contract::id::{TaskId, UserId};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::kind::Kind;
 
-/// What happened to a task, as far as notifications tell it.
+/// What happened to a task: as much of the event as notifications need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskEvent {
     /// `task:version`
@@ -27,7 +27,7 @@ pub struct TaskEvent {
     pub changed: Vec<String>,
 }
 
-/// `data` of every task event. Members that are not read here may come and go within `v1`.
+/// `data` of every task event. Other members may be added or removed within `v1`.
 #[derive(Deserialize)]
 struct Data {
     task: Snapshot,
@@ -48,16 +48,16 @@ struct Snapshot {
 }
 
 impl TaskEvent {
-    /// Reads a message that came through the queue of this type.
+    /// Parses a message that came through the queue of this event type.
     pub fn parse(body: &[u8], queue: EventType) -> Result<Self, Poison> {
         let envelope = Envelope::read(body, queue)?;
         let wrong = |why: &str| Poison::Data(queue, why.to_owned());
         let data = Data::deserialize(&envelope.data).map_err(|why| wrong(&why.to_string()))?;
         let task = data.task;
-        let one =
+        let consistent =
             envelope.subject == task.id && envelope.id == format!("{}:{}", task.id, task.version);
-        // Versions are kept as signed 64-bit numbers by every store.
-        if !one || task.version == 0 || i64::try_from(task.version).is_err() {
+        // Every store keeps versions as signed 64-bit numbers.
+        if !consistent || task.version == 0 || i64::try_from(task.version).is_err() {
             return Err(Poison::Inconsistent);
         }
         let user = |text: &str, name| UserId::parse(text).ok_or_else(|| wrong(name));

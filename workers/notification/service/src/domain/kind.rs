@@ -1,9 +1,10 @@
-//! What a notification tells of.
+//! What a notification is about. Pure; used wherever notifications are made, kept or read.
 
 use contract::event::EventType;
 use serde::{Deserialize, Serialize};
 
-/// What happened to the task: the `type` of a notification, which is its event's without version.
+/// What happened to the task. It is the `type` of a notification: the event's type without its
+/// version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     #[serde(rename = "task.created")]
@@ -25,7 +26,7 @@ impl Kind {
         }
     }
 
-    /// What such an event tells of a task, where it is about one.
+    /// What an event of this type says about a task; `None` when it is not about a task.
     pub fn of(event_type: EventType) -> Option<Self> {
         match event_type {
             EventType::TaskCreated => Some(Self::Created),

@@ -1,4 +1,4 @@
-//! A notification, and who gets one.
+//! A notification, and who gets one. Pure: the consumer calls it, the stores keep what it makes.
 
 use contract::id::{NotificationId, TaskId, UserId};
 use jiff::{SignedDuration, Timestamp};
@@ -8,15 +8,15 @@ use super::event::TaskEvent;
 use super::kind::Kind;
 use super::text;
 
-/// How long a notification is kept, from its event's time.
+/// How long a notification is kept, counted from its event's time.
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
-/// How long an applied event is remembered, from when it was applied. Longer than [`RETENTION`]: an
-/// event that comes again after it was forgotten is too old to notify anybody.
+/// How long an applied event is remembered, counted from when it was applied. Longer than
+/// [`RETENTION`]: an event that is redelivered after that is too old to notify anybody.
 pub const MEMORY: SignedDuration = SignedDuration::from_hours(91 * 24);
 
-/// What one user is told about one event. Never changes.
+/// What one notification says, and to whom. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Notice {
+pub struct NotificationContent {
     pub id: NotificationId,
     #[serde(skip)]
     pub user_id: UserId,
@@ -27,18 +27,18 @@ pub struct Notice {
     pub title: String,
     pub body: String,
     pub actor_id: UserId,
-    /// The event's time. Those of one task strictly increase with its version, so sorting by time
-    /// is sorting by version.
+    /// The event's time. A task's event times strictly increase with its version, so sorting by time
+    /// also sorts by version.
     #[serde(with = "contract::time::millis")]
     pub created_at: Timestamp,
 }
 
-/// A notice that the store holds.
+/// A notification as the store holds it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notification {
     #[serde(flatten)]
-    pub notice: Notice,
-    /// The user's own numbering, in the order in which notices were committed.
+    pub content: NotificationContent,
+    /// Its number among the user's notifications, in the order in which they were committed.
     #[serde(skip)]
     pub sequence: u64,
     pub read: bool,
@@ -49,39 +49,39 @@ impl Notification {
         Self::version_of(self.read)
     }
 
-    /// `read` is all that ever changes, so it is the version.
+    /// Only `read` ever changes, so it is the version.
     pub fn version_of(read: bool) -> u64 {
         u64::from(read)
     }
 }
 
-/// An event as the store applies it: once, however often it is delivered.
+/// An event as the store applies it: once, no matter how often it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Something happened to a task: people are told.
-    Task(Entry),
-    /// Somebody is gone: nothing of theirs is kept, and they are told nothing any more.
+    /// Something happened to a task: users are notified.
+    Task(TaskNotifications),
+    /// A user was deleted: nothing of theirs is kept, and they get no more notifications.
     UserDeleted(UserId),
 }
 
-/// What one event of a task tells.
+/// The notifications that one task event causes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TaskNotifications {
     pub event_id: String,
-    pub notices: Vec<Notice>,
+    pub notifications: Vec<NotificationContent>,
 }
 
-impl Entry {
-    /// Tells everybody concerned. An event older than [`RETENTION`] tells nobody, so what was
-    /// purged does not come back.
+impl TaskNotifications {
+    /// One notification for each recipient. An event older than [`RETENTION`] has none, so a purged
+    /// notification does not come back.
     pub fn new(event: &TaskEvent, now: Timestamp) -> Self {
         let expired = now.duration_since(event.time) > RETENTION;
-        let people = if expired {
+        let users = if expired {
             Vec::new()
         } else {
             recipients(event)
         };
-        let notices = people.into_iter().map(|user_id| Notice {
+        let notifications = users.into_iter().map(|user_id| NotificationContent {
             id: NotificationId::new(),
             user_id: user_id.clone(),
             kind: event.kind,
@@ -94,17 +94,17 @@ impl Entry {
         });
         Self {
             event_id: event.id.clone(),
-            notices: notices.collect(),
+            notifications: notifications.collect(),
         }
     }
 }
 
-/// Owner and assignee, without the one who acted when there is another.
+/// The owner and the assignee. When they are two, the one who acted is left out.
 fn recipients(event: &TaskEvent) -> Vec<&UserId> {
-    let mut people = vec![&event.owner_id];
-    people.extend(event.assignee_id.iter().filter(|id| **id != event.owner_id));
-    if people.len() > 1 {
-        people.retain(|id| **id != event.actor_id);
+    let mut users = vec![&event.owner_id];
+    users.extend(event.assignee_id.iter().filter(|id| **id != event.owner_id));
+    if users.len() > 1 {
+        users.retain(|id| **id != event.actor_id);
     }
-    people
+    users
 }

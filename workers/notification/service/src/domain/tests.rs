@@ -41,10 +41,9 @@ fn event(assignee: Option<&str>, actor: &str, changed: &[&str]) -> TaskEvent {
     parse(&envelope(data(assignee, actor, changed))).unwrap()
 }
 
-fn told(event: &TaskEvent) -> Vec<String> {
-    let entry = Entry::new(event, time());
-    entry
-        .notices
+fn recipients_of(event: &TaskEvent) -> Vec<String> {
+    let task = TaskNotifications::new(event, time());
+    task.notifications
         .iter()
         .map(|n| n.user_id.to_string())
         .collect()
@@ -52,56 +51,69 @@ fn told(event: &TaskEvent) -> Vec<String> {
 
 #[test]
 fn owner_and_assignee_are_told_except_the_one_who_acted() {
-    assert_eq!(told(&event(Some("helper"), "owner", &[])), ["helper"]);
-    assert_eq!(told(&event(Some("helper"), "helper", &[])), ["owner"]);
     assert_eq!(
-        told(&event(Some("helper"), "admin", &[])),
+        recipients_of(&event(Some("helper"), "owner", &[])),
+        ["helper"]
+    );
+    assert_eq!(
+        recipients_of(&event(Some("helper"), "helper", &[])),
+        ["owner"]
+    );
+    assert_eq!(
+        recipients_of(&event(Some("helper"), "admin", &[])),
         ["owner", "helper"]
     );
 }
 
 #[test]
 fn who_acts_alone_is_told() {
-    assert_eq!(told(&event(None, "owner", &[])), ["owner"]);
-    assert_eq!(told(&event(Some("owner"), "owner", &[])), ["owner"]);
+    assert_eq!(recipients_of(&event(None, "owner", &[])), ["owner"]);
+    assert_eq!(
+        recipients_of(&event(Some("owner"), "owner", &[])),
+        ["owner"]
+    );
 }
 
 #[test]
 fn a_notice_says_what_happened_and_when() {
-    let entry = Entry::new(
+    let task = TaskNotifications::new(
         &event(Some("helper"), "owner", &["status", "due_at"]),
         time(),
     );
-    assert_eq!(entry.event_id, "t1:3");
-    let notice = &entry.notices[0];
-    assert_eq!(notice.title, "Task updated: Water the plants");
-    assert_eq!(notice.body, "Changed: status (now in progress), due date.");
-    assert_eq!((notice.task_version, notice.created_at), (3, time()));
+    assert_eq!(task.event_id, "t1:3");
+    let content = &task.notifications[0];
+    assert_eq!(content.title, "Task updated: Water the plants");
+    assert_eq!(content.body, "Changed: status (now in progress), due date.");
+    assert_eq!((content.task_version, content.created_at), (3, time()));
 }
 
 #[test]
 fn the_new_assignee_reads_that_it_is_them() {
     let event = event(Some("helper"), "admin", &["assignee_id"]);
-    let entry = Entry::new(&event, time());
-    assert_eq!(entry.notices[0].body, "Changed: assignee.");
-    assert_eq!(entry.notices[1].body, "Changed: assignee (now you).");
+    let task = TaskNotifications::new(&event, time());
+    assert_eq!(task.notifications[0].body, "Changed: assignee.");
+    assert_eq!(task.notifications[1].body, "Changed: assignee (now you).");
 }
 
 #[test]
 fn texts_are_cut_between_characters() {
     let mut event = event(None, "owner", &[]);
     event.title = "ü".repeat(1000);
-    let title = &Entry::new(&event, time()).notices[0].title;
+    let title = &TaskNotifications::new(&event, time()).notifications[0].title;
     assert_eq!(title.chars().count(), "Task updated: ".len() + 201);
     event.changed = vec!["x".into(); 100];
-    let body = &Entry::new(&event, time()).notices[0].body;
+    let body = &TaskNotifications::new(&event, time()).notifications[0].body;
     assert!(body.ends_with("x, 92 more."), "{body}");
 }
 
 #[test]
 fn an_event_older_than_the_retention_tells_nobody() {
     let event = event(Some("helper"), "owner", &[]);
-    let at = |age| Entry::new(&event, time() + age).notices.len();
+    let at = |age| {
+        TaskNotifications::new(&event, time() + age)
+            .notifications
+            .len()
+    };
     assert_eq!(at(RETENTION), 1);
     assert_eq!(at(RETENTION + SignedDuration::from_millis(1)), 0);
 }
@@ -196,12 +208,12 @@ fn an_event_in_the_wrong_queue_is_poison() {
 
 #[test]
 fn a_notification_is_rendered_as_the_contract_says() {
-    let notice = Entry::new(&event(None, "owner", &[]), time())
-        .notices
+    let content = TaskNotifications::new(&event(None, "owner", &[]), time())
+        .notifications
         .remove(0);
-    let id = notice.id.to_string();
+    let id = content.id.to_string();
     let rendered = serde_json::to_value(Notification {
-        notice,
+        content,
         sequence: 7,
         read: false,
     })

@@ -1,13 +1,14 @@
-//! The words of a notification: English, one line each, whole without the task at hand.
+//! The texts of a notification: English, one line each, and clear without the task at hand.
+//! Called when an event becomes notifications; never when they are read.
 
 use contract::id::UserId;
 
 use super::event::TaskEvent;
 use super::kind::Kind;
 
-/// A title is for one line on a screen.
+/// A title must fit on one line of a screen.
 const MAX_TITLE_CHARS: usize = 200;
-/// A list of changes longer than this says nothing.
+/// Nobody reads a longer list of changes.
 const MAX_CHANGES: usize = 8;
 
 pub(super) fn title(event: &TaskEvent) -> String {
@@ -19,7 +20,7 @@ pub(super) fn title(event: &TaskEvent) -> String {
     format!("{happened}: {}", cut(&event.title, MAX_TITLE_CHARS))
 }
 
-/// What `reader` should know beyond the title.
+/// What the title leaves out, written for `reader`.
 pub(super) fn body(event: &TaskEvent, reader: &UserId) -> String {
     let assigned = event.assignee_id.as_ref() == Some(reader);
     match event.kind {
@@ -67,7 +68,7 @@ fn change(event: &TaskEvent, member: &str, assigned: bool) -> String {
     }
 }
 
-/// `in_progress` as people write it.
+/// `in_progress` becomes `in progress`.
 fn words(name: &str) -> String {
     cut(&name.replace('_', " "), 40)
 }

@@ -1,4 +1,4 @@
-//! Who is connected, and who is woken.
+//! The streams of each connected user, and how hints wake them. It never reads the store.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,24 +13,24 @@ use tokio::sync::watch;
 
 use crate::domain::Event;
 
-/// Streams of one user on one replica.
+/// How many streams one user may have on one replica.
 pub const MAX_STREAMS_PER_USER: usize = 8;
 
-/// Everybody who is connected to this replica.
+/// All users with a stream on this replica.
 pub struct Hub {
-    users: Mutex<HashMap<UserId, Connected>>,
-    /// Streams that are open.
+    users: Mutex<HashMap<UserId, UserStreams>>,
+    /// How many streams are open.
     streams: IntGauge,
 }
 
-/// One user's streams: what wakes them, and how many there are.
-struct Connected {
+/// One user's streams: the channel that wakes them, and how many are open.
+struct UserStreams {
     wake: watch::Sender<()>,
-    streams: usize,
+    count: usize,
 }
 
-/// The right to one stream, given back when dropped.
-pub struct Ticket {
+/// Permission for one open stream, returned when it is dropped.
+pub struct StreamPermit {
     hub: Arc<Hub>,
     pub(super) user: UserId,
     pub(super) wake: watch::Receiver<()>,
@@ -44,33 +44,34 @@ impl Hub {
         })
     }
 
-    /// `None` where the user has as many streams as one may have.
-    pub fn open(self: &Arc<Self>, user: &UserId) -> Option<Ticket> {
+    /// Takes a permit for one more stream; `None` when the user already has
+    /// [`MAX_STREAMS_PER_USER`].
+    pub fn open(self: &Arc<Self>, user: &UserId) -> Option<StreamPermit> {
         let mut users = self.users();
-        let connected = users.entry(user.clone()).or_insert_with(|| Connected {
+        let user_streams = users.entry(user.clone()).or_insert_with(|| UserStreams {
             wake: watch::Sender::new(()),
-            streams: 0,
+            count: 0,
         });
-        if connected.streams >= MAX_STREAMS_PER_USER {
+        if user_streams.count >= MAX_STREAMS_PER_USER {
             return None;
         }
-        connected.streams += 1;
+        user_streams.count += 1;
         self.streams.inc();
-        Some(Ticket {
+        Some(StreamPermit {
             hub: self.clone(),
             user: user.clone(),
-            wake: connected.wake.subscribe(),
+            wake: user_streams.wake.subscribe(),
         })
     }
 
-    /// Wakes those who are hinted at, until the bus fails or `shutdown`.
+    /// Wakes the streams of the users named in hints, until `shutdown` or until the bus fails.
     pub async fn follow(
         &self,
         bus: Arc<dyn Bus>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let mut hints = bus.hints().await?;
-        // What came before the hints began.
+        // Hints may have been missed before this subscription began.
         self.wake_all();
         loop {
             let hint = tokio::select! {
@@ -79,57 +80,64 @@ impl Hub {
             };
             match serde_json::from_slice::<Vec<UserId>>(&hint) {
                 Ok(users) => users.iter().for_each(|user| self.wake(user)),
-                // Another version's.
+                // A hint in the format of another version.
                 Err(_) => self.wake_all(),
             }
         }
     }
 
     fn wake(&self, user: &UserId) {
-        if let Some(connected) = self.users().get(user) {
-            connected.wake.send_replace(());
+        if let Some(user_streams) = self.users().get(user) {
+            user_streams.wake.send_replace(());
         }
     }
 
     fn wake_all(&self) {
-        for connected in self.users().values() {
-            connected.wake.send_replace(());
+        for user_streams in self.users().values() {
+            user_streams.wake.send_replace(());
         }
     }
 
-    fn users(&self) -> MutexGuard<'_, HashMap<UserId, Connected>> {
-        // Nothing panics while it holds the lock.
+    fn users(&self) -> MutexGuard<'_, HashMap<UserId, UserStreams>> {
+        // No code panics while it holds this lock, so it is never poisoned.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Ticket {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         self.hub.streams.dec();
         let mut users = self.hub.users();
-        if let Some(connected) = users.get_mut(&self.user) {
-            connected.streams -= 1;
-            if connected.streams == 0 {
+        if let Some(user_streams) = users.get_mut(&self.user) {
+            user_streams.count -= 1;
+            if user_streams.count == 0 {
                 users.remove(&self.user);
             }
         }
     }
 }
 
-/// Hints at everybody who is told something by `events`, or is gone with them. Failing costs no more
-/// than a hint that is lost.
+/// Sends a hint for every user whom `events` notify or delete. A failure is only logged: it costs no
+/// more than a lost hint.
 pub async fn hint(bus: &dyn Bus, events: &[Event]) {
     let users: BTreeSet<&UserId> = events
         .iter()
         .flat_map(|event| match event {
-            Event::Task(entry) => entry.notices.iter().map(|notice| &notice.user_id).collect(),
+            Event::Task(task) => task
+                .notifications
+                .iter()
+                .map(|content| &content.user_id)
+                .collect(),
             Event::UserDeleted(user) => vec![user],
         })
         .collect();
-    // Writing ids to memory cannot fail.
+    // Serializing ids cannot fail.
     let body = serde_json::to_vec(&users).unwrap_or_default();
     if let Err(error) = bus.hint(Bytes::from(body)).await {
-        tracing::debug!(error = chain(&error), "streams were not woken");
+        tracing::debug!(
+            error = chain(&error),
+            "the hint that wakes streams could not be sent"
+        );
     }
 }
 

@@ -1,4 +1,5 @@
-//! One client's stream of server-sent events.
+//! One client's stream of server-sent events. The writer of the response pulls it, and nothing is
+//! sent that the store does not hold.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,48 +11,47 @@ use runtime::supervise::CancellationToken;
 use stores::StoreError;
 use tokio::time::Instant;
 
-use super::Ticket;
+use super::StreamPermit;
 use crate::domain::Notification;
 use crate::store::{Counter, NotificationStore};
 
-/// How often a silent stream says that it lives. The store is asked at least as often.
+/// How often an idle stream sends a heartbeat. It also reads the store at least this often.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// What is read from the store, and held for a client, at a time.
+/// How many notifications are read from the store, and held for a client, at a time.
 const PAGE: usize = 50;
 
-/// What the store had for a stream.
-enum News {
+/// What a stream found when it read the store.
+enum Found {
     Events(Bytes),
     Nothing,
-    /// The user is gone.
-    Over,
+    UserDeleted,
 }
 
-/// A stream, pulled by whoever writes to the client: the next piece is made when the last is gone.
+/// An open stream. The next piece is made only after the last one was written to the client.
 pub struct Stream {
     store: Arc<dyn NotificationStore>,
-    ticket: Ticket,
-    /// The last sequence number the client has.
+    permit: StreamPermit,
+    /// The last sequence number sent to the client.
     sent: u64,
-    /// Whether the store may have more than that.
-    behind: bool,
-    /// What goes out before anything else.
+    /// Whether the store may hold later ones.
+    may_be_behind: bool,
+    /// The first piece to send.
     greeting: Option<Bytes>,
     ends: Instant,
     stopping: CancellationToken,
 }
 
 impl Stream {
-    /// Starts behind the last event the client says it has, or now. It ends at `ends` (the token's
-    /// end), when `stopping`, or with its user's account.
+    /// Begins after the last event that the client names, or with the next new one. The stream ends
+    /// at `ends` (the token's expiry), when `stopping` is cancelled, or when the user is deleted.
     pub async fn open(
         store: Arc<dyn NotificationStore>,
-        ticket: Ticket,
+        permit: StreamPermit,
         last_event_id: Option<&str>,
         ends: Instant,
         stopping: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let counter = store.counter(&ticket.user).await?;
+        let counter = store.counter(&permit.user).await?;
         let ends = if counter.deleted {
             Instant::now()
         } else {
@@ -62,10 +62,11 @@ impl Stream {
             Some(Some(sequence)) => sequence,
             Some(None) | None => counter.sequence,
         };
-        // An id without data is no event, but the client remembers it: even a client that got
-        // nothing yet resumes without a gap.
+        // An id without data is not an event, but the client remembers it. So even a client that has
+        // received no event yet resumes without a gap.
         let greeting = match resumed {
-            // Its id comes with the reset: a client that stored the id without it would never reload.
+            // The id comes only with the reset: a client that stored the id but missed the reset would
+            // never reload.
             Some(None) => {
                 format!("retry: 1000\n: welcome\n\nid: {sent}\nevent: reset\ndata: {{}}\n\n")
             }
@@ -73,37 +74,37 @@ impl Stream {
         };
         Ok(Self {
             store,
-            ticket,
+            permit,
             sent,
-            behind: true,
+            may_be_behind: true,
             greeting: Some(greeting.into()),
             ends,
             stopping,
         })
     }
 
-    /// The next piece, or `None` at the end.
+    /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Option<Bytes> {
         if let Some(greeting) = self.greeting.take() {
             return Some(greeting);
         }
         let heartbeat = Instant::now() + HEARTBEAT;
         while !self.stopping.is_cancelled() && Instant::now() < self.ends {
-            if self.behind {
-                // Before the store is asked: a hint that comes meanwhile asks again.
-                self.ticket.wake.mark_unchanged();
-                match self.news().await {
-                    News::Events(events) => return Some(events),
-                    News::Over => return None,
-                    News::Nothing => {}
+            if self.may_be_behind {
+                // Before the store is read, so that a hint that arrives meanwhile causes another read.
+                self.permit.wake.mark_unchanged();
+                match self.find().await {
+                    Found::Events(events) => return Some(events),
+                    Found::UserDeleted => return None,
+                    Found::Nothing => {}
                 }
             }
-            self.behind = true;
+            self.may_be_behind = true;
             tokio::select! {
                 () = self.stopping.cancelled() => return None,
                 () = tokio::time::sleep_until(self.ends) => return None,
-                // The hub outlives its tickets, so this cannot fail.
-                _ = self.ticket.wake.changed() => {}
+                // The hub outlives its permits, so this cannot fail.
+                _ = self.permit.wake.changed() => {}
                 () = tokio::time::sleep_until(heartbeat) => {
                     return Some(Bytes::from_static(b": heartbeat\n\n"));
                 }
@@ -112,31 +113,31 @@ impl Stream {
         None
     }
 
-    async fn news(&mut self) -> News {
-        self.ask().await.unwrap_or_else(|error| {
-            // The client waits; what it missed is in the store when that is back.
-            tracing::warn!(error = chain(&error), "a stream could not ask the store");
-            News::Nothing
+    async fn find(&mut self) -> Found {
+        self.read_store().await.unwrap_or_else(|error| {
+            // The client waits. It gets what it missed once the store answers again.
+            tracing::warn!(error = chain(&error), "a stream could not read the store");
+            Found::Nothing
         })
     }
 
-    async fn ask(&mut self) -> Result<News, StoreError> {
-        let user = &self.ticket.user;
+    async fn read_store(&mut self) -> Result<Found, StoreError> {
+        let user = &self.permit.user;
         let found = self.store.since(user, self.sent, PAGE).await?;
         if let Some(last) = found.last() {
             self.sent = last.sequence;
-            self.behind = found.len() == PAGE;
-            return Ok(News::Events(render(&found)));
+            self.may_be_behind = found.len() == PAGE;
+            return Ok(Found::Events(render(&found)));
         }
         Ok(match self.store.counter(user).await?.deleted {
-            true => News::Over,
-            false => News::Nothing,
+            true => Found::UserDeleted,
+            false => Found::Nothing,
         })
     }
 }
 
-/// Where a client goes on that has seen `id`; `None` where that is unknown, or too old to promise
-/// that nothing is missing.
+/// The sequence number after which a client that has seen `id` resumes. `None` when the id is unknown,
+/// or so old that notifications may be missing.
 fn resume(id: &str, counter: &Counter) -> Option<u64> {
     let known = counter.purged..=counter.sequence;
     id.parse().ok().filter(|sequence| known.contains(sequence))

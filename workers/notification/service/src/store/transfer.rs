@@ -1,14 +1,16 @@
-//! Notifications on their way from one store to another, with all that keeps them exact: each user's
-//! counts, and the events that were applied and must not be again. Keys of requests stay behind.
+//! What moves from one store to another: notifications, each user's counts, and the ids of applied
+//! events, which must not be applied again. Idempotency keys are not moved. Exporting and importing
+//! stores use these types; their member names are the format of an export.
 
 use contract::id::{NotificationId, TaskId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Kind, Notice, Notification};
+use crate::domain::{Kind, Notification, NotificationContent};
 
+/// A notification with its user and its sequence number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct NotificationRecord {
     pub id: NotificationId,
     user_id: UserId,
     sequence: u64,
@@ -23,9 +25,9 @@ pub struct Told {
     created_at: Timestamp,
 }
 
-/// One user's numbers, and whether they are gone.
+/// One user's counts, and when the user was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
+pub struct CounterRecord {
     pub user_id: UserId,
     pub sequence: u64,
     pub unread: u64,
@@ -34,49 +36,49 @@ pub struct Count {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// An event that was applied, and when.
+/// The id of an event that was applied, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
+pub struct AppliedEvent {
     pub event_id: String,
     #[serde(with = "contract::time::millis")]
     pub at: Timestamp,
 }
 
-impl From<Notification> for Told {
+impl From<Notification> for NotificationRecord {
     fn from(notification: Notification) -> Self {
-        let notice = notification.notice;
+        let content = notification.content;
         Self {
-            id: notice.id,
-            user_id: notice.user_id,
+            id: content.id,
+            user_id: content.user_id,
             sequence: notification.sequence,
             read: notification.read,
-            kind: notice.kind,
-            task_id: notice.task_id,
-            task_version: notice.task_version,
-            title: notice.title,
-            body: notice.body,
-            actor_id: notice.actor_id,
-            created_at: notice.created_at,
+            kind: content.kind,
+            task_id: content.task_id,
+            task_version: content.task_version,
+            title: content.title,
+            body: content.body,
+            actor_id: content.actor_id,
+            created_at: content.created_at,
         }
     }
 }
 
-impl From<Told> for Notification {
-    fn from(told: Told) -> Self {
+impl From<NotificationRecord> for Notification {
+    fn from(record: NotificationRecord) -> Self {
         Self {
-            notice: Notice {
-                id: told.id,
-                user_id: told.user_id,
-                kind: told.kind,
-                task_id: told.task_id,
-                task_version: told.task_version,
-                title: told.title,
-                body: told.body,
-                actor_id: told.actor_id,
-                created_at: told.created_at,
+            content: NotificationContent {
+                id: record.id,
+                user_id: record.user_id,
+                kind: record.kind,
+                task_id: record.task_id,
+                task_version: record.task_version,
+                title: record.title,
+                body: record.body,
+                actor_id: record.actor_id,
+                created_at: record.created_at,
             },
-            sequence: told.sequence,
-            read: told.read,
+            sequence: record.sequence,
+            read: record.read,
         }
     }
 }

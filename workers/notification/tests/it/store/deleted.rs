@@ -1,4 +1,4 @@
-//! Deleted users: nothing of theirs stays, nothing comes back, nobody else notices.
+//! Deleted users: nothing of theirs stays, nothing comes back, and other users are not affected.
 
 use contract::id::UserId;
 use notifications::domain::{Event, RETENTION};
@@ -6,10 +6,10 @@ use notifications::store::{Change, Expected, Outcome};
 use stores::Once;
 use tokio::task::JoinSet;
 
-use super::{Store, apply, bury, counter, sequences, versions};
-use crate::stage::Task;
+use super::{Store, apply, counter, delete_user, sequences, versions};
+use crate::fixture::Task;
 
-/// Owned by one, assigned to another; somebody else acts.
+/// A task of one user, assigned to another; a third one acts.
 fn shared_task() -> (Task, UserId, UserId) {
     let mut task = Task::new();
     let reader = UserId::new();
@@ -18,10 +18,10 @@ fn shared_task() -> (Task, UserId, UserId) {
     (task.clone(), task.owner, reader)
 }
 
-/// Until nobody is left to forget. How many steps it took.
-async fn forget(store: &Store, at_once: usize) -> usize {
+/// Removes notifications until no deleted user has any. Returns how many steps it took.
+async fn forget(store: &Store, limit: usize) -> usize {
     let mut steps = 0;
-    while store.forget(at_once).await.expect("the store is there") {
+    while store.forget(limit).await.expect("the store is there") {
         steps += 1;
     }
     steps
@@ -30,29 +30,29 @@ async fn forget(store: &Store, at_once: usize) -> usize {
 pub(super) async fn a_deleted_user_is_told_nothing_more_and_others_are(store: Store) {
     let (task, leaver, reader) = shared_task();
     apply(&store, &task, &[1, 3]).await;
-    assert_eq!(bury(&store, &leaver).await, Outcome::Applied);
-    assert_eq!(bury(&store, &leaver).await, Outcome::Duplicate);
+    assert_eq!(delete_user(&store, &leaver).await, Outcome::Applied);
+    assert_eq!(delete_user(&store, &leaver).await, Outcome::Duplicate);
     let left = counter(&store, &leaver).await;
     assert_eq!((left.unread, left.deleted), (0, true));
     forget(&store, 500).await;
     assert!(versions(&store, &leaver).await.is_empty());
 
-    // Late, new, and again.
+    // A late event, a new one, and a repeated one.
     use Outcome::{Applied, Duplicate};
     assert_eq!(
         apply(&store, &task, &[2, 4, 1]).await,
         [Applied, Applied, Duplicate]
     );
-    assert_eq!(bury(&store, &leaver).await, Duplicate);
+    assert_eq!(delete_user(&store, &leaver).await, Duplicate);
     assert_eq!(forget(&store, 500).await, 0);
     assert!(sequences(&store, &leaver).await.is_empty());
     assert_eq!(counter(&store, &leaver).await, left);
     assert_eq!(versions(&store, &reader).await, [4, 3, 2, 1]);
     assert_eq!(counter(&store, &reader).await.unread, 4);
 
-    // Who was never told anything is not told later either.
+    // A user who had no notification before gets none after the deletion.
     let (task, leaver, reader) = shared_task();
-    assert_eq!(bury(&store, &leaver).await, Applied);
+    assert_eq!(delete_user(&store, &leaver).await, Applied);
     assert_eq!(apply(&store, &task, &[1]).await, [Applied]);
     assert!(versions(&store, &leaver).await.is_empty());
     assert_eq!(versions(&store, &reader).await, [1]);
@@ -61,7 +61,13 @@ pub(super) async fn a_deleted_user_is_told_nothing_more_and_others_are(store: St
 pub(super) async fn in_one_batch_it_does_not_matter_what_came_first(store: Store) {
     let (task, leaver, reader) = shared_task();
     let gone = || Event::UserDeleted(leaver.clone());
-    let batch = [task.entry(1), gone(), task.entry(2), gone(), task.entry(2)];
+    let batch = [
+        task.store_event(1),
+        gone(),
+        task.store_event(2),
+        gone(),
+        task.store_event(2),
+    ];
     use Outcome::{Applied, Duplicate};
     assert_eq!(
         store
@@ -78,7 +84,7 @@ pub(super) async fn in_one_batch_it_does_not_matter_what_came_first(store: Store
 pub(super) async fn a_large_account_is_forgotten_in_steps(store: Store) {
     let (task, leaver, reader) = shared_task();
     apply(&store, &task, &(1..=25).collect::<Vec<_>>()).await;
-    bury(&store, &leaver).await;
+    delete_user(&store, &leaver).await;
     for left in [15, 5, 0, 0] {
         assert!(store.forget(10).await.expect("the store is there"));
         assert_eq!(sequences(&store, &leaver).await.len(), left);
@@ -90,13 +96,13 @@ pub(super) async fn a_large_account_is_forgotten_in_steps(store: Store) {
 pub(super) async fn an_event_and_the_deletion_of_its_reader_at_once_end_right(store: Store) {
     for round in 0..25 {
         let (task, leaver, reader) = shared_task();
-        // A counter that is there, and one that both make.
+        // With an existing counter, and with one that both create.
         if round % 2 == 0 {
             apply(&store, &task, &[1]).await;
         }
         let deleting = {
             let (store, leaver) = (store.clone(), leaver.clone());
-            tokio::spawn(async move { bury(&store, &leaver).await })
+            tokio::spawn(async move { delete_user(&store, &leaver).await })
         };
         let outcomes = apply(&store, &task, &[2, 3]).await;
         assert_eq!(outcomes, [Outcome::Applied; 2]);
@@ -104,9 +110,9 @@ pub(super) async fn an_event_and_the_deletion_of_its_reader_at_once_end_right(st
         forget(&store, 500).await;
         assert!(sequences(&store, &leaver).await.is_empty());
         assert_eq!(counter(&store, &leaver).await.unread, 0);
-        let told = sequences(&store, &reader).await.len() as u64;
-        assert_eq!((told, counter(&store, &reader).await.unread), (told, told));
-        assert_eq!(told, 2 + u64::from(round % 2 == 0));
+        let count = sequences(&store, &reader).await.len() as u64;
+        assert_eq!(counter(&store, &reader).await.unread, count);
+        assert_eq!(count, 2 + u64::from(round % 2 == 0));
     }
 }
 
@@ -115,7 +121,7 @@ pub(super) async fn two_workers_forget_the_same_users(store: Store) {
     for _ in 0..3 {
         let (task, leaver, reader) = shared_task();
         apply(&store, &task, &(1..=30).collect::<Vec<_>>()).await;
-        bury(&store, &leaver).await;
+        delete_user(&store, &leaver).await;
         leavers.push((leaver, reader));
     }
     let mut workers = JoinSet::new();
@@ -138,9 +144,9 @@ pub(super) async fn what_a_deleted_user_still_has_is_counted_no_more(store: Stor
         .since(&task.owner, 0, 10)
         .await
         .expect("the store is there");
-    bury(&store, &task.owner).await;
+    delete_user(&store, &task.owner).await;
     let unread = async || counter(&store, &task.owner).await.unread;
-    let [one, two, _, _] = [0, 1, 2, 3].map(|n: usize| &found[n].notice.id);
+    let [one, two, _, _] = [0, 1, 2, 3].map(|n: usize| &found[n].content.id);
     let (owner, any) = (&task.owner, Expected::ANY);
     let marked = store
         .set_read(owner, one, true, any)

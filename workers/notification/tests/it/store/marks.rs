@@ -1,4 +1,4 @@
-//! Marking and deleting, each with its count.
+//! Marking and deleting notifications, and the counts that change with them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use stores::Once;
 use tokio::task::JoinSet;
 
 use super::{Store, apply, counter, versions};
-use crate::stage::Task;
+use crate::fixture::Task;
 
 const UNREAD: Expected = Expected {
     read: false,
@@ -25,7 +25,7 @@ pub(super) async fn marking_is_idempotent_and_counted(store: Store) {
         .since(&task.owner, 0, 1)
         .await
         .expect("the store is there")[0]
-        .notice
+        .content
         .id
         .clone();
     for (read, unread) in [(true, 1), (true, 1), (false, 2), (false, 2), (true, 1)] {
@@ -99,14 +99,14 @@ pub(super) async fn a_deleted_notification_takes_its_count_along_and_stays_away(
         .await
         .expect("the store is there");
     let delete = async |n: usize| {
-        let id = &found[n].notice.id;
+        let id = &found[n].content.id;
         let change = store
             .delete(&task.owner, id, Expected::ANY)
             .await
             .expect("the store is there");
         matches!(change, Change::Done(_))
     };
-    let id = &found[1].notice.id;
+    let id = &found[1].content.id;
     store
         .set_read(&task.owner, id, true, Expected::ANY)
         .await
@@ -132,7 +132,7 @@ pub(super) async fn a_change_happens_in_an_expected_state_only(store: Store) {
         .await
         .expect("the store is there")
         .remove(0);
-    let id = &found.notice.id;
+    let id = &found.content.id;
     let mark = async |read, expected| {
         let change = store.set_read(&task.owner, id, read, expected).await;
         change.expect("the store is there")
@@ -149,7 +149,7 @@ pub(super) async fn a_change_happens_in_an_expected_state_only(store: Store) {
         assert_eq!(mark(read, nothing).await, Change::Unexpected(found.clone()));
     }
     assert!(matches!(mark(true, UNREAD).await, Change::Done(now) if now.read));
-    // Also where nothing would change.
+    // Also when nothing would change.
     assert!(matches!(mark(true, UNREAD).await, Change::Unexpected(now) if now.read));
     assert!(matches!(delete(UNREAD).await, Change::Unexpected(now) if now.read));
     assert_eq!(counter(&store, &task.owner).await.unread, 0);
@@ -171,7 +171,7 @@ pub(super) async fn of_many_who_expect_it_unread_one_marks_it(store: Store) {
         let mut many = JoinSet::new();
         for _ in 0..8 {
             let (store, owner) = (store.clone(), task.owner.clone());
-            let id = found.notice.id.clone();
+            let id = found.content.id.clone();
             many.spawn(async move {
                 match round {
                     0 => store.set_read(&owner, &id, true, UNREAD).await,
@@ -205,7 +205,7 @@ pub(super) async fn whatever_happens_at_once_unread_is_what_is_there(store: Stor
         let (later, now) = (Task::of(&owner), task.born);
         all.spawn(async move {
             for turn in 0..40 {
-                let id = &found[(turn * 7 + worker) % found.len()].notice.id;
+                let id = &found[(turn * 7 + worker) % found.len()].content.id;
                 match (worker, turn % 8) {
                     (0, 7) => drop(
                         store
@@ -251,5 +251,5 @@ pub(super) async fn whatever_happens_at_once_unread_is_what_is_there(store: Stor
         .since(&owner, 0, 1_000)
         .await
         .expect("the store is there");
-    assert!(left.iter().all(|n| n.notice.task_id != old.id), "{left:?}");
+    assert!(left.iter().all(|n| n.content.task_id != old.id), "{left:?}");
 }

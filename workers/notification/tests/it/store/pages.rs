@@ -5,11 +5,11 @@ use super::*;
 pub(super) async fn pages_are_stable_and_filters_hold(store: Store) {
     let owner = UserId::new();
     let mut tasks: Vec<_> = (0..3).map(|_| Task::of(&owner)).collect();
-    // Three notifications of one time: only the id tells them apart.
+    // Three notifications with the same time: only their ids differ.
     tasks
         .iter_mut()
         .for_each(|task| task.born = jiff::Timestamp::UNIX_EPOCH);
-    let list = async |filter: Filter, after: Option<Key>| {
+    let list = async |filter: Filter, after: Option<Cursor>| {
         let page = PageRequest { limit: 1, after };
         store
             .list(&owner, filter, &page)
@@ -17,10 +17,10 @@ pub(super) async fn pages_are_stable_and_filters_hold(store: Store) {
             .expect("the store is there")
     };
     for task in &tasks {
-        // Read at their time, they are young.
-        let entries = [task.entry(1), task.entry(2)];
+        // Applied at their own time, they are within the retention.
+        let events = [task.store_event(1), task.store_event(2)];
         store
-            .apply(&entries, task.born)
+            .apply(&events, task.born)
             .await
             .expect("the store is there");
     }
@@ -29,12 +29,12 @@ pub(super) async fn pages_are_stable_and_filters_hold(store: Store) {
     loop {
         let found = list(Filter::default(), after).await;
         let Some(first) = found.first() else { break };
-        seen.push(first.notice.id.clone());
-        after = Some(Key {
-            created_at: first.notice.created_at,
-            id: first.notice.id.to_string(),
+        seen.push(first.content.id.clone());
+        after = Some(Cursor {
+            created_at: first.content.created_at,
+            id: first.content.id.to_string(),
         });
-        // What comes before the cursor moves nothing behind it.
+        // A new notification before the cursor does not move those after it.
         apply(&store, &Task::of(&owner), &[1]).await;
         if found.len() == 1 {
             break;
@@ -47,7 +47,7 @@ pub(super) async fn pages_are_stable_and_filters_hold(store: Store) {
         kind: Some(Kind::Created),
         read: None,
     };
-    assert_eq!(list(created, None).await[0].notice.kind, Kind::Created);
+    assert_eq!(list(created, None).await[0].content.kind, Kind::Created);
     let deleted = Filter {
         kind: Some(Kind::Deleted),
         read: None,
@@ -63,7 +63,7 @@ pub(super) async fn pages_are_stable_and_filters_hold(store: Store) {
     };
     let found = list(read, None).await;
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].notice.id, seen[0]);
+    assert_eq!(found[0].content.id, seen[0]);
     let none = Filter {
         kind: Some(Kind::Created),
         read: Some(true),
@@ -75,16 +75,16 @@ pub(super) async fn a_cursor_outlives_its_notification_and_fits_every_filter(sto
     let task = Task::new();
     apply(&store, &task, &[1, 2, 3, 4, 6]).await;
     let list = async |filter, after: &Notification| {
-        let after = Some(Key {
-            created_at: after.notice.created_at,
-            id: after.notice.id.to_string(),
+        let after = Some(Cursor {
+            created_at: after.content.created_at,
+            id: after.content.id.to_string(),
         });
         let page = PageRequest { limit: 10, after };
         let found = store.list(&task.owner, filter, &page).await;
         let found = found.expect("the store is there");
         found
             .iter()
-            .map(|n| n.notice.task_version)
+            .map(|n| n.content.task_version)
             .collect::<Vec<_>>()
     };
     let found = store
@@ -106,16 +106,16 @@ pub(super) async fn a_cursor_outlives_its_notification_and_fits_every_filter(sto
     );
     assert_eq!(list(Filter::default(), third).await, [2, 1]);
     store
-        .delete(&task.owner, &third.notice.id, Expected::ANY)
+        .delete(&task.owner, &third.content.id, Expected::ANY)
         .await
         .expect("the store is there");
-    // One that comes late stands in its place, before the cursor and behind it.
+    // A late notification appears in its place, here before the cursor.
     apply(&store, &task, &[5]).await;
     assert_eq!(list(Filter::default(), third).await, [2, 1]);
-    // A filter leaves out; it moves nothing.
+    // A filter only leaves out notifications; it does not move them.
     assert_eq!(list(created, third).await, [1]);
     store
-        .set_read(&task.owner, &first.notice.id, true, Expected::ANY)
+        .set_read(&task.owner, &first.content.id, true, Expected::ANY)
         .await
         .expect("the store is there");
     assert_eq!(list(unread, third).await, [2]);

@@ -1,4 +1,4 @@
-//! Marking everything with an `Idempotency-Key`.
+//! Marking all notifications as read with an `Idempotency-Key`.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use testkit::eventually;
 use tokio::task::JoinSet;
 
 use super::{Store, apply, counter};
-use crate::stage::{SOON, Task};
+use crate::fixture::{SOON, Task};
 
 fn key(name: &str, body: &str) -> Idempotency {
     Idempotency {
@@ -43,7 +43,7 @@ pub(super) async fn a_key_marks_once_and_is_answered_the_same_again(store: Store
     assert_eq!(mark(&store, &other.owner, &a, now).await, Once::New(1));
     assert_eq!(mark(&store, owner, &b, now).await, Once::New(1));
     assert_eq!(mark(&store, owner, &b, now).await, Once::Before(1));
-    // Nothing to mark is an answer too.
+    // With nothing to mark, the answer is stored too.
     let c = key("c", "");
     assert_eq!(mark(&store, owner, &c, now).await, Once::New(0));
     apply(&store, &task, &[5]).await;
@@ -88,7 +88,7 @@ pub(super) async fn a_read_all_that_broke_off_is_finished_by_its_key(store: Stor
     .await;
     first.abort();
     assert!(first.await.is_err_and(|error| error.is_cancelled()));
-    // What came after the first request is not its to mark.
+    // It does not mark notifications that arrived after the first request.
     let late = Task::of(&task.owner);
     apply(&store, &late, &[1]).await;
     assert_eq!(
@@ -103,7 +103,7 @@ pub(super) async fn a_read_all_that_broke_off_is_finished_by_its_key(store: Stor
     let unread: BTreeSet<_> = found
         .iter()
         .filter(|found| !found.read)
-        .map(|found| found.notice.task_id.clone())
+        .map(|found| found.content.task_id.clone())
         .collect();
     assert_eq!(unread, [late.id].into());
 }

@@ -1,8 +1,9 @@
-//! How often passwords may be tried: counters that fill with attempts and empty with time.
+//! Limits how often passwords may be tried, with counters that attempts fill and time empties.
 //!
-//! A counter is one time: when it will be empty again (the generic cell rate algorithm). An attempt
-//! moves that time on by [`Quota::every`]; it is refused where that would be more than
-//! [`Quota::burst`] attempts away.
+//! A counter is stored as a single time: when it will be empty (the generic cell rate algorithm).
+//! Each attempt adds [`Quota::every`] to that time. An attempt is refused if the counter would then
+//! hold more than [`Quota::burst`] attempts. Pure: stores keep the counters and call
+//! [`Quota::take`].
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use aws_lc_rs::digest;
 use contract::id::UserId;
 use jiff::Timestamp;
 
-/// How many attempts at once, and how long until each is forgotten.
+/// A limit: `burst` attempts at once, and one more for every `every` that passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     pub burst: u32,
@@ -19,32 +20,34 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// From one address to one account: what a person who has forgotten needs, and 1,450 a day.
+    /// From one client address to one account: enough for a person who has forgotten the password,
+    /// and at most 1,450 a day.
     pub const ADDRESS: Self = Self {
         burst: 10,
         every: Duration::from_secs(60),
     };
-    /// To one account, from all addresses together that never proved to know it.
+    /// To one account, from all client addresses together at which nobody has known the password
+    /// lately.
     pub const ACCOUNT: Self = Self {
         burst: 100,
         every: Duration::from_secs(36),
     };
 
-    /// By whoever is logged in, to their own account.
+    /// To the caller's own account, while logged in.
     pub const OWNER: Self = Self::ADDRESS;
-    /// New accounts from one address: each is a hash and a document.
+    /// New accounts from one client address. Each costs a hash and a document.
     pub const REGISTRATION: Self = Self {
         burst: 200,
         every: Duration::from_secs(1),
     };
 
-    /// How far from now a counter is empty when it is full.
+    /// How long a full counter takes to empty.
     pub fn depth(&self) -> Duration {
         self.every * self.burst
     }
 
-    /// Takes an attempt from a counter that is empty at `empty`: when it will be empty then, or how
-    /// long this attempt has to wait.
+    /// Counts an attempt on a counter that will be empty at `empty`. Gives the new time at which it
+    /// will be empty, or an error with the time to wait.
     pub fn take(&self, empty: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Duration> {
         let next = empty.map_or(now, |empty| empty.max(now)) + self.every;
         let wait = next.duration_since(now + self.depth());
@@ -55,27 +58,28 @@ impl Quota {
     }
 }
 
-/// What a counter is found by. Hashed: it tells neither address.
+/// The key of a counter: a hash, so that it reveals neither an e-mail address nor a client address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CounterKey([u8; 32]);
 
 impl CounterKey {
-    /// Of an account, whether it exists or not: `account` is what somebody calls it.
+    /// The counter of an account. `account` is the key of the e-mail address, or the text as sent;
+    /// the account need not exist.
     pub fn of_account(account: &str) -> Self {
         Self::of(&[b"account", account.as_bytes()])
     }
 
-    /// Of an account, to those who are logged in.
+    /// The counter of an account for attempts by its logged-in owner.
     pub fn of_owner(id: &UserId) -> Self {
         Self::of(&[b"owner", id.as_str().as_bytes()])
     }
 
-    /// Of one client's registrations.
+    /// The counter of one client's registrations.
     pub fn of_registrations(address: &str) -> Self {
         Self::of(&[b"registrations", &network(address)])
     }
 
-    /// Of one client at an account.
+    /// The counter of one client's attempts at one account.
     pub fn of_address(account: &str, address: &str) -> Self {
         Self::of(&[b"address", account.as_bytes(), &network(address)])
     }
@@ -96,7 +100,8 @@ impl CounterKey {
     }
 }
 
-/// What counts as one client. Who has one IPv6 address usually has a /64 of them.
+/// The bytes that identify a client: an IPv4 address or an IPv6 /64, because whoever has one IPv6
+/// address usually has the whole /64.
 fn network(address: &str) -> Vec<u8> {
     match address.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
         Ok(IpAddr::V4(ip)) => ip.octets().to_vec(),
@@ -107,8 +112,9 @@ fn network(address: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const QUOTA: Quota = Quota {
         burst: 3,
@@ -158,7 +164,7 @@ mod tests {
                         empty = Some(next);
                         taken.push(now);
                     }
-                    // Who waits as long as told succeeds.
+                    // An attempt succeeds after the reported wait.
                     Err(wait) => prop_assert!(QUOTA.take(empty, at(now) + wait).is_ok()),
                 }
             }

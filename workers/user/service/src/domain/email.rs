@@ -1,26 +1,26 @@
-//! E-mail addresses: one spelling to show, one key to compare.
+//! E-mail addresses: the spelling to show, and the key to compare. Pure; handlers parse with it.
 
 use std::fmt;
 
 use unicode_normalization::UnicodeNormalization;
 
-/// RFC 5321 §4.5.3.1: octets of a local part, and of an address in a path.
+/// RFC 5321 §4.5.3.1: the maximal octets of a local part, and of an address in a path.
 const MAX_LOCAL_BYTES: usize = 64;
 const MAX_BYTES: usize = 254;
 
-/// An address: NFC, trimmed, its domain in lower case and in ASCII (IDNA); its local part as the
-/// person writes it.
+/// An e-mail address: NFC, trimmed, its domain in lower case and ASCII (IDNA), its local part as
+/// the person spells it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email(String);
 
-/// What makes two addresses the same account: the address with its local part in lower case.
+/// The address with its local part in lower case. Addresses with equal keys belong to one account.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailKey(String);
 
 impl Email {
-    /// Takes what a client sent, or says what is wrong with it.
+    /// Parses a client's text, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // Decomposed text may be longer than its NFC; nothing this long is ever an address.
+        // Decomposed text may be longer than its NFC, but no address is ever this long.
         if text.len() > 8 * MAX_BYTES {
             return Err(format!("must have at most {MAX_BYTES} bytes"));
         }
@@ -42,7 +42,7 @@ impl Email {
         Ok(Self(address))
     }
 
-    /// Takes what a store kept.
+    /// Wraps a stored address without checking it.
     pub fn stored(text: String) -> Self {
         Self(text)
     }
@@ -52,7 +52,7 @@ impl Email {
     }
 
     pub fn key(&self) -> EmailKey {
-        // Lower-casing can decompose; the key is NFC again.
+        // Lower-casing can decompose characters, so normalise again.
         EmailKey(self.0.to_lowercase().nfc().collect())
     }
 }
@@ -63,7 +63,8 @@ impl EmailKey {
     }
 }
 
-/// A dot-atom (RFC 5322 §3.2.3, RFC 6531 §3.3): any text but spaces, controls and the specials.
+/// Whether this is a dot-atom (RFC 5322 §3.2.3, RFC 6531 §3.3): any text without spaces, control
+/// characters and specials.
 fn is_local_part(local: &str) -> bool {
     let atom = |atom: &str| {
         let special = |c: char| r#"()<>[]:;@\,""#.contains(c);

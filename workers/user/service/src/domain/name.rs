@@ -1,15 +1,15 @@
-//! What people call themselves.
+//! Names of people. Pure; handlers parse with it.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// What a person is called: NFC, trimmed, 1 to 100 characters, none of them a control character.
+/// A person's name: NFC, trimmed, 1 to 100 characters, no control characters.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
     const MAX_CHARS: usize = 100;
 
-    /// Takes what a client sent, or says what is wrong with it.
+    /// Parses a client's text, or says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let name: String = text.trim().nfc().collect();
         let count = name.chars().count();
@@ -25,7 +25,7 @@ impl Name {
         Ok(Self(name))
     }
 
-    /// Takes what a store kept.
+    /// Wraps a stored name without checking it.
     pub fn stored(text: String) -> Self {
         Self(text)
     }

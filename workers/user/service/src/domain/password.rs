@@ -1,4 +1,5 @@
-//! Passwords: what may be chosen, and what may be tried.
+//! Passwords: the policy for new ones, and the normal form of attempts. Pure; hashing is in
+//! `passwords`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,19 +10,19 @@ use unicode_normalization::UnicodeNormalization;
 
 const MIN_CHARS: usize = 10;
 const MAX_CHARS: usize = 128;
-/// No password that was ever accepted is longer before its normalisation.
+/// No accepted password is longer than this before its normalisation. In bytes.
 const MAX_TRIED_BYTES: usize = 4096;
 
-/// The common passwords that are long enough to be chosen otherwise, in lower case.
+/// The common passwords that are long enough to pass the length check, in lower case.
 static COMMON: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include_str!("common_passwords.txt").lines().collect());
 
-/// A password in NFC, so that two keyboards that compose differently write the same one.
+/// A password in NFC, so that keyboards that compose characters differently give the same password.
 #[derive(Clone, Debug)]
 pub struct Password(Secret);
 
 impl Password {
-    /// Takes a new password, or says why it is too weak.
+    /// Accepts a new password, or says why it is too weak.
     pub fn choose(text: &str) -> Result<Self, String> {
         let password = Self::attempt(text);
         let chosen = password.expose();
@@ -37,7 +38,8 @@ impl Password {
         Ok(password)
     }
 
-    /// Takes whatever somebody tries. No policy applies: the answer must not tell what it is.
+    /// Wraps any attempt. No policy applies, because the answer must not reveal the policy's
+    /// result.
     pub fn attempt(text: &str) -> Self {
         let text = match text.len() <= MAX_TRIED_BYTES {
             true => text.nfc().collect(),
@@ -51,7 +53,7 @@ impl Password {
     }
 }
 
-/// On the list in whatever case, or one character all along.
+/// Whether the password is on the list, in any case, or repeats a single character.
 fn is_common(password: &str) -> bool {
     let lower = password.to_lowercase();
     let mut chars = lower.chars();
@@ -59,7 +61,7 @@ fn is_common(password: &str) -> bool {
     COMMON.contains(lower.as_str()) || chars.all(|c| Some(c) == first)
 }
 
-/// A password's hash with its parameters and salt (a PHC string).
+/// A password's hash with its parameters and salt, as a PHC string.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 

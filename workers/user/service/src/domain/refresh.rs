@@ -1,8 +1,9 @@
-//! Refresh tokens: how one follows another, and how an old one is recognised.
+//! Refresh tokens: rotation, and the detection of replays.
 //!
-//! A token's successor is computed from the token and the session's salt. So whoever shows the same
-//! token at the same moment, to whichever worker, is given the same successor; and no token has to be
-//! kept: hashes and salt make none, and neither does an old token without the salt.
+//! A token's successor is computed from the token and the session's salt. Requests that present the
+//! same token at the same moment therefore get the same successor, from any worker. No token has to
+//! be stored: nobody can compute a token from the stored hashes and salt, or from an old token
+//! without the salt. Pure except for random bytes; the refresh handler decides with it.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,16 +13,16 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 
-/// How long a token may still be shown after its successor was given out: requests that were sent at
-/// the same moment arrive in any order, and an answer can get lost.
+/// How long a token stays valid after it was replaced: parallel requests arrive in any order, and
+/// an answer can get lost.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// Replacements within [`GRACE`] that are remembered. Whoever makes more shows an older token as if
-/// its grace were over.
+/// The most replacements within [`GRACE`] that a session remembers. With more, the oldest tokens
+/// lose their grace early.
 const MAX_REPLACED: usize = 128;
 
-/// What a client shows to get new tokens: 128 random bits that stay for the session's life, so that
-/// an old token is recognised as one, and 256 that change with each rotation. Told to the client
-/// once; only hashes are kept.
+/// What a client presents to get new tokens: 128 random bits that are the same in all tokens of the
+/// session, so that an old token is recognised, and 256 bits that change with each rotation. The
+/// client receives it once; the store keeps only hashes.
 #[derive(Clone)]
 pub struct RefreshToken([u8; Self::BYTES]);
 
@@ -29,19 +30,19 @@ impl RefreshToken {
     const FAMILY_BYTES: usize = 16;
     const BYTES: usize = Self::FAMILY_BYTES + 32;
 
-    /// Takes what a client shows; `None` where nobody was ever given such a token.
+    /// Parses a client's text; `None` if it cannot be a token of ours.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         bytes.try_into().ok().map(Self)
     }
 
-    /// What the client is told.
+    /// The token's text, for the client.
     pub fn expose(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(self.0)
     }
 
-    /// Finds the session, whichever of its tokens this is.
-    pub fn family(&self) -> TokenHash {
+    /// The hash of the bits that all tokens of a session share. It finds the session.
+    pub fn family_id(&self) -> TokenHash {
         TokenHash::of(&self.0[..Self::FAMILY_BYTES])
     }
 
@@ -57,72 +58,77 @@ impl RefreshToken {
     }
 }
 
-/// What a session keeps of its refresh tokens.
+/// All refresh tokens of one session, as far as the session keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
-    pub family: TokenHash,
-    /// The token that has no successor yet.
+pub struct TokenFamily {
+    pub id: TokenHash,
+    /// The hash of the token that has no successor yet.
     pub current: TokenHash,
-    /// None in sessions that were made before tokens could be refreshed.
+    /// `None` in sessions that were made before tokens could be refreshed.
     pub salt: Option<Salt>,
-    /// When the tokens before `current` were replaced, the latest one last.
+    /// When the tokens before `current` were replaced, oldest first.
     pub replaced: Vec<Timestamp>,
 }
 
-/// What showing a token leads to.
+/// What a presented token turns out to be.
 #[derive(Clone)]
-pub enum Shown {
-    /// It is replaced, once `next` is kept.
-    Current { next: Chain, token: RefreshToken },
-    /// It was replaced a moment ago; this is the current one.
+pub enum Presented {
+    /// The current token. `token` replaces it once `next` is stored.
+    Current {
+        next: TokenFamily,
+        token: RefreshToken,
+    },
+    /// A token that was replaced within [`GRACE`]. Contains the current token.
     Recent(RefreshToken),
-    /// It was replaced long ago: one of two who know it stole it, and nobody can tell which.
+    /// A token that was replaced earlier, or a forged one. Somebody has probably stolen a token,
+    /// and nobody can tell which of the two clients is the thief.
     Replayed,
 }
 
-impl Chain {
-    /// The chain of a new session and its first token. `None` when the system gives no random bytes.
+impl TokenFamily {
+    /// A new session's family and its first token. `None` if the system gives no random bytes.
     pub fn start() -> Option<(Self, RefreshToken)> {
         let (mut token, mut salt) = ([0; RefreshToken::BYTES], [0; 32]);
         rand::fill(&mut token).ok()?;
         rand::fill(&mut salt).ok()?;
         let token = RefreshToken(token);
-        let chain = Self {
-            family: token.family(),
+        let family = Self {
+            id: token.family_id(),
             current: token.hash(),
             salt: Some(Salt(salt)),
             replaced: Vec::new(),
         };
-        Some((chain, token))
+        Some((family, token))
     }
 
-    /// Decides on a token of this family.
-    pub fn show(&self, shown: &RefreshToken, now: Timestamp) -> Shown {
+    /// Decides what a token of this family is at `now`.
+    pub fn check(&self, presented: &RefreshToken, now: Timestamp) -> Presented {
         let Some(salt) = &self.salt else {
-            return Shown::Replayed;
+            return Presented::Replayed;
         };
-        let mut token = shown.clone();
+        let mut token = presented.clone();
         for age in 0..=self.replaced.len() {
             let next = token.successor(salt);
             if token.hash() == self.current {
                 let replaced = self.replaced.len().checked_sub(age);
                 return match replaced.and_then(|n| self.replaced.get(n)) {
-                    None => Shown::Current {
+                    None => Presented::Current {
                         next: self.replaced_by(&next, now),
                         token: next,
                     },
-                    Some(at) if is_recent(*at, now) => Shown::Recent(token),
-                    Some(_) => Shown::Replayed,
+                    Some(at) if is_recent(*at, now) => Presented::Recent(token),
+                    Some(_) => Presented::Replayed,
                 };
             }
             token = next;
         }
-        Shown::Replayed
+        Presented::Replayed
     }
 
     fn replaced_by(&self, next: &RefreshToken, now: Timestamp) -> Self {
         let surplus = (self.replaced.len() + 1).saturating_sub(MAX_REPLACED);
-        // Only ever from the front: the place of a time tells which token it belongs to.
+        // Drop times from the front only, because a time's position tells which token it belongs
+        // to.
         let kept = self.replaced.iter().skip(surplus);
         let kept = kept.skip_while(|at| !is_recent(**at, now)).copied();
         Self {
@@ -133,16 +139,17 @@ impl Chain {
     }
 }
 
-/// The two times may be two workers': their clocks' difference shortens or lengthens the grace.
+/// The times may come from two workers. The difference of their clocks shortens or lengthens the
+/// grace.
 fn is_recent(replaced: Timestamp, now: Timestamp) -> bool {
     now.duration_since(replaced).as_millis() <= GRACE.as_millis().cast_signed()
 }
 
-/// Random bytes that never leave the store.
+/// Random bytes that only the store and the workers see.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Salt([u8; 32]);
 
-/// The SHA-256 of random bytes: they need no salt and no stretching.
+/// The SHA-256 of random bytes, which need no salt and no stretching.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash([u8; 32]);
 
@@ -154,11 +161,11 @@ impl TokenHash {
     }
 }
 
-/// Both are kept as they are, and never written anywhere else.
-macro_rules! kept {
+/// Conversions for bytes that are stored as they are and hidden from `Debug`.
+macro_rules! stored_bytes {
     ($name:ident) => {
         impl $name {
-            /// Takes what a store kept; `None` where it kept something else.
+            /// Reads stored bytes; `None` if their number is wrong.
             pub fn stored(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
@@ -176,8 +183,8 @@ macro_rules! kept {
     };
 }
 
-kept!(Salt);
-kept!(TokenHash);
+stored_bytes!(Salt);
+stored_bytes!(TokenHash);
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,5 @@
-//! What is kept of a registration, so that a client which did not hear its answer can ask again.
+//! What an account keeps of its registration, so that a client that missed the answer can send it
+//! again.
 
 use std::fmt;
 
@@ -9,23 +10,24 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use super::email::Email;
 use super::name::Name;
 
-/// The client's `Idempotency-Key` and what it said, both hashed. The password is not in it: that is
-/// compared with the account's.
+/// Hashes of the client's `Idempotency-Key` and of its e-mail address and name. The password is not
+/// included: it is checked against the account's own hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Registration {
     pub key: String,
-    pub said: String,
+    /// The hash of address and name.
+    pub fingerprint: String,
 }
 
 impl Registration {
-    /// `key` is a hash already.
+    /// `key` must already be hashed.
     pub fn new(key: String, email: &Email, name: &Name) -> Self {
-        // Neither can hold a line break.
-        let said = format!("{}\n{}", email.as_str(), name.as_str());
-        let said = digest::digest(&digest::SHA256, said.as_bytes());
+        // Neither can contain a line break, so this is unambiguous.
+        let fingerprint = format!("{}\n{}", email.as_str(), name.as_str());
+        let fingerprint = digest::digest(&digest::SHA256, fingerprint.as_bytes());
         Self {
             key,
-            said: BASE64_URL_SAFE_NO_PAD.encode(said),
+            fingerprint: BASE64_URL_SAFE_NO_PAD.encode(fingerprint),
         }
     }
 }

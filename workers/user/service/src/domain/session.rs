@@ -1,28 +1,30 @@
-//! Sessions: one login on one device, kept alive by its refresh tokens.
+//! Sessions: a login on one device, kept alive by refresh tokens. Pure; handlers and stores call
+//! it.
 
 use std::time::Duration;
 
 use contract::id::{SessionId, UserId};
 use jiff::Timestamp;
 
-use super::User;
-use super::refresh::{Chain, RefreshToken};
+use super::refresh::{RefreshToken, TokenFamily};
+use super::user::User;
 
-/// How long a session lives without being refreshed.
+/// How long a session lives after its last refresh.
 pub const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long it lives however often it is refreshed: once a year everybody shows a password.
+/// How long a session lives however often it is refreshed: everybody enters the password once a
+/// year.
 pub const LONGEST_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 const MAX_DEVICE_CHARS: usize = 256;
 
-/// A login, as it is kept until it ends.
+/// A login on one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     pub id: SessionId,
     pub user_id: UserId,
-    /// The user's [`User::generation`] at the login.
+    /// [`User::generation`] at the login.
     pub generation: u64,
-    pub chain: Chain,
+    pub family: TokenFamily,
     /// What the client calls itself (`User-Agent`).
     pub device: String,
     pub address: String,
@@ -32,20 +34,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new session of this user and the token that can refresh it. `None` when the system gives no
-    /// random bytes.
+    /// A new session and its first refresh token. `None` if the system gives no random bytes.
     pub fn start(
         user: &User,
         device: &str,
         address: &str,
         now: Timestamp,
     ) -> Option<(Self, RefreshToken)> {
-        let (chain, token) = Chain::start()?;
+        let (family, token) = TokenFamily::start()?;
         let session = Self {
             id: SessionId::new(),
             user_id: user.id.clone(),
             generation: user.generation,
-            chain,
+            family,
             device: bounded(device),
             address: address.to_owned(),
             created_at: now,
@@ -57,9 +58,15 @@ impl Session {
 
     /// The session after a refresh.
     #[must_use]
-    pub fn refreshed(&self, chain: Chain, device: &str, address: &str, now: Timestamp) -> Self {
+    pub fn refreshed(
+        &self,
+        family: TokenFamily,
+        device: &str,
+        address: &str,
+        now: Timestamp,
+    ) -> Self {
         Self {
-            chain,
+            family,
             device: bounded(device),
             address: address.to_owned(),
             last_used_at: now.max(self.last_used_at),
@@ -68,8 +75,8 @@ impl Session {
         }
     }
 
-    /// Whether this session, which has not ended by itself, is still good for its user: not expired,
-    /// and the password is the one of its login, unless this very session has changed it.
+    /// Whether this session, which was not ended itself, is still valid for `user`: it has not
+    /// expired, and the password has not changed since the login, unless this session changed it.
     pub fn is_alive(&self, user: &User, now: Timestamp) -> bool {
         let same_password = self.generation == user.generation;
         let changed_it = user.kept_session.as_ref() == Some(&self.id);
@@ -115,7 +122,7 @@ mod tests {
         for _ in 0..18 {
             now += 20 * DAY;
             assert!(session.is_alive(&user, now));
-            session = session.refreshed(session.chain.clone(), "curl/8", "203.0.113.7", now);
+            session = session.refreshed(session.family.clone(), "curl/8", "203.0.113.7", now);
             assert_eq!(session.last_used_at, now);
         }
         assert_eq!(session.expires_at, session.created_at + 365 * DAY);
@@ -126,7 +133,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let (session, _) = Session::start(&user(), &"ü".repeat(300), "::1", now).unwrap();
         assert_eq!(session.device.chars().count(), 256);
-        let session = session.refreshed(session.chain.clone(), &"ü".repeat(300), "::2", now);
+        let session = session.refreshed(session.family.clone(), &"ü".repeat(300), "::2", now);
         assert_eq!(session.device.chars().count(), 256);
         assert_eq!(session.address, "::2");
     }

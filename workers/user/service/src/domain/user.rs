@@ -1,4 +1,4 @@
-//! An account.
+//! The account and its changes. Pure; handlers and stores call it.
 
 use contract::event::{Envelope, UserDeleted};
 use contract::id::{SessionId, UserId};
@@ -19,20 +19,21 @@ pub struct User {
     pub email: Email,
     pub name: Name,
     pub password: PasswordHash,
-    /// Counts the passwords there have been. A session of an earlier one is dead, because of this
-    /// number alone: no second write has to follow that of the password.
+    /// Counts the password changes. A session of an earlier generation is dead. This number alone
+    /// decides it, so a password change needs no second write.
     pub generation: u64,
-    /// The session that chose the present password, and outlives the one before.
+    /// The session that chose the current password. It stays alive although its generation is
+    /// older.
     pub kept_session: Option<SessionId>,
-    /// How it was registered, where that may be asked again.
+    /// The registration that made the account, if it had an `Idempotency-Key`.
     pub registration: Option<Registration>,
-    /// Counts what the user can see changing; the entity tag.
+    /// Counts the changes that the user can see. This is the entity tag.
     pub version: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// New values for some members; `None` leaves a member alone.
+/// New values for some members. `None` leaves a member unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     pub email: Option<Email>,
@@ -40,7 +41,7 @@ pub struct Change {
 }
 
 impl User {
-    /// A new account.
+    /// A new account of generation 0 and version 1.
     pub fn new(
         email: Email,
         name: Name,
@@ -62,7 +63,7 @@ impl User {
         }
     }
 
-    /// The next version; `None` where nothing would be different.
+    /// The next version, or `None` if nothing would change.
     pub fn change(&self, change: Change, now: Timestamp) -> Option<Self> {
         let email = change.email.unwrap_or_else(|| self.email.clone());
         let name = change.name.unwrap_or_else(|| self.name.clone());
@@ -78,7 +79,7 @@ impl User {
         })
     }
 
-    /// The event of the version that ends the account.
+    /// The event for the deletion, which is the account's next and last version.
     pub fn deleted(&self, now: Timestamp) -> Envelope {
         let deleted = UserDeleted {
             user_id: self.id.clone(),
@@ -128,7 +129,7 @@ mod tests {
         };
         assert_eq!(ada.change(same, now), None);
         assert_eq!(ada.change(Change::default(), now), None);
-        // Another spelling is another address to show, though the same account.
+        // A new spelling changes the address that is shown, not the account that it belongs to.
         let other = Change {
             email: email("Ada@example.org"),
             name: None,

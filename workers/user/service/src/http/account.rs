@@ -1,4 +1,4 @@
-//! Accounts: what the owner reads, changes and deletes, and what others see.
+//! Reading, changing and deleting an account, and the profile that others see.
 
 use std::sync::Arc;
 
@@ -11,33 +11,37 @@ use serde_json::Value;
 use web::json::text;
 use web::{Object, Patch, Reply, Request};
 
-use super::alive::Alive;
 use super::dead_sessions::end_dead_sessions;
-use super::password::prove_own;
-use super::replies::{ATTEMPTS, UserView, contended, invalid_token};
+use super::live_session::LiveSession;
+use super::password::check_own_password;
+use super::replies::{MAX_WRITE_TRIES, UserView, contention, invalid_token};
 use crate::app::App;
 use crate::domain::{Change, Email, Name, User};
 use crate::store::SaveUserError;
 
 /// `GET /api/users/me`
-pub(super) async fn me(_: Arc<App>, _: Request<Caller>, alive: Alive) -> Result<Reply, Problem> {
-    Ok(rendered(&alive.user))
+pub(super) async fn me(
+    _: Arc<App>,
+    _: Request<Caller>,
+    live: LiveSession,
+) -> Result<Reply, Problem> {
+    Ok(rendered(&live.user))
 }
 
 /// `PATCH /api/users/me`: a merge patch (RFC 7396).
 pub(super) async fn patch(
     app: Arc<App>,
     request: Request<Caller>,
-    alive: Alive,
+    live: LiveSession,
 ) -> Result<Reply, Problem> {
     let if_match = request.if_match();
     let (_, mut body) = request.object().await?;
-    let email = lasting(&mut body, "email", |value| Email::parse(&text(value)?));
-    let name = lasting(&mut body, "name", |value| Name::parse(&text(value)?));
+    let email = not_null(&mut body, "email", |value| Email::parse(&text(value)?));
+    let name = not_null(&mut body, "name", |value| Name::parse(&text(value)?));
     let change = body.finish(|| Some(Change { email, name }))?;
 
-    let mut user = alive.user;
-    for _ in 0..ATTEMPTS {
+    let mut user = live.user;
+    for _ in 0..MAX_WRITE_TRIES {
         if_match.check(user.version)?;
         let Some(changed) = user.change(change.clone(), app.clock.now()) else {
             return Ok(rendered(&user));
@@ -45,28 +49,28 @@ pub(super) async fn patch(
         if app.store.update_user(&changed).await? {
             return Ok(rendered(&changed));
         }
-        user = read_again(&app, &user.id).await?;
+        user = reload(&app, &user.id).await?;
     }
-    Err(contended())
+    Err(contention())
 }
 
 /// `DELETE /api/users/me`
 pub(super) async fn delete(
     app: Arc<App>,
     request: Request<Caller>,
-    alive: Alive,
+    live: LiveSession,
 ) -> Result<Reply, Problem> {
     let if_match = request.if_match();
     let trace = request.traceparent().map(str::to_owned);
     let (_, mut body) = request.object().await?;
     let password = body.required("password", text);
     let password = body.finish(|| password)?;
-    if_match.check(alive.user.version)?;
-    prove_own(&app, &alive.user, &password, "password").await?;
+    if_match.check(live.user.version)?;
+    check_own_password(&app, &live.user, &password, "password").await?;
 
-    let proven = alive.user.generation;
-    let mut user = alive.user;
-    for _ in 0..ATTEMPTS {
+    let proven = live.user.generation;
+    let mut user = live.user;
+    for _ in 0..MAX_WRITE_TRIES {
         if_match.check(user.version)?;
         let event = user.deleted(app.clock.now()).traced(trace.as_deref());
         if let Some(pending) = app.store.delete_user(&user, &event).await? {
@@ -75,20 +79,20 @@ pub(super) async fn delete(
             end_dead_sessions(&app, &user.id).await;
             return Ok(Reply::empty(StatusCode::NO_CONTENT));
         }
-        user = read_again(&app, &user.id).await?;
-        // What was shown is the password of another time.
+        user = reload(&app, &user.id).await?;
+        // The password changed after it was checked.
         if user.generation != proven {
             break;
         }
     }
-    Err(contended())
+    Err(contention())
 }
 
-/// `GET /api/users/{id}`: what everybody may know of somebody.
+/// `GET /api/users/{id}`: the public part of an account.
 pub(super) async fn profile(
     app: Arc<App>,
     request: Request<Caller>,
-    _: Alive,
+    _: LiveSession,
 ) -> Result<Reply, Problem> {
     #[derive(Serialize)]
     struct Profile<'a> {
@@ -105,8 +109,9 @@ pub(super) async fn profile(
     Ok(Reply::ok(&profile).etag(user.version))
 }
 
-/// The user after somebody else's change. Deleted meanwhile, its sessions have ended with it.
-async fn read_again(app: &App, id: &UserId) -> Result<User, Problem> {
+/// Reads the user after a concurrent change; 401 if that was the deletion, which ends the session
+/// too.
+async fn reload(app: &App, id: &UserId) -> Result<User, Problem> {
     let user = app.store.find_by_id(id).await?;
     user.ok_or_else(|| invalid_token("This account no longer exists."))
 }
@@ -115,8 +120,8 @@ fn rendered(user: &User) -> Reply {
     Reply::ok(&UserView::from(user)).etag(user.version)
 }
 
-/// A member of a merge patch that an account cannot be without.
-fn lasting<T>(
+/// Reads a merge patch's member that may be missing but not null.
+fn not_null<T>(
     body: &mut Object,
     name: &str,
     read: impl FnOnce(Value) -> Result<T, String>,

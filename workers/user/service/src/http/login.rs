@@ -1,4 +1,4 @@
-//! Logging in: from a password to a durable session and its first tokens.
+//! Login: checks a password, stores a session, and answers with its first tokens.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use serde::Serialize;
 use web::json::text;
 use web::{Public, Reply, Request};
 
-use super::password::prove;
+use super::password::check_password;
 use super::replies::{UserView, unauthenticated};
 use crate::app::App;
 use crate::domain::{Email, RefreshToken, Session, User};
-use crate::passwords::Verdict;
+use crate::passwords::Verification;
 use crate::tokens;
 
 #[derive(Serialize)]
@@ -35,8 +35,9 @@ pub(super) async fn login(app: Arc<App>, request: Request<Public>) -> Result<Rep
     let password = body.required("password", text);
     let (email, password) = body.finish(|| Some((email?, password?)))?;
 
-    // Invariant: an unknown address and a wrong password cost the same work and get the same answer,
-    // so that nobody learns who has an account. (What is no address cannot have one.)
+    // Invariant: an unknown address and a wrong password cost the same work and get the same
+    // answer, so that nobody learns who has an account. A text that is not an address has no
+    // account.
     let key = Email::parse(&email).map(|email| email.key());
     let user = match &key {
         Ok(key) => app.store.find_by_email(key).await?,
@@ -44,9 +45,9 @@ pub(super) async fn login(app: Arc<App>, request: Request<Public>) -> Result<Rep
     };
     let account = key.as_ref().map_or(email.as_str(), |key| key.as_str());
     let hash = user.as_ref().map(|user| user.password.clone());
-    let verdict = prove(&app, account, &address, &password, hash).await?;
+    let verification = check_password(&app, account, &address, &password, hash).await?;
     let wrong = || unauthenticated("The e-mail address or the password is wrong.");
-    let (Some(user), Verdict::Right { rehashed }) = (user, verdict) else {
+    let (Some(user), Verification::Correct { rehashed }) = (user, verification) else {
         return Err(wrong());
     };
     if let Some(rehashed) = rehashed {
@@ -64,7 +65,7 @@ pub(super) async fn login(app: Arc<App>, request: Request<Public>) -> Result<Rep
     tokens(&app, &user, &session.id, &refresh)
 }
 
-/// The pair of tokens that a session gives.
+/// The reply with a session's access and refresh token.
 pub(super) fn tokens(
     app: &App,
     user: &User,
@@ -89,6 +90,6 @@ pub(super) fn tokens(
 }
 
 fn failed(user: &UserId, error: &str) -> Problem {
-    tracing::error!(user.id = %user, error, "no tokens could be made for `{user}`");
+    tracing::error!(user.id = %user, error, "could not issue tokens for `{user}`");
     Problem::internal()
 }

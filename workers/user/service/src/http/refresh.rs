@@ -1,5 +1,5 @@
-//! Refreshing: a new pair of tokens for a refresh token, and the end of a session whose old one is
-//! shown again.
+//! Exchanges a refresh token for a new pair of tokens, and ends a session whose old token is
+//! replayed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,9 @@ use web::json::text;
 use web::{Public, Reply, Request};
 
 use super::login::tokens;
-use super::replies::{ATTEMPTS, invalid_token};
+use super::replies::{MAX_WRITE_TRIES, invalid_token};
 use crate::app::App;
-use crate::domain::{RefreshToken, Shown};
+use crate::domain::{Presented, RefreshToken};
 
 /// `POST /api/users/refresh`
 pub(super) async fn refresh(app: Arc<App>, request: Request<Public>) -> Result<Reply, Problem> {
@@ -23,37 +23,37 @@ pub(super) async fn refresh(app: Arc<App>, request: Request<Public>) -> Result<R
     let token = body.finish(|| token)?;
 
     let invalid = || invalid_token("This refresh token is not good any more. Log in again.");
-    let shown = RefreshToken::parse(&token).ok_or_else(invalid)?;
-    let family = shown.family();
-    for _ in 0..ATTEMPTS {
-        let session = app.store.find_session_by_family(&family).await?;
+    let presented = RefreshToken::parse(&token).ok_or_else(invalid)?;
+    let family_id = presented.family_id();
+    for _ in 0..MAX_WRITE_TRIES {
+        let session = app.store.find_session_by_family(&family_id).await?;
         let session = session.ok_or_else(invalid)?;
         let user = app.store.find_by_id(&session.user_id).await?;
-        // After what may have taken long: the grace begins with this time.
+        // Read the clock after the slow reads, because the grace begins at this time.
         let now = app.clock.now();
         let user = user.filter(|user| session.is_alive(user, now));
         let user = user.ok_or_else(invalid)?;
-        // Invariant: what is decided here holds only while the current token is the one that was
-        // read. Where the write finds another one, or none, the decision is made again.
-        match session.chain.show(&shown, now) {
-            Shown::Current { next, token } => {
+        // Invariant: the decision is valid only while the current token is the one that was read.
+        // If the write finds another one, or none, decide again.
+        match session.family.check(&presented, now) {
+            Presented::Current { next, token } => {
                 let refreshed = session.refreshed(next, &device, &address, now);
                 if app
                     .store
-                    .refresh_session(&session.chain, &refreshed)
+                    .refresh_session(&session.family, &refreshed)
                     .await?
                 {
                     return tokens(&app, &user, &session.id, &token);
                 }
             }
-            Shown::Recent(token) => return tokens(&app, &user, &session.id, &token),
-            Shown::Replayed => {
-                let (id, chain) = (&session.id, Some(&session.chain));
-                if app.store.end_session(id, chain, now).await? {
+            Presented::Recent(token) => return tokens(&app, &user, &session.id, &token),
+            Presented::Replayed => {
+                let (id, family) = (&session.id, Some(&session.family));
+                if app.store.end_session(id, family, now).await? {
                     tracing::warn!(
                         user.id = %user.id,
                         session.id = %id,
-                        "an old refresh token was shown again: session `{id}` is ended",
+                        "an old refresh token was replayed; ended session `{id}`",
                     );
                     return Err(invalid());
                 }

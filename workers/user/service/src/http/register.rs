@@ -1,8 +1,9 @@
 //! Registration.
 //!
-//! With an `Idempotency-Key` a client that did not hear the answer may ask again for a day. Keys are
-//! kept per address, in the account that they made. The password is compared by its hash, so the same
-//! limits hold here as for logins: otherwise this would be another way to try passwords.
+//! With an `Idempotency-Key`, a client that missed the answer may repeat the request for a day. The
+//! key is stored in the account that it made, so keys are separate for each e-mail address. A
+//! repeated request has its password checked, so the limits of logins apply: otherwise this would
+//! be another way to try passwords.
 
 use std::sync::Arc;
 
@@ -10,15 +11,15 @@ use contract::problem::Problem;
 use web::json::text;
 use web::{Public, Reply, Request};
 
-use super::password::prove;
+use super::password::check_password;
 use super::replies::{UserView, too_many_registrations};
 use crate::app::App;
 use crate::domain::{CounterKey, Email, Name, Password, Quota, Registration, User};
-use crate::passwords::Verdict;
+use crate::passwords::Verification;
 use crate::store::SaveUserError;
 
-/// What somebody wants to be registered with.
-struct Wanted {
+/// A parsed registration.
+struct NewAccount {
     email: Email,
     password: Password,
     name: Name,
@@ -26,7 +27,7 @@ struct Wanted {
     address: String,
 }
 
-/// An account, and whether it had been made before.
+/// The account, and whether an earlier request made it.
 type Registered = (User, bool);
 
 /// `POST /api/users/register`
@@ -39,43 +40,43 @@ pub(super) async fn register(app: Arc<App>, request: Request<Public>) -> Result<
     let (email, password, name) = body.finish(|| Some((email?, password?, name?)))?;
 
     let key = idempotency.as_ref().map(|once| once.key.to_hex());
-    let wanted = Wanted {
+    let account = NewAccount {
         registration: key.map(|key| Registration::new(key, &email, &name)),
         email,
         password,
         name,
         address,
     };
-    let (user, before) = match idempotency {
-        None => wanted.register(&app).await?,
-        // A hundred at once cost one hash, not a hundred.
+    let (user, replayed) = match idempotency {
+        None => account.register(&app).await?,
+        // A hundred parallel repetitions cost one hash, not a hundred.
         Some(once) => {
-            let flight = (wanted.email.key(), once.key, once.body);
+            let key = (account.email.key(), once.key, once.body);
             let registered = app
                 .registrations
-                .join(flight, async || wanted.register(&app).await);
+                .run(key, async || account.register(&app).await);
             registered.await?
         }
     };
     let location = format!("/api/users/{}", user.id);
     let reply = Reply::created(&location, &UserView::from(&user)).etag(user.version);
-    Ok(match before {
+    Ok(match replayed {
         true => reply.replayed(),
         false => reply,
     })
 }
 
-impl Wanted {
+impl NewAccount {
     async fn register(&self, app: &App) -> Result<Registered, Problem> {
-        // Before the hash, which is most of the work. That there is an account is what 409 says.
+        // Look before hashing, which is most of the work. The 409 reveals the account anyway.
         if let Some(user) = app.store.find_by_email(&self.email.key()).await? {
-            return self.registered_before(app, user).await;
+            return self.replay(app, user).await;
         }
         let counter = CounterKey::of_registrations(&self.address);
-        let taken = app
+        let decision = app
             .store
             .take_attempt(&counter, &Quota::REGISTRATION, app.clock.now());
-        taken.await?.admitted.map_err(too_many_registrations)?;
+        decision.await?.admitted.map_err(too_many_registrations)?;
         let hash = app.passwords.hash(self.password.clone()).await?;
         let (email, name) = (self.email.clone(), self.name.clone());
         let user = User::new(
@@ -93,27 +94,27 @@ impl Wanted {
             Err(SaveUserError::EmailTaken) => {
                 let winner = app.store.find_by_email(&self.email.key()).await?;
                 let winner = winner.ok_or(SaveUserError::EmailTaken)?;
-                self.registered_before(app, winner).await
+                self.replay(app, winner).await
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// The account as this very request made it before; 409 where another one did.
-    async fn registered_before(&self, app: &App, user: User) -> Result<Registered, Problem> {
+    /// The account as this request made it earlier; 409 if another request did.
+    async fn replay(&self, app: &App, user: User) -> Result<Registered, Problem> {
         let remembered = app.clock.now() < user.created_at + stores::idempotency::LIFETIME;
         let (asked, kept) = match (&self.registration, &user.registration) {
             (Some(asked), Some(kept)) if remembered && asked.key == kept.key => (asked, kept),
             _ => return Err(SaveUserError::EmailTaken.into()),
         };
-        if asked.said != kept.said {
+        if asked.fingerprint != kept.fingerprint {
             return Err(web::idempotency::mismatch());
         }
         let (key, hash) = (self.email.key(), Some(user.password.clone()));
         let password = self.password.expose();
-        match prove(app, key.as_str(), &self.address, password, hash).await? {
-            Verdict::Wrong => Err(web::idempotency::mismatch()),
-            Verdict::Right { .. } => {
+        match check_password(app, key.as_str(), &self.address, password, hash).await? {
+            Verification::Wrong => Err(web::idempotency::mismatch()),
+            Verification::Correct { .. } => {
                 let as_it_was = User {
                     email: self.email.clone(),
                     name: self.name.clone(),

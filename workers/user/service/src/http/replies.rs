@@ -1,4 +1,4 @@
-//! What several handlers answer alike.
+//! Answers that several handlers share.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::domain::User;
 
-/// How often a change that nobody made conditional is tried over others that come first.
-pub(super) const ATTEMPTS: usize = 32;
+/// How often a write is tried when other writes keep coming first.
+pub(super) const MAX_WRITE_TRIES: usize = 32;
 
 /// An account as its owner sees it.
 #[derive(Serialize)]
@@ -37,13 +37,13 @@ impl<'a> From<&'a User> for UserView<'a> {
     }
 }
 
-/// 401: the client's next step is to log in.
+/// 401: the client has to log in.
 pub(super) fn unauthenticated(detail: &'static str) -> Problem {
     Problem::new(Kind::Unauthenticated, detail)
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
 }
 
-/// 401 for a token, access or refresh, that is no longer good or never was.
+/// 401 for an access or refresh token that is not valid, or not any more.
 pub(super) fn invalid_token(detail: &'static str) -> Problem {
     let challenge = r#"Bearer error="invalid_token", error_description="the session has ended""#;
     Problem::new(Kind::Unauthenticated, detail).with_header(
@@ -52,22 +52,23 @@ pub(super) fn invalid_token(detail: &'static str) -> Problem {
     )
 }
 
-/// 409: the client's next step is to look again.
-pub(super) fn contended() -> Problem {
+/// 409: the client has to read the account again.
+pub(super) fn contention() -> Problem {
     let detail = "Somebody changes this account at the same time. Read it again, then try again.";
     Problem::new(Kind::Conflict, detail)
 }
 
-/// 429: there were too many wrong passwords. Whoever is alone in trying and waits so long may try.
+/// 429 for too many wrong passwords. The next attempt after `wait` is admitted, unless somebody
+/// else's comes first.
 pub(super) fn too_many_attempts(wait: Duration) -> Problem {
-    too_many("There were too many attempts with a wrong password.", wait)
+    rate_limited("There were too many attempts with a wrong password.", wait)
 }
 
 pub(super) fn too_many_registrations(wait: Duration) -> Problem {
-    too_many("Too many accounts were registered from this address.", wait)
+    rate_limited("Too many accounts were registered from this address.", wait)
 }
 
-fn too_many(what: &str, wait: Duration) -> Problem {
+fn rate_limited(what: &str, wait: Duration) -> Problem {
     let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
     let detail = format!("{what} Try again in {seconds} seconds.");
     Problem::new(Kind::RateLimited, detail)

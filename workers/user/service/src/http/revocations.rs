@@ -1,10 +1,10 @@
-//! Which sessions have ended, for gateways that follow.
+//! Lists ended sessions for the gateways, which ask again and again.
 
 use std::sync::Arc;
 
 use contract::id::SessionId;
 use contract::problem::Problem;
-use contract::revocation::{AT_ONCE, Ends, OVERLAP};
+use contract::revocation::{Ends, MAX_ENDED, OVERLAP};
 use jiff::Timestamp;
 use web::{Public, Reply, Request};
 
@@ -31,7 +31,7 @@ pub(super) async fn list(app: Arc<App>, request: Request<Public>) -> Result<Repl
         since.as_millisecond(),
         after.map(|id| id.to_string()).unwrap_or_default(),
     );
-    let ended = app.store.ended_sessions(&after, AT_ONCE).await?;
+    let ended = app.store.ended_sessions(&after, MAX_ENDED).await?;
     Ok(Reply::ok(&Ends {
         now,
         tokens_live_ms: tokens::LIFETIME.as_millis() as u64,

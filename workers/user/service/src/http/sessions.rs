@@ -1,4 +1,4 @@
-//! Sessions as their owner sees them: which there are, and ending them.
+//! Listing and ending the caller's own sessions.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use web::{Reply, Request};
 
-use super::alive::Alive;
+use super::live_session::LiveSession;
 use crate::app::App;
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct SessionView {
     created_at: Timestamp,
     #[serde(with = "contract::time::millis")]
     last_used_at: Timestamp,
-    /// Whether it is the one that asks.
+    /// Whether this request came in it.
     current: bool,
 }
 
@@ -30,10 +30,10 @@ struct SessionView {
 pub(super) async fn logout(
     app: Arc<App>,
     request: Request<Caller>,
-    alive: Alive,
+    live: LiveSession,
 ) -> Result<Reply, Problem> {
     request.without_members().await?;
-    let id = &alive.session.id;
+    let id = &live.session.id;
     app.store.end_session(id, None, app.clock.now()).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
@@ -42,14 +42,14 @@ pub(super) async fn logout(
 pub(super) async fn list(
     app: Arc<App>,
     request: Request<Caller>,
-    alive: Alive,
+    live: LiveSession,
 ) -> Result<Reply, Problem> {
     let mut query = request.query();
     let page = query.page();
     query.finish()?;
-    let sessions = app.store.list_sessions(&alive.user, &page, app.clock.now());
+    let sessions = app.store.list_sessions(&live.user, &page, app.clock.now());
     let sessions = sessions.await?.map(|session| SessionView {
-        current: session.id == alive.session.id,
+        current: session.id == live.session.id,
         id: session.id,
         device: session.device,
         address: session.address,
@@ -63,13 +63,13 @@ pub(super) async fn list(
 pub(super) async fn end(
     app: Arc<App>,
     request: Request<Caller>,
-    alive: Alive,
+    live: LiveSession,
 ) -> Result<Reply, Problem> {
     let missing = || Problem::not_found("session");
     let id = SessionId::parse(request.param("id")).ok_or_else(missing)?;
     let session = app.store.find_session(&id).await?.ok_or_else(missing)?;
     let now = app.clock.now();
-    if !session.is_alive(&alive.user, now) || !app.store.end_session(&id, None, now).await? {
+    if !session.is_alive(&live.user, now) || !app.store.end_session(&id, None, now).await? {
         return Err(missing());
     }
     Ok(Reply::empty(StatusCode::NO_CONTENT))

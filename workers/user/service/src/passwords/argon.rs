@@ -1,13 +1,13 @@
-//! Argon2id (RFC 9106) in PHC strings.
+//! Argon2id (RFC 9106), with hashes as PHC strings.
 
 use argon2::password_hash::phc;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use runtime::error::BoxError;
 
-use super::{Hasher, Hashing};
+use super::hasher::{Hasher, Hashing};
 use crate::domain::{Password, PasswordHash};
 
-/// Argon2id with one lane and the parameters of today.
+/// Argon2id with one lane and the current parameters.
 pub struct Argon2Hasher {
     argon2: Argon2<'static>,
     nobodys_hash: PasswordHash,
@@ -17,7 +17,8 @@ impl Argon2Hasher {
     pub fn new(hashing: &Hashing) -> anyhow::Result<Self> {
         let params = Params::new(hashing.memory_kib, hashing.iterations, 1, None)
             .map_err(|error| anyhow::anyhow!("{error}"))?;
-        // The hash of a chance of 2^-256; its parameters and lengths are those of any other.
+        // A password matches this with a chance of 2^-256. Parameters and lengths are those of any
+        // new hash.
         let nobodys_hash = PasswordHash::new(format!(
             "$argon2id$v=19$m={},t={},p=1${}${}",
             hashing.memory_kib,
@@ -39,7 +40,7 @@ impl Hasher for Argon2Hasher {
     }
 
     fn verify(&self, password: &Password, hash: &PasswordHash) -> Result<bool, BoxError> {
-        // The parameters are the hash's own, so that old hashes stay valid.
+        // This uses the hash's own parameters, so that old hashes stay valid.
         match self
             .argon2
             .verify_password(password.expose().as_bytes(), hash.as_str())

@@ -1,4 +1,4 @@
-//! The port to the hashing algorithm, and what its hashes cost.
+//! The port to the hashing algorithm, and the cost of hashes. `Passwords` alone calls a [`Hasher`].
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use runtime::error::BoxError;
 
 use crate::domain::{Password, PasswordHash};
 
-/// What a hash costs, and how many there may be.
+/// The cost of a hash, and how many may run and wait.
 #[derive(Debug, Clone)]
 pub struct Hashing {
     pub memory_kib: u32,
     pub iterations: u32,
     /// How many hashes run at once.
     pub permits: usize,
-    /// How many more may wait.
+    /// How many more hashes may wait.
     pub queue: usize,
-    /// How long they wait.
+    /// How long a hash may wait.
     pub deadline: Duration,
 }
 
 impl Default for Hashing {
-    /// OWASP's minimum for Argon2id with one lane, on all cores but one.
+    /// OWASP's minimum for Argon2id with one lane, on all cores except one.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -34,7 +34,7 @@ impl Default for Hashing {
 }
 
 impl Hashing {
-    /// For tests: hashes that cost next to nothing, and never too many.
+    /// For tests: cheap hashes, and a queue that does not fill up.
     pub fn cheap() -> Self {
         Self {
             memory_kib: 8,
@@ -46,16 +46,16 @@ impl Hashing {
     }
 }
 
-/// The algorithm. Its calls block for as long as a hash takes.
+/// A hashing algorithm. `hash` and `verify` block the thread for as long as a hash takes.
 pub trait Hasher: Send + Sync + 'static {
     fn hash(&self, password: &Password) -> Result<PasswordHash, BoxError>;
 
     /// Whether the password has this hash.
     fn verify(&self, password: &Password, hash: &PasswordHash) -> Result<bool, BoxError>;
 
-    /// Whether this hash is weaker than those made now.
+    /// Whether this hash is weaker than a new one.
     fn needs_rehash(&self, hash: &PasswordHash) -> bool;
 
-    /// A hash that no password has, and that costs as much to check as any made now.
+    /// A hash that no password has, and that costs as much to verify as a new one.
     fn nobodys_hash(&self) -> PasswordHash;
 }

@@ -6,7 +6,7 @@ use contract::problem::Kind;
 
 use super::*;
 
-/// A hasher whose every call waits until the test lets it go on.
+/// A hasher whose `hash` blocks until the test releases it.
 struct Gate {
     entered: Sender<()>,
     leave: Mutex<Receiver<()>>,
@@ -129,11 +129,11 @@ async fn unknown_users_are_always_wrong_even_with_nobodys_password() {
             .passwords
             .verify(Password::attempt(attempt), hash.map(PasswordHash::new))
     };
-    assert_eq!(verify("nobody", None).await.unwrap(), Verdict::Wrong);
-    assert_eq!(verify("b", Some("a")).await.unwrap(), Verdict::Wrong);
+    assert_eq!(verify("nobody", None).await.unwrap(), Verification::Wrong);
+    assert_eq!(verify("b", Some("a")).await.unwrap(), Verification::Wrong);
     assert_eq!(
         verify("a", Some("a")).await.unwrap(),
-        Verdict::Right { rehashed: None }
+        Verification::Correct { rehashed: None }
     );
 }
 
@@ -141,20 +141,20 @@ async fn unknown_users_are_always_wrong_even_with_nobodys_password() {
 async fn a_right_password_with_an_old_hash_is_hashed_again() {
     let bench = bench(1, 0, LONG);
     bench.leave.send(()).unwrap();
-    let verdict = bench
+    let verification = bench
         .passwords
         .verify(Password::attempt("a"), Some(PasswordHash::new("old:a")))
         .await
         .unwrap();
     assert_eq!(
-        verdict,
-        Verdict::Right {
+        verification,
+        Verification::Correct {
             rehashed: Some(PasswordHash::new("a"))
         }
     );
 }
 
-/// A hasher that counts what it is asked to do.
+/// A hasher that counts its calls.
 #[derive(Default)]
 struct Counting {
     hashed: AtomicUsize,
@@ -187,8 +187,8 @@ async fn an_unknown_user_costs_the_same_hashes_as_a_wrong_password() {
     let passwords = Passwords::new(counting.clone(), &Hashing::cheap());
     let mut work = Vec::new();
     for hash in [Some(PasswordHash::new("a")), None] {
-        let verdict = passwords.verify(Password::attempt("b"), hash).await;
-        assert_eq!(verdict.unwrap(), Verdict::Wrong);
+        let verification = passwords.verify(Password::attempt("b"), hash).await;
+        assert_eq!(verification.unwrap(), Verification::Wrong);
         let count = |counter: &AtomicUsize| counter.swap(0, Ordering::SeqCst);
         work.push((count(&counting.hashed), count(&counting.verified)));
     }

@@ -1,4 +1,5 @@
-//! Accounts on their way from one store to another. Sessions stay behind: everybody logs in again.
+//! The form in which export and import move accounts between stores. Sessions are not moved:
+//! everybody logs in again.
 
 use contract::id::UserId;
 use jiff::Timestamp;
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Email, Name, PasswordHash, User};
 
-/// An account with everything that is kept of it, its password's hash included.
+/// An account with its password hash.
 #[derive(Serialize, Deserialize)]
 pub struct Account {
     pub id: UserId,

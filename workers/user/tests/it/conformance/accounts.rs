@@ -6,10 +6,10 @@ use std::time::Duration;
 use contract::id::SessionId;
 use futures_util::future::join_all;
 use jiff::Timestamp;
-use users::domain::{Change, Email, Name, PasswordHash};
+use users::domain::{Change, Email, Name, PasswordHash, User};
 use users::store::{SaveUserError, UserStore};
 
-use super::{ada, another_password, find, now, session, user};
+use super::fixtures::{ada, change_password, find, now, session, user};
 
 pub(super) async fn an_account_is_found_as_it_was_created(store: Arc<dyn UserStore>) {
     let user = user("Ada.Lovelace@example.org");
@@ -133,7 +133,7 @@ pub(super) async fn an_address_is_taken_until_its_account_has_another(store: Arc
     let moved = ada.change(addressed("ada@example.com"), now()).unwrap();
     assert!(store.update_user(&moved).await.unwrap());
     assert!(store.update_user(&greedy).await.unwrap());
-    let by_email = async |user: &users::domain::User| {
+    let by_email = async |user: &User| {
         let found = store.find_by_email(&user.email.key()).await.unwrap();
         found.map(|found| found.id)
     };
@@ -178,7 +178,7 @@ pub(super) async fn a_deleted_account_is_gone_and_its_event_waits(store: Arc<dyn
     };
     let changed = user.change(change, now()).unwrap();
     assert!(!store.update_user(&changed).await.unwrap());
-    assert!(!another_password(&store, &user, &SessionId::new()).await);
+    assert!(!change_password(&store, &user, &SessionId::new()).await);
 
     // Its address is free, more than once.
     for _ in 0..2 {

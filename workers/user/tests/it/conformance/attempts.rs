@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use users::domain::{CounterKey, Quota};
-use users::store::{Taken, UserStore};
+use users::store::{AttemptDecision, UserStore};
 
-use super::now;
+use super::fixtures::now;
 
 const QUOTA: Quota = Quota {
     burst: 5,
     every: Duration::from_secs(60),
 };
-const ADMITTED: Taken = Taken {
+const ADMITTED: AttemptDecision = AttemptDecision {
     admitted: Ok(()),
     known: false,
 };
@@ -30,7 +30,7 @@ pub(super) async fn of_parallel_attempts_exactly_a_burst_is_admitted(store: Arc<
             .iter()
             .all(|taken| taken.admitted == Err(QUOTA.every))
     );
-    // Who was refused has changed nothing, and the wait is what it takes.
+    // Refused attempts changed nothing, and after the wait an attempt is admitted.
     assert_eq!(take(now + QUOTA.every).await, ADMITTED);
     let next = take(now + QUOTA.every).await;
     assert_eq!(next.admitted, Err(QUOTA.every));
@@ -58,7 +58,7 @@ pub(super) async fn somebody_who_is_known_stays_so_for_a_while(store: Arc<dyn Us
     for _ in 0..5 {
         assert!(take(now).await.known);
     }
-    // Being known and being over the quota are two things.
+    // A known client can be over its quota, too.
     let refused = take(now).await;
     assert!(refused.known && refused.admitted.is_err());
     let almost = take(now + hour - Duration::from_millis(1)).await;

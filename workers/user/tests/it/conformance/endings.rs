@@ -1,4 +1,4 @@
-//! Changes of an account that kill its sessions.
+//! Password changes and deletions, which kill sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use users::domain::Session;
 use users::store::UserStore;
 
-use super::{ada, another_password, find, is_kept, now, session, user};
+use super::fixtures::{ada, change_password, find, is_kept, now, session, user};
 
 const OLD: Duration = Duration::from_secs(60);
 
@@ -24,9 +24,9 @@ pub(super) async fn another_password_ends_every_session_but_the_one_that_is_kept
     );
     assert!(store.with_dead_sessions(10).await.unwrap().is_empty());
 
-    assert!(another_password(&store, &ada, &kept.id).await);
+    assert!(change_password(&store, &ada, &kept.id).await);
     let changed = find(&store, &ada).await;
-    // Dead from that one write on, marked or not.
+    // Dead since that write, marked or not.
     assert!(kept.is_alive(&changed, now()) && !other.is_alive(&changed, now()));
     let due = store.with_dead_sessions(10).await.unwrap();
     assert_eq!(due, std::slice::from_ref(&ada.id));
@@ -41,8 +41,8 @@ pub(super) async fn another_password_ends_every_session_but_the_one_that_is_kept
         }
     }
 
-    // The one that was kept falls with the next password that another session chooses.
-    assert!(another_password(&store, &changed, &new.id).await);
+    // The kept session dies when another session changes the password.
+    assert!(change_password(&store, &changed, &new.id).await);
     store.end_dead_sessions(&ada.id, now()).await.unwrap();
     assert!(is_kept(&store, &new).await && !is_kept(&store, &kept).await);
 }
@@ -50,7 +50,7 @@ pub(super) async fn another_password_ends_every_session_but_the_one_that_is_kept
 pub(super) async fn a_deletion_ends_every_session(store: Arc<dyn UserStore>) {
     let ada = ada(&store).await;
     let kept = session(&store, &ada, OLD).await;
-    assert!(another_password(&store, &ada, &kept.id).await);
+    assert!(change_password(&store, &ada, &kept.id).await);
     store.end_dead_sessions(&ada.id, now()).await.unwrap();
     let ada = find(&store, &ada).await;
     let new = session(&store, &ada, OLD).await;
@@ -77,7 +77,7 @@ pub(super) async fn no_session_slips_through_between_a_login_and_a_new_password(
             .collect();
         let logins = join_all(sessions.iter().map(|session| store.create_session(session)));
         let change = async {
-            assert!(another_password(&store, &user, &kept.id).await);
+            assert!(change_password(&store, &user, &kept.id).await);
             store.end_dead_sessions(&user.id, now()).await.unwrap();
         };
         tokio::join!(logins, change);

@@ -1,4 +1,4 @@
-//! Sessions, one by one.
+//! Creating, finding, refreshing, listing and ending sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use contract::id::SessionId;
 use contract::page::{PageRequest, decode};
 use contract::revocation::Ended;
 use futures_util::future::join_all;
-use users::domain::{LIFETIME, RefreshToken, Session, Shown, User};
+use users::domain::{LIFETIME, Presented, RefreshToken, Session, User};
 use users::store::{SessionKey, UserStore};
 
-use super::{ada, another_password, find, is_kept, now, session, user};
+use super::fixtures::{ada, change_password, find, is_kept, now, session, user};
 
-/// A new session in the store with its token.
+/// Creates a session in the store. Gives it with its refresh token.
 async fn start(store: &Arc<dyn UserStore>, user: &User) -> (Session, RefreshToken) {
     let started = Session::start(user, "curl/8", "203.0.113.7", now()).unwrap();
     assert!(store.create_session(&started.0).await.unwrap());
     started
 }
 
-/// The session after its current token was shown.
+/// The session after a refresh with its current token.
 fn refreshed(session: &Session, token: &RefreshToken, device: &str) -> Session {
-    match session.chain.show(token, now()) {
-        Shown::Current { next, .. } => session.refreshed(next, device, "2001:db8::1", now()),
-        Shown::Recent(_) | Shown::Replayed => panic!("not the current token"),
+    match session.family.check(token, now()) {
+        Presented::Current { next, .. } => session.refreshed(next, device, "2001:db8::1", now()),
+        Presented::Recent(_) | Presented::Replayed => panic!("not the current token"),
     }
 }
 
@@ -34,14 +34,14 @@ pub(super) async fn a_session_is_found_as_it_was_created_by_its_id_and_its_token
     let (session, token) = start(&store, &user).await;
     let by_id = async || store.find_session(&session.id).await.unwrap();
     let by_token = async |token: &RefreshToken| {
-        let family = token.family();
-        store.find_session_by_family(&family).await.unwrap()
+        let id = token.family_id();
+        store.find_session_by_family(&id).await.unwrap()
     };
     assert_eq!(by_id().await.as_ref(), Some(&session));
     assert_eq!(by_token(&token).await.as_ref(), Some(&session));
 
     let after = refreshed(&session, &token, "curl/9");
-    let kept = store.refresh_session(&session.chain, &after);
+    let kept = store.refresh_session(&session.family, &after);
     assert!(kept.await.unwrap());
     assert_eq!(by_id().await.as_ref(), Some(&after));
     assert_eq!(by_token(&token).await.as_ref(), Some(&after));
@@ -59,7 +59,7 @@ pub(super) async fn a_session_of_another_time_is_not_kept(store: Arc<dyn UserSto
         created
     };
     assert!(late(&before).await);
-    assert!(another_password(&store, &before, &SessionId::new()).await);
+    assert!(change_password(&store, &before, &SessionId::new()).await);
     assert!(!late(&before).await);
     let after = find(&store, &before).await;
     assert!(late(&after).await);
@@ -81,7 +81,7 @@ pub(super) async fn of_parallel_refreshes_with_one_token_exactly_one_is_kept(
         .collect();
     let kept = after
         .iter()
-        .map(|after| store.refresh_session(&session.chain, after));
+        .map(|after| store.refresh_session(&session.family, after));
     let kept = join_all(kept).await.into_iter().map(Result::unwrap);
     let winners: Vec<_> = after.iter().zip(kept).filter(|(_, kept)| *kept).collect();
     let [(winner, _)] = winners[..] else {
@@ -102,10 +102,13 @@ pub(super) async fn an_ended_session_is_gone_and_ends_once(store: Arc<dyn UserSt
         1
     );
     assert!(!is_kept(&store, &session).await);
-    let found = store.find_session_by_family(&token.family()).await.unwrap();
+    let found = store
+        .find_session_by_family(&token.family_id())
+        .await
+        .unwrap();
     assert_eq!(found, None);
     let after = refreshed(&session, &token, "late");
-    let kept = store.refresh_session(&session.chain, &after);
+    let kept = store.refresh_session(&session.family, &after);
     assert!(!kept.await.unwrap());
     let unknown = SessionId::new();
     assert!(!store.end_session(&unknown, None, now()).await.unwrap());
@@ -116,7 +119,7 @@ pub(super) async fn ends_are_told_in_order_from_any_point_on(store: Arc<dyn User
     let begin = now();
     start(&store, &user).await;
     let mut all = Vec::new();
-    // Two at each moment.
+    // Two sessions end at each time.
     for n in [4, 2, 3, 3, 4, 2] {
         let (session, _) = start(&store, &user).await;
         let at = begin + Duration::from_secs(n);
@@ -126,16 +129,16 @@ pub(super) async fn ends_are_told_in_order_from_any_point_on(store: Arc<dyn User
     }
     all.sort_by_key(|end| (end.at, end.sid.clone()));
     for limit in [1, 2, 4, 100] {
-        let mut told = Vec::new();
+        let mut listed = Vec::new();
         let mut after = SessionKey(begin.as_millisecond(), String::new());
         loop {
             let some = store.ended_sessions(&after, limit).await.unwrap();
             assert!(some.len() <= limit);
             let Some(last) = some.last() else { break };
             after = SessionKey(last.at.as_millisecond(), last.sid.to_string());
-            told.extend(some);
+            listed.extend(some);
         }
-        assert_eq!(told, all, "by {limit}");
+        assert_eq!(listed, all, "by {limit}");
     }
     let later = SessionKey(
         (begin + Duration::from_secs(3)).as_millisecond(),
@@ -150,17 +153,17 @@ pub(super) async fn a_session_ends_only_while_its_token_is_the_one_that_was_read
     let user = ada(&store).await;
     let (session, token) = start(&store, &user).await;
     let after = refreshed(&session, &token, "curl/8");
-    let kept = store.refresh_session(&session.chain, &after);
+    let kept = store.refresh_session(&session.family, &after);
     assert!(kept.await.unwrap());
-    let end = async |chain| {
+    let end = async |family| {
         store
-            .end_session(&session.id, Some(chain), now())
+            .end_session(&session.id, Some(family), now())
             .await
             .unwrap()
     };
-    assert!(!end(&session.chain).await);
+    assert!(!end(&session.family).await);
     assert!(is_kept(&store, &session).await);
-    assert!(end(&after.chain).await);
+    assert!(end(&after.family).await);
     assert!(!is_kept(&store, &session).await);
 }
 
@@ -172,12 +175,12 @@ pub(super) async fn the_list_shows_what_is_alive_newest_first_in_pages(store: Ar
     session(&store, &eve, minutes(1)).await;
     let old = session(&store, &ada, minutes(90)).await;
     let dead = session(&store, &ada, minutes(80)).await;
-    assert!(another_password(&store, &ada, &old.id).await);
+    assert!(change_password(&store, &ada, &old.id).await);
     let ada = find(&store, &ada).await;
     let ended = session(&store, &ada, minutes(70)).await;
     store.end_session(&ended.id, None, now()).await.unwrap();
     session(&store, &ada, LIFETIME - minutes(1)).await;
-    // Two of one moment: their ids decide.
+    // Two sessions of the same time are ordered by id.
     let moment = now() - minutes(50);
     let mut expected = vec![old];
     for _ in 0..2 {
@@ -207,7 +210,7 @@ pub(super) async fn the_list_shows_what_is_alive_newest_first_in_pages(store: Ar
             break;
         };
         after = Some(decode(&cursor).unwrap());
-        // What begins meanwhile is in front.
+        // Sessions that begin meanwhile come first, before this page.
         session(&store, &ada, Duration::ZERO).await;
     }
     assert_eq!(found, expected);

@@ -1,4 +1,4 @@
-//! What the platforms of this binary stand on: files in a folder of the test's own.
+//! What the platforms of this binary run on: files in the test's own folder.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,15 +7,16 @@ use standalone::platform::{Backend, Embedded};
 use tempfile::TempDir;
 use testkit::eventually;
 
-/// For a busy machine.
+/// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Ground {
+/// The stores and the bus of one test.
+pub(crate) struct Dependencies {
     embedded: Arc<Embedded>,
     _folder: TempDir,
 }
 
-impl Ground {
+impl Dependencies {
     pub(crate) async fn fresh() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let embedded = Embedded::open(folder.path()).expect("fresh files");
@@ -33,24 +34,24 @@ impl Ground {
         "local:".to_owned()
     }
 
-    /// More would not share their limits.
+    /// One, because several gateways would not share their limits without Redis.
     pub(crate) fn gateways(&self) -> usize {
         1
     }
 
-    /// Waits until every change is published and every event was taken.
+    /// Waits until every change is published and every event is applied.
     pub(crate) async fn drained(&self) {
         eventually(PATIENCE, async || self.left().await.map_or(Ok(()), Err)).await;
     }
 
-    /// Asserts it, once nothing runs that could change it.
+    /// Asserts the same after the platform has stopped, when nothing can change any more.
     pub(crate) async fn is_empty(&self) {
         assert_eq!(self.left().await, None);
     }
 
-    /// What is still under way between a change and its notification, or was dead-lettered.
+    /// Work that is not done, or the number of dead letters; `None` when there is neither.
     async fn left(&self) -> Option<String> {
-        let under_way = self.embedded.under_way().await.expect("it opens");
+        let under_way = self.embedded.unfinished_work().await.expect("it opens");
         let dead = self
             .embedded
             .bus

@@ -1,4 +1,4 @@
-//! What the tests stand on: a virtual host and a database of their own, workers and events.
+//! What the tests share: a virtual host and a database for each test, workers, and events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use base64::prelude::BASE64_STANDARD;
 use bson::{Document, doc};
 use contract::event::{Envelope, EventType, UserDeleted};
 use contract::id::{NotificationId, TaskId, UserId};
-use events::bus::{Bus, DEAD_LETTER, Outcome, Subscription};
+use events::bus::{Bus, DEAD_LETTER, PublishOutcome, Subscription};
 use events::consumer::Step;
 use jiff::{SignedDuration, Timestamp};
 use mongo::MongoSettings;
 use notification_worker::{DEFAULT_PORT, run};
 use notifications::consumer::{self, Consumer, QUEUES};
-use notifications::domain::{Entry, Event, TaskEvent};
+use notifications::domain::{Event, TaskEvent, TaskNotifications};
 use notifications::store::NotificationStore;
 use notifications_mongo::MongoNotifications;
 use process::Config;
@@ -31,21 +31,21 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// For what happens in milliseconds on an idle machine.
+/// The deadline for what takes milliseconds on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     vhost: Vhost,
     mongo_url: String,
     database: String,
 }
 
-impl Stage {
+impl Fixture {
     pub(crate) async fn new() -> Self {
         Self::on(&shared_mongodb().await.url()).await
     }
 
-    /// On a MongoDB of the test's own, which it may hurt.
+    /// The same with the test's own MongoDB, which it may pause or kill.
     pub(crate) async fn on(mongo_url: &str) -> Self {
         Self {
             vhost: shared_rabbitmq().await.fresh_vhost().await,
@@ -78,12 +78,12 @@ impl Stage {
         assert!(
             outcomes
                 .iter()
-                .all(|outcome| *outcome == Outcome::Confirmed),
+                .all(|outcome| *outcome == PublishOutcome::Confirmed),
             "{outcomes:?}"
         );
     }
 
-    /// Puts bytes into the queue of an event type, as no relay would.
+    /// Puts arbitrary bytes into the queue of an event type; a relay would publish only events.
     pub(crate) async fn publish_raw(&self, event_type: EventType, body: &[u8]) {
         let (vhost, exchange) = (self.vhost.name(), event_type.exchange());
         let path = format!("/api/exchanges/{vhost}/{exchange}/publish");
@@ -97,7 +97,7 @@ impl Stage {
         assert_eq!(routed, json!({"routed": true}));
     }
 
-    /// What the dead-letter queue holds, up to ten.
+    /// The messages in the dead-letter queue, at most ten.
     pub(crate) async fn dead_letters(&self) -> Vec<Value> {
         let path = format!("/api/queues/{}/{DEAD_LETTER}/get", self.vhost.name());
         let get = json!({"count": 10, "ackmode": "ack_requeue_true", "encoding": "base64"});
@@ -120,19 +120,19 @@ impl Stage {
         }
     }
 
-    /// The database, to look where no store does. Its connections are its own.
+    /// The database, for what the store does not show, with its own connections.
     pub(crate) async fn database(&self) -> mongodb::Database {
         mongo::connect(&self.settings()).await.expect("a URL")
     }
 
-    /// A store with connections of its own, as another process has it.
+    /// A store with its own connections, like that of another process.
     pub(crate) async fn store(&self) -> Arc<dyn NotificationStore> {
         let store = MongoNotifications::new(self.database().await);
         store.prepare().await.expect("the store is there");
         Arc::new(store)
     }
 
-    /// Leaves a user with a counter that nobody can read.
+    /// Inserts an unreadable counter for a user.
     pub(crate) async fn break_counter(&self, user: &UserId) {
         let database = self.database().await;
         let counters = database.collection("counters");
@@ -143,7 +143,8 @@ impl Stage {
             .expect("the store is there");
     }
 
-    /// Makes a user's one notification as many, as if each had been told: faster than telling.
+    /// Copies a user's only notification until there are `count`, counters included. Faster than applying
+    /// that many events.
     pub(crate) async fn multiply(&self, user: &UserId, count: i64) {
         let database = self.database().await;
         let notifications = database.collection::<Document>("notifications");
@@ -169,7 +170,7 @@ impl Stage {
             .expect("it is there");
     }
 
-    /// Leaves a transaction on a user's counter open, as a worker does that is killed in the middle.
+    /// Leaves a transaction on a user's counter open, like a worker that is killed in the middle of it.
     pub(crate) async fn die_in_the_middle(&self, user: &UserId) {
         let database = self.database().await;
         let counters = database.collection::<Document>("counters");
@@ -188,7 +189,7 @@ impl Stage {
             .session(&mut session)
             .await
             .expect("the store is there");
-        // Dropped, it would be ended.
+        // Dropping the session would end the transaction.
         std::mem::forget(session);
     }
 
@@ -198,7 +199,7 @@ impl Stage {
         consumer::new(self.store().await, bus, Arc::new(SystemClock), &registry)
     }
 
-    /// What a worker of this stage finds in its environment.
+    /// The environment variables of a worker.
     fn variables(&self) -> HashMap<String, String> {
         [
             ("GATEWAY_SIGNING_KEYS", GATEWAY_KEYS.to_owned()),
@@ -211,7 +212,7 @@ impl Stage {
         .into()
     }
 
-    /// A worker as a process of its own, to be killed.
+    /// A worker in its own process, which the test may kill.
     pub(crate) fn process(&self) -> Process {
         self.process_on(free_port())
     }
@@ -228,7 +229,7 @@ impl Stage {
         launch.start()
     }
 
-    /// A whole worker. It drains when dropped.
+    /// A worker inside the test. It drains when dropped.
     pub(crate) async fn worker(&self) -> Worker {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
@@ -254,7 +255,7 @@ impl Drop for Worker {
     }
 }
 
-/// How many notifications of a user there are, whatever the store says.
+/// How many notifications of a user are in the database, read without the store.
 pub(crate) async fn left(database: &mongodb::Database, user: &UserId) -> u64 {
     let notifications = database.collection::<Document>("notifications");
     let this = doc! {"user_id": user.as_str()};
@@ -262,7 +263,7 @@ pub(crate) async fn left(database: &mongodb::Database, user: &UserId) -> u64 {
     count.expect("the store is there")
 }
 
-/// Consumes until `count` deliveries have ended.
+/// Consumes until `count` deliveries are settled.
 pub(crate) async fn drain(consumer: &Consumer, from: &mut dyn Subscription, count: usize) -> Step {
     let never = CancellationToken::new();
     let mut sum = Step::default();
@@ -278,7 +279,7 @@ pub(crate) async fn drain(consumer: &Consumer, from: &mut dyn Subscription, coun
     sum
 }
 
-/// A task and its people.
+/// A task and its users.
 #[derive(Clone)]
 pub(crate) struct Task {
     pub(crate) id: TaskId,
@@ -289,7 +290,7 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Owned by somebody new, who acts.
+    /// Owned by a new user, who also acts.
     pub(crate) fn new() -> Self {
         Self::of(&UserId::new())
     }
@@ -304,7 +305,7 @@ impl Task {
         }
     }
 
-    /// The event that made `version`: 1 creates, later ones update.
+    /// The event of a version: version 1 creates the task, later ones update it.
     pub(crate) fn event(&self, version: u64) -> Envelope {
         match version {
             1 => self.event_of(EventType::TaskCreated, version),
@@ -326,16 +327,16 @@ impl Task {
         Envelope::new("/test", event_type, self.id.as_str(), version, time, data)
     }
 
-    /// The same, as the store gets it.
-    pub(crate) fn entry(&self, version: u64) -> Event {
+    /// The same event, as it is passed to the store.
+    pub(crate) fn store_event(&self, version: u64) -> Event {
         let event = self.event(version);
         let body = serde_json::to_vec(&event).expect("JSON");
         let event = TaskEvent::parse(&body, event.event_type).expect("well formed");
-        Event::Task(Entry::new(&event, event.time))
+        Event::Task(TaskNotifications::new(&event, event.time))
     }
 }
 
-/// The event that tells that an account is gone.
+/// The event of a deleted account.
 pub(crate) fn deleted(user: &UserId) -> Envelope {
     let deleted = UserDeleted {
         user_id: user.clone(),

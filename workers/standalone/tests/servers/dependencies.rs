@@ -1,4 +1,4 @@
-//! What the platforms of this binary stand on: real servers.
+//! What the platforms of this binary run on: real servers.
 
 use mongo::MongoSettings;
 use runtime::secret::Secret;
@@ -7,22 +7,23 @@ use testkit::{Redis, shared_mongodb, shared_rabbitmq};
 
 use crate::backlog::Backlog;
 
-pub(crate) struct Ground {
+/// The servers of one test.
+pub(crate) struct Dependencies {
     mongo: MongoSettings,
     amqp_url: String,
-    /// This test's own: it may be hurt.
+    /// The test's own, which it may pause or kill.
     pub(crate) redis: Redis,
     backlog: Backlog,
 }
 
-impl Ground {
-    /// A database, a virtual host and a Redis for one test.
+impl Dependencies {
+    /// A new database, virtual host and Redis.
     pub(crate) async fn fresh() -> Self {
         let vhost = shared_rabbitmq().await.fresh_vhost().await;
         Self::with_broker(&vhost.url()).await
     }
 
-    /// The same with a broker that the test may hurt.
+    /// The same with a broker that the test may pause or kill.
     pub(crate) async fn with_broker(amqp_url: &str) -> Self {
         let mongodb = shared_mongodb().await;
         let mongo = MongoSettings {
@@ -56,12 +57,12 @@ impl Ground {
         2
     }
 
-    /// Waits until every change is published and every event was taken.
+    /// Waits until every change is published and every event is applied.
     pub(crate) async fn drained(&self) {
         self.backlog.drained().await;
     }
 
-    /// Asserts it, once nothing runs that could change it.
+    /// Asserts the same after the platform has stopped, when nothing can change any more.
     pub(crate) async fn is_empty(&self) {
         self.backlog.is_empty().await;
     }

@@ -1,4 +1,4 @@
-//! A whole platform for one test, its users, and the check that it left nothing undone.
+//! A whole platform for one test, its users, and the check that no work is left at the end.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use standalone::platform::{GatewayAddresses, Platform, Settings};
 use testkit::{Client, GATEWAY_KEYS, free_port};
 use users::Hashing;
 
+use crate::dependencies::Dependencies;
 use crate::echo::Echo;
-use crate::ground::Ground;
 
-/// For what takes milliseconds on an idle machine.
+/// The deadline for what takes milliseconds on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) const GATEWAY_CONFIG: &str = include_str!("gateway.yaml");
 pub(crate) const PASSWORD: &str = "a river runs through it";
 
-pub(crate) struct World {
+pub(crate) struct TestPlatform {
     pub(crate) platform: Platform,
     pub(crate) echo: Echo,
-    pub(crate) ground: Ground,
-    /// Two clients, of one gateway or two.
+    pub(crate) dependencies: Dependencies,
+    /// Two clients, of one gateway or of two.
     pub(crate) gateways: Vec<Client>,
     check: Check,
 }
 
-/// Fails the test that ends without [`World::finish`].
+/// Fails a test that ends without [`TestPlatform::finish`].
 #[derive(Default)]
 struct Check {
     made: bool,
@@ -41,7 +41,7 @@ impl Drop for Check {
     }
 }
 
-/// Somebody who is logged in.
+/// A user who is logged in.
 pub(crate) struct User {
     pub(crate) id: String,
     pub(crate) email: String,
@@ -49,14 +49,14 @@ pub(crate) struct User {
     pub(crate) refresh_token: String,
 }
 
-impl World {
-    /// On fresh ground, with two of each worker.
+impl TestPlatform {
+    /// Starts a platform with fresh dependencies and two replicas of each worker.
     pub(crate) async fn start() -> Self {
-        Self::with(Ground::fresh().await, GATEWAY_CONFIG).await
+        Self::with(Dependencies::fresh().await, GATEWAY_CONFIG).await
     }
 
-    /// The same on this ground, with this configuration of the gateways.
-    pub(crate) async fn with(ground: Ground, gateway_config: &str) -> Self {
+    /// The same with these dependencies and this gateway configuration.
+    pub(crate) async fn with(dependencies: Dependencies, gateway_config: &str) -> Self {
         let echo = Echo::start().await;
         let variables = HashMap::from(
             [
@@ -65,8 +65,8 @@ impl World {
                 ("DRAIN_LAME_DUCK", "10ms".to_owned()),
                 ("SHUTDOWN_GRACE", "5s".to_owned()),
                 ("ECHO", echo.address().to_string()),
-                ("REDIS_URL", ground.redis_url()),
-                ("GATEWAYS", ground.gateways().to_string()),
+                ("REDIS_URL", dependencies.redis_url()),
+                ("GATEWAYS", dependencies.gateways().to_string()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -76,12 +76,12 @@ impl World {
             admin: address(),
         };
         let settings = Settings {
-            backend: ground.backend(),
+            backend: dependencies.backend(),
             variables,
             replicas: 2,
             gateway_config: gateway_config.to_owned(),
-            gateways: (0..ground.gateways()).map(|_| gateway()).collect(),
-            // Debug builds hash slowly.
+            gateways: (0..dependencies.gateways()).map(|_| gateway()).collect(),
+            // Cheap, because debug builds hash slowly.
             hashing: Hashing {
                 memory_kib: 64,
                 iterations: 1,
@@ -98,7 +98,7 @@ impl World {
         Self {
             platform,
             echo,
-            ground,
+            dependencies,
             gateways,
             check: Check::default(),
         }
@@ -136,15 +136,15 @@ impl World {
         }
     }
 
-    /// Every test ends so: nothing is left to publish or to consume, nothing was dead-lettered, and
-    /// every part ends as it should.
+    /// Every test ends with this: nothing is left to publish or to consume, nothing was dead-lettered, and
+    /// gateways and workers stop without an error.
     pub(crate) async fn finish(mut self) {
         self.check.made = true;
-        self.ground.drained().await;
+        self.dependencies.drained().await;
         self.platform
             .stop()
             .await
-            .expect("every part ends in order");
-        self.ground.is_empty().await;
+            .expect("gateways and workers stop without an error");
+        self.dependencies.is_empty().await;
     }
 }
