@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use mongodb::ClientSession;
 use mongodb::error::Result as MongoResult;
 use notifications::store::NotificationStore;
+use notifications::store::read_all::{ReadAll, Step};
 use stores::{Idempotency, Once, StoreError};
 
 use super::answers::{Answer, AnswersDocument, Lookup};
@@ -15,19 +16,6 @@ use super::store::MongoNotifications;
 
 /// How many notifications one transaction marks. It locks the user's counter meanwhile.
 const MARK_BATCH: i64 = 500;
-
-/// The state of a read-all with a key after a step.
-enum Step {
-    /// The key was used with another body.
-    DifferentBody,
-    Marked {
-        /// This step was the first with this key.
-        first: bool,
-        /// How many notifications all steps together have marked.
-        updated: i64,
-        done: bool,
-    },
-}
 
 impl MongoNotifications {
     pub(super) async fn read_all(&self, user: &UserId) -> Result<u64, StoreError> {
@@ -50,16 +38,15 @@ impl MongoNotifications {
         }
     }
 
-    /// With a key, each transaction marks notifications and stores the answer so far. A request that
-    /// repeats the key, in parallel or after a crash, continues the same read-all and gets the same
-    /// answer. So no request has to be refused because another one is in flight.
+    /// With a key, each transaction marks notifications and stores the answer so far. So no request has
+    /// to be refused because another one is in flight.
     pub(super) async fn read_all_once(
         &self,
         user: &UserId,
         key: &Idempotency,
         now: Timestamp,
     ) -> Result<Once<u64, u64>, StoreError> {
-        let mut began_here = false;
+        let mut read_all = ReadAll::default();
         loop {
             let (this, wanted) = (self.clone(), (user.clone(), key.clone(), now));
             let step = mongo::run("set_all_read", async move {
@@ -68,22 +55,9 @@ impl MongoNotifications {
                 })
                 .await
             });
-            match step.await? {
-                Some(Step::DifferentBody) => return Ok(Once::Mismatch),
-                Some(Step::Marked {
-                    first,
-                    updated,
-                    done,
-                }) => {
-                    began_here |= first;
-                    let updated = updated.unsigned_abs();
-                    match (done, began_here) {
-                        (true, true) => return Ok(Once::New(updated)),
-                        (true, false) => return Ok(Once::Before(updated)),
-                        (false, _) => {}
-                    }
-                }
-                None => {}
+            let step = step.await?;
+            if let Some(answer) = step.and_then(|step| read_all.after(step)) {
+                return Ok(answer);
             }
         }
     }
@@ -122,7 +96,7 @@ impl MongoNotifications {
         }
         Ok(Step::Marked {
             first,
-            updated: answer.updated,
+            updated: answer.updated.unsigned_abs(),
             done: answer.done,
         })
     }

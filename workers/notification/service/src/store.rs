@@ -8,6 +8,7 @@
 //! - A deleted user gets no more notifications, not even from an event that is applied at the same
 //!   moment.
 
+pub mod read_all;
 pub mod transfer;
 
 use async_trait::async_trait;

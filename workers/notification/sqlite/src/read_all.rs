@@ -4,6 +4,7 @@
 use contract::id::UserId;
 use jiff::Timestamp;
 use notifications::store::NotificationStore;
+use notifications::store::read_all::{ReadAll, Step};
 use sqlite::millis;
 use sqlite::rusqlite::{self, Connection, OptionalExtension, params};
 use stores::idempotency::LIFETIME;
@@ -18,19 +19,6 @@ const MARK_BATCH: usize = 500;
 /// How many keys are remembered per user. A user who sends more within their lifetime loses the
 /// oldest: when it is sent again, it marks what is unread at that time.
 const MAX_KEYS: usize = 100;
-
-/// The state of a read-all with a key after a step.
-enum Step {
-    /// The key was used with another body.
-    DifferentBody,
-    Marked {
-        /// This step was the first with this key.
-        first: bool,
-        /// How many notifications all steps together have marked.
-        updated: u64,
-        done: bool,
-    },
-}
 
 impl SqliteNotifications {
     pub(super) async fn read_all(&self, user: &UserId) -> Result<u64, StoreError> {
@@ -50,34 +38,21 @@ impl SqliteNotifications {
         }
     }
 
-    /// With a key, each job marks notifications and stores the answer so far. A request that repeats the
-    /// key, in parallel or after a crash, continues the same read-all and gets the same answer.
+    /// With a key, each job marks notifications and stores the answer so far.
     pub(super) async fn read_all_once(
         &self,
         user: &UserId,
         key: &Idempotency,
         now: Timestamp,
     ) -> Result<Once<u64, u64>, StoreError> {
-        let mut began_here = false;
+        let mut read_all = ReadAll::default();
         loop {
             let (user, key) = (user.clone(), key.clone());
             let step = self.database.write("set_all_read", move |connection| {
                 mark_some_once(connection, &user, &key, now)
             });
-            match step.await? {
-                Step::DifferentBody => return Ok(Once::Mismatch),
-                Step::Marked {
-                    first,
-                    updated,
-                    done,
-                } => {
-                    began_here |= first;
-                    match (done, began_here) {
-                        (true, true) => return Ok(Once::New(updated)),
-                        (true, false) => return Ok(Once::Before(updated)),
-                        (false, _) => {}
-                    }
-                }
+            if let Some(answer) = read_all.after(step.await?) {
+                return Ok(answer);
             }
         }
     }
