@@ -83,17 +83,17 @@ pub fn config() -> &'static str {
 /// The platform in one process, after its start.
 pub struct Standalone {
     platform: Platform,
-    start_time: Duration,
+    startup: Duration,
     options: Options,
     _note: Option<RunNote>,
     /// Dropped last, so that the folder stays locked until everything has ended.
-    _home: DataFolder,
+    _data_folder: DataFolder,
 }
 
 impl Standalone {
     /// Starts everything, and returns when it is ready.
     pub async fn start(options: Options) -> anyhow::Result<Self> {
-        let start = Instant::now();
+        let began = Instant::now();
         let data_folder = DataFolder::lock(&options.data)?;
         let gateway_config = match &options.config {
             Some(file) => std::fs::read_to_string(file)
@@ -118,10 +118,10 @@ impl Standalone {
             .transpose()?;
         Ok(Self {
             platform,
-            start_time: start.elapsed(),
+            startup: began.elapsed(),
             options,
             _note: note,
-            _home: data_folder,
+            _data_folder: data_folder,
         })
     }
 
@@ -141,7 +141,7 @@ Try it, in another terminal:
   make demo
 
 Ctrl-C ends it; nothing is lost.",
-            self.start_time.as_secs_f64(),
+            self.startup.as_secs_f64(),
             self.options.data.display(),
         )
     }

@@ -243,7 +243,7 @@ impl Users {
         .await
     }
 
-    /// Makes one conditional write. Gives whether the condition held.
+    /// Makes one conditional write. Returns whether the condition held.
     async fn write(
         &self,
         operation: &'static str,

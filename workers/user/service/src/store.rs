@@ -39,7 +39,7 @@ pub trait UserStore: Store + Outbox {
 
     async fn find_by_id(&self, id: &UserId) -> Result<Option<User>, StoreError>;
 
-    /// Replaces address, name and version if the stored version is the one before `user`'s. Gives
+    /// Replaces address, name and version if the stored version is the one before `user`'s. Returns
     /// false otherwise.
     async fn update_user(&self, user: &User) -> Result<bool, SaveUserError>;
 
@@ -52,7 +52,7 @@ pub trait UserStore: Store + Outbox {
     ) -> Result<(), StoreError>;
 
     /// Stores a new password and increments the generation, in one write. From then on every
-    /// session except `kept` is dead. Gives false if `user` is not of the stored generation.
+    /// session except `kept` is dead. Returns false if `user` is not of the stored generation.
     async fn change_password(
         &self,
         user: &User,
@@ -60,7 +60,7 @@ pub trait UserStore: Store + Outbox {
         kept: &SessionId,
     ) -> Result<bool, StoreError>;
 
-    /// Deletes the account and stores its event, in one write. The address becomes free. Gives the
+    /// Deletes the account and stores its event, in one write. The address becomes free. Returns the
     /// events to publish, or `None` if `user` is not of the stored version and
     /// generation.
     async fn delete_user(
@@ -77,10 +77,10 @@ pub trait UserStore: Store + Outbox {
     async fn end_dead_sessions(&self, id: &UserId, now: Timestamp) -> Result<(), StoreError>;
 
     /// Removes the tombstones of accounts that were deleted before `before`, if their events are
-    /// published and their sessions marked. Gives their number.
+    /// published and their sessions marked. Returns their number.
     async fn purge(&self, before: Timestamp) -> Result<u64, StoreError>;
 
-    /// Stores a new session until it expires. Gives false and stores nothing if the account was
+    /// Stores a new session until it expires. Returns false and stores nothing if the account was
     /// deleted or its password changed after `session` was made. So
     /// [`UserStore::end_dead_sessions`] after such a change finds every session that this call has
     /// confirmed.
@@ -93,14 +93,14 @@ pub trait UserStore: Store + Outbox {
     async fn find_session_by_family(&self, id: &TokenHash) -> Result<Option<Session>, StoreError>;
 
     /// Stores a session after its refresh, if it has not ended and its current refresh token is
-    /// still that of `before`. Gives whether it did.
+    /// still that of `before`. Returns whether it did.
     async fn refresh_session(
         &self,
         before: &TokenFamily,
         after: &Session,
     ) -> Result<bool, StoreError>;
 
-    /// Marks a session as ended and keeps it for [`ENDED_SESSIONS_KEPT`]. Gives false if it had
+    /// Marks a session as ended and keeps it for [`ENDED_SESSIONS_KEPT`]. Returns false if it had
     /// ended already, or if its current refresh token is not that of `only_if_current`.
     async fn end_session(
         &self,

@@ -147,7 +147,7 @@ impl Worker {
             .await
     }
 
-    /// Registers an account and logs in. Gives the tokens.
+    /// Registers an account and logs in. Returns the tokens.
     pub(crate) async fn join(&self, email: &str) -> Value {
         self.register(email).await.expect(201);
         self.login(email, PASSWORD).await.expect(200).json()

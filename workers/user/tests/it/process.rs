@@ -43,7 +43,7 @@ fn prepare_mongo(port: u16, host: &str) -> Launch {
     ])
 }
 
-/// Runs the process to its end. Gives whether it succeeded, and its output.
+/// Runs the process to its end. Returns whether it succeeded, and its output.
 async fn finished(launch: Launch) -> (bool, String) {
     let mut process = launch.start();
     let status = process.wait(Duration::from_secs(40)).await;

@@ -46,7 +46,7 @@ impl Quota {
         self.every * self.burst
     }
 
-    /// Counts an attempt on a counter that will be empty at `empty`. Gives the new time at which it
+    /// Counts an attempt on a counter that will be empty at `empty`. Returns the new time at which it
     /// will be empty, or an error with the time to wait.
     pub fn take(&self, empty: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Duration> {
         let next = empty.map_or(now, |empty| empty.max(now)) + self.every;

@@ -47,7 +47,7 @@ pub(super) async fn is_kept(store: &Arc<dyn UserStore>, session: &Session) -> bo
     store.find_session(&session.id).await.unwrap().is_some()
 }
 
-/// Changes the user's password. Gives whether the store accepted it.
+/// Changes the user's password. Returns whether the store accepted it.
 pub(super) async fn change_password(
     store: &Arc<dyn UserStore>,
     user: &User,

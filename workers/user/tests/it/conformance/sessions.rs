@@ -12,7 +12,7 @@ use users::store::{SessionKey, UserStore};
 
 use super::fixtures::{ada, change_password, find, is_kept, now, session, user};
 
-/// Creates a session in the store. Gives it with its refresh token.
+/// Creates a session in the store. Returns it with its refresh token.
 async fn start(store: &Arc<dyn UserStore>, user: &User) -> (Session, RefreshToken) {
     let started = Session::start(user, "curl/8", "203.0.113.7", now()).unwrap();
     assert!(store.create_session(&started.0).await.unwrap());
